@@ -1,0 +1,137 @@
+"""The command line: parse, make a Config, call the library once, render.
+
+Commands are loaded when they are used, so ``ilab --help`` imports nothing heavy. This is the one place that catches
+``IlabError``; anything else that arrives here is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ilab import __version__
+from ilab.cli.compat import ALIASES
+from ilab.errors import IlabError, InputErrors
+
+NOUNS = {
+    "config": "Where every setting comes from",
+    "model": "Serve and chat with models",
+    "pipeline": "Plan and run the whole build",
+    "registry": "The registered models",
+    "report": "What a build learned",
+    "step": "Run one step of a plan",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose sub-commands live in ``ilab.cli.<noun>`` and are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(NOUNS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in ALIASES:
+            noun, verb, _ = ALIASES[cmd_name]
+            group = self.get_command(ctx, noun)
+            return group.get_command(ctx, verb) if isinstance(group, click.Group) else None
+        if cmd_name not in NOUNS:
+            return None
+        group = importlib.import_module(f"ilab.cli.{cmd_name}").group
+        return group if isinstance(group, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table, so that help does not import the commands it lists."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(NOUNS.items()))
+        with formatter.section("Aliases"):
+            formatter.write_dl([(name, f"{noun} {verb}: {text}") for name, (noun, verb, text) in ALIASES.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in NOUNS and args[0] not in ALIASES and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], [*NOUNS, *ALIASES], n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ilab", message="%(prog)s, version %(version)s")
+@click.option("-C", "--directory", type=click.Path(exists=True, file_okay=False), default=".", help="Work there.")
+@click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Set a configuration value.")
+@click.option("--store", metavar="DIR", help="Folder that keeps all artifacts.  [config: where.store]")
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and debug messages.")
+@click.pass_context
+def main(ctx: click.Context, directory: str, sets: tuple[str, ...], store: str | None, **flags: Any) -> None:
+    """Builds a language model from a taxonomy, the way make builds a program from source."""
+    ctx.obj = Options(Path(directory), sets, str(Path(store).resolve()) if store else None, **flags)
+
+
+class Options:
+    """The global options; ``load`` gives the merged configuration."""
+
+    def __init__(
+        self, directory: Path, sets: Sequence[str], store: str | None, as_json: bool, verbose: bool
+    ) -> None:
+        self.directory, self.sets, self.store = directory, sets, store
+        self.as_json, self.verbose = as_json, verbose
+
+    def load(self, **flags: Any) -> Any:
+        """The ``Loaded`` configuration; ``flags`` are config paths with ``.`` written as ``__``."""
+        from ilab.config import load
+
+        given = {name.replace("__", "."): value for name, value in flags.items()}
+        return load(self.directory, sets=self.sets, flags={"where.store": self.store, **given})
+
+    def result(self, value: Any, text: str = "") -> None:
+        """Print a command's result: JSON with ``--json``, else ``text``."""
+        if self.as_json:
+            click.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str))
+        elif text:
+            click.echo(text)
+
+
+def run() -> None:
+    """Entry point of the ``ilab`` executable: runs the command and turns errors into exit codes."""
+    verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    try:
+        main.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+    except IlabError as error:
+        if verbose:
+            import traceback
+
+            traceback.print_exc()
+        show_error(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # `ilab … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def show_error(error: IlabError) -> None:
+    """Each error on standard error: what, where, what to type next."""
+    for one in error.errors if isinstance(error, InputErrors) else [error]:
+        where = click.style(f"{one.where}: ", bold=True) if one.where else ""
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {where}{one.message}", err=True)
+        if one.hint:
+            click.echo(f"       {one.hint}", err=True)
+    if isinstance(error, InputErrors):
+        click.echo(error.message, err=True)

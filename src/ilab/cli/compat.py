@@ -1,0 +1,10 @@
+"""Short and old spellings, as a table: alias -> (noun, verb, what it does)."""
+
+from __future__ import annotations
+
+ALIASES: dict[str, tuple[str, str, str]] = {
+    "chat": ("model", "chat", "talk to a model"),
+    "plan": ("pipeline", "plan", "what a build would do, and why"),
+    "run": ("pipeline", "run", "build"),
+    "serve": ("model", "serve", "an OpenAI-compatible server"),
+}

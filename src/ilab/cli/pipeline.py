@@ -1,0 +1,270 @@
+"""``ilab pipeline``: plan, run, status, params, gc."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ilab.cli.app import Options
+from ilab.errors import IlabError, InputError, Stopped
+
+if TYPE_CHECKING:
+    from ilab.actions import Build
+    from ilab.core.run import Engine
+
+PARAMETER = click.option("-p", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter.")
+PIPELINE = click.option("--pipeline", metavar="NAME|FILE", help="Which pipeline.  [config: pipeline]")
+UNTIL = click.option("--until", metavar="STEP", help="Only this step and what it needs.")
+FORCE = click.option("--force", multiple=True, metavar="STEP", help="Make this step again even if it is there.")
+
+
+@click.group(name="pipeline")
+def group() -> None:
+    """Plan and run the whole build."""
+
+
+@group.command()
+@PIPELINE
+@PARAMETER
+@UNTIL
+@FORCE
+@click.option("--output", type=click.Path(dir_okay=False), help="Write the resolved plan to a file.")
+@click.pass_obj
+def plan(
+    options: Options,
+    pipeline: str | None,
+    parameters: Sequence[str],
+    until: str | None,
+    force: Sequence[str],
+    output: str | None,
+) -> None:
+    """Show what a build would do, why, and what it would cost. Trains nothing, calls no teacher."""
+    from ilab.cli.render import console, plan_table
+    from ilab.core.files import write_json
+
+    build = prepare(options, pipeline, parameters)
+    with engine_for(build) as engine:
+        chosen = build.plan.until(until) if until else build.plan
+        make_cheap(engine, chosen)
+        previews = engine.preview(chosen, forced(build, force))
+    if output:
+        write_json(Path(output), build.plan.dump())
+    if options.as_json:
+        options.result(
+            [
+                {
+                    "step": preview.planned.name,
+                    "type": preview.planned.step.type,
+                    "key": preview.planned.key,
+                    "state": preview.state,
+                    "why": preview.why,
+                    "unless": list(preview.unless),
+                    "expected": dict(preview.expected),
+                }
+                for preview in previews
+            ]
+        )
+        return
+    for note in build.notes:
+        click.echo(f"note: {note}", err=True)
+    console().print(plan_table(previews))
+    work = sum(preview.state in ("run", "maybe") for preview in previews)
+    click.echo(
+        f"\n{work} of {len(previews)} steps to run." if work else "\nNothing to do: everything is up to date."
+    )
+
+
+@group.command()
+@PIPELINE
+@PARAMETER
+@UNTIL
+@click.option("--only", metavar="STEP", help="Only this step; what it needs must be there.")
+@FORCE
+@click.pass_obj
+def run(
+    options: Options,
+    pipeline: str | None,
+    parameters: Sequence[str],
+    until: str | None,
+    only: str | None,
+    force: Sequence[str],
+) -> None:
+    """Build. What is up to date is reused; run it again after any interruption."""
+    from ilab.actions import draw_report, outcome
+    from ilab.cli.results import show_outcome
+
+    build = prepare(options, pipeline, parameters)
+    for note in build.notes:
+        click.echo(f"note: {note}", err=True)
+    if only and until:
+        raise InputError("--only and --until exclude each other")
+    failure: IlabError | None = None
+    with engine_for(build) as engine, watching(engine) as run_folder:
+        chosen = build.plan.until(until) if until else build.plan
+        try:
+            if only:
+                engine.run_step(build.plan, build.plan.named(only).name, force=only in force)
+            else:
+                engine.run(chosen, forced(build, force))
+        except IlabError as error:
+            failure = error
+        drawn = draw_report(build, engine, run_folder)
+        result = outcome(build, engine, drawn)
+    if options.as_json:
+        options.result({**result, "error": failure.message if failure else None})
+    elif not only:
+        show_outcome(result)
+    if failure:
+        raise failure
+
+
+@group.command()
+@PIPELINE
+@PARAMETER
+@click.pass_obj
+def status(options: Options, pipeline: str | None, parameters: Sequence[str]) -> None:
+    """Which steps are done, which one is running and how far it is."""
+    from ilab.actions import step_states
+    from ilab.cli.render import console, finished_text, progress_text
+    from rich.table import Table
+
+    build = prepare(options, pipeline, parameters)
+    with engine_for(build) as engine:
+        states = step_states(build, engine)
+    if options.as_json:
+        options.result(states)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("step", "state", ""):
+        table.add_column(name, overflow="fold")
+    for state in states:
+        detail = state["detail"]
+        text = ""
+        if detail:
+            text = progress_text(detail) if state["state"] != "done" else finished_text({**detail, "state": "run"})
+        table.add_row(state["step"], state["state"], text)
+    console().print(table)
+
+
+@group.command()
+@PIPELINE
+@PARAMETER
+@click.pass_obj
+def params(options: Options, pipeline: str | None, parameters: Sequence[str]) -> None:
+    """The pipeline parameters: value, where it comes from, what it does."""
+    from ilab.actions import parameters_of
+    from ilab.cli.render import console
+    from rich.table import Table
+
+    given = parameters_of(options.load(pipeline=pipeline), split_parameters(parameters))
+    if options.as_json:
+        options.result(given)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("parameter", "value", "from", "valid", "what it does"):
+        table.add_column(name, overflow="fold")
+    for row in given:
+        value = "" if row["value"] is None else str(row["value"])
+        table.add_row(row["name"], value, row["origin"], row["valid"], row["help"])
+    console().print(table)
+
+
+@group.command()
+@PIPELINE
+@PARAMETER
+@click.option("--dry-run", is_flag=True, help="Say what would go, remove nothing.")
+@click.pass_obj
+def gc(options: Options, pipeline: str | None, parameters: Sequence[str], dry_run: bool) -> None:
+    """Remove results that this pipeline no longer needs, and abandoned partial work."""
+    from ilab.actions import collect_garbage
+
+    build = prepare(options, pipeline, parameters)
+    with engine_for(build) as engine:
+        removed = collect_garbage(build, engine, dry_run=dry_run)
+    freed = sum(item["bytes"] for item in removed)
+    lines = [f"{item['path']}  {item['bytes'] / 1e6:.1f} MB" for item in removed]
+    verb = "would be freed" if dry_run else "freed"
+    options.result({"removed": removed, "bytes": freed}, "\n".join([*lines, f"{freed / 1e6:.1f} MB {verb}"]))
+
+
+def prepare(options: Options, pipeline: str | None, parameters: Sequence[str]) -> Build:
+    """The build that this command line and the project describe."""
+    from ilab.actions import prepare as prepare_build
+
+    return prepare_build(options.load(pipeline=pipeline), split_parameters(parameters))
+
+
+def split_parameters(texts: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"-p takes NAME=VALUE, not {text!r}", hint="for example -p sdg_scale_factor=8")
+        values[name.strip().lower()] = value
+    return values
+
+
+def forced(build: Build, names: Sequence[str]) -> frozenset[str]:
+    return frozenset(build.plan.named(name).name for name in names)
+
+
+def make_cheap(engine: Engine, plan: Any) -> None:
+    """Make the steps that only read files, so that the plan can say what the rest will cost."""
+    for name, planned in plan.steps.items():
+        if planned.step.cheap:
+            engine.run_step(plan, name)
+
+
+@contextlib.contextmanager
+def engine_for(build: Build) -> Iterator[Engine]:
+    from ilab.core.run import Engine
+    from ilab.core.store import Store
+
+    engine = Engine(Store(build.loaded.store), build.where)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+@contextlib.contextmanager
+def watching(engine: Engine) -> Iterator[Path]:
+    """A folder for this run's events, a view of them on the terminal, and signals that stop with the work saved."""
+    from ilab.cli.render import LiveView, sink
+    from ilab.core.events import Bus, jsonl_sink
+
+    folder = engine.store.root / "runs" / time.strftime("%Y-%m-%dT%H-%M-%S")
+    folder.mkdir(parents=True, exist_ok=True)
+    view = sink()
+    engine.bus = Bus([jsonl_sink(folder / "events.jsonl"), view])
+    caught: list[int] = []
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        engine.stop.set()
+        click.echo("\nstopping: saving the work (again to stop at once) …", err=True)
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    previous = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)} if main_thread else {}
+    try:
+        with view if isinstance(view, LiveView) else contextlib.nullcontext():
+            yield folder
+    except Stopped as error:
+        if caught:
+            error.exit_code = 128 + caught[0]  # what shells expect of a process that a signal stopped
+        raise
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
+        sys.stderr.flush()

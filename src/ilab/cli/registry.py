@@ -1,0 +1,58 @@
+"""``ilab registry``: the models that passed their gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ilab.cli.app import Options
+
+
+@click.group(name="registry")
+def group() -> None:
+    """The registered models."""
+
+
+@group.command(name="list")
+@click.pass_obj
+def list_(options: Options) -> None:
+    """All registered versions, newest first."""
+    from ilab.actions import open_registry
+    from ilab.cli.render import console
+    from rich.table import Table
+
+    entries = [entry.dump() for entry in open_registry(options.load()).list()]
+    if options.as_json:
+        options.result(entries)
+        return
+    if not entries:
+        click.echo("No model is registered yet. Build one with: ilab run")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("name", "version", "score", "digest", "created"):
+        table.add_column(name, overflow="fold")
+    for entry in entries:
+        score = entry["metrics"].get("score")
+        table.add_row(
+            entry["name"],
+            entry["version"],
+            "" if score is None else f"{score:.2f}",
+            entry["digest"][:19],
+            entry["created"],
+        )
+    console().print(table)
+
+
+@group.command()
+@click.argument("name")
+@click.argument("version", required=False)
+@click.pass_obj
+def show(options: Options, name: str, version: str | None) -> None:
+    """One version with its metrics and lineage; without VERSION the newest."""
+    import json
+
+    from ilab.actions import open_registry
+
+    entry: dict[str, Any] = open_registry(options.load()).get(name, version).dump()
+    options.result(entry, json.dumps(entry, indent=2, sort_keys=True))

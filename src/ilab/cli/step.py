@@ -1,0 +1,46 @@
+"""``ilab step``: one step of a plan made earlier, in this process. What a pod on a cluster runs."""
+
+from __future__ import annotations
+
+import click
+
+from ilab.cli.app import Options
+
+
+@click.group(name="step")
+def group() -> None:
+    """Run one step of a plan."""
+
+
+@group.command()
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(exists=True, dir_okay=False),
+    required=True,
+    help="From `ilab plan --output`.",
+)
+@click.option("--step", "name", required=True, help="Name of the step.")
+@click.option("--force", is_flag=True, help="Make it again even if it is there.")
+@click.pass_obj
+def run(options: Options, plan_file: str, name: str, force: bool) -> None:
+    """Reuse or make one step whose inputs are in the store."""
+    from pathlib import Path
+
+    from ilab.actions import absolute_where
+    from ilab.cli.pipeline import watching
+    from ilab.core.files import read_json
+    from ilab.core.pipeline import Plan
+    from ilab.core.run import Engine
+    from ilab.core.store import Store
+    from ilab.steps import STEPS
+
+    loaded = options.load()
+    plan = Plan.load(read_json(Path(plan_file)), STEPS)
+    engine = Engine(Store(loaded.store), absolute_where(loaded, plan.parameters))
+    with watching(engine):
+        try:
+            record = engine.run_step(plan, plan.named(name).name, force=force)
+        finally:
+            engine.close()
+    options.result(record.model_dump(mode="json"), f"{record.type} {record.key}")

@@ -1,0 +1,223 @@
+"""One file, one Config: where and how things run, and where every value came from.
+
+``ilab.yaml`` marks a project. Its values lie over the built-in defaults and under ``--set a.b=c`` and the flags:
+
+    defaults  <  ilab.yaml  <  --set a.b=c  <  flag
+
+Every flag is the name of a config path, so this is the only merge. An unknown key is an error that names the nearest
+known one. The environment gives secrets and home folders, nothing else. *What* is built stands under ``pipeline`` and
+``parameters``; everything under ``where`` may change without changing a single byte of a result.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ilab.errors import InputError
+
+PROJECT_FILE = "ilab.yaml"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Endpoint(Section):
+    """An OpenAI-compatible server. ``api_key`` is a reference (``env:NAME`` or ``file:PATH``), never the key itself."""
+
+    url: str = Field(description="base URL, for example http://127.0.0.1:8000/v1")
+    api_key: str = Field("", description="env:NAME or file:PATH that holds the key; empty for none")
+    in_flight: int | None = Field(
+        None, gt=0, description="requests under way at once; empty: sdg_batch_size x sdg_num_workers"
+    )
+    timeout: float = Field(120.0, gt=0, description="seconds a single request may take")
+
+
+class DocumentsWhere(Section):
+    mirrors: dict[str, str] = Field(
+        default_factory=dict, description="git URL of a document repository: local path or URL to read instead"
+    )
+
+
+class Where(Section):
+    """Everything about *where*: none of it is part of any step's identity."""
+
+    store: str | None = Field(None, description="folder that keeps all artifacts")
+    cache: str | None = Field(None, description="folder for git clones and other things that can be fetched again")
+    registry: str | None = Field(None, description="the model registry's SQLite file")
+    device: str = Field("auto", description="auto, cpu, cuda or mps")
+    threads: int = Field(
+        1, gt=0, description="threads one training or evaluation uses; more is slower for tiny models"
+    )
+    jobs: int = Field(2, gt=0, description="independent steps that may run at once")
+    teacher: Endpoint | None = Field(None, description="the server that plays the teacher")
+    documents: DocumentsWhere = DocumentsWhere()
+
+
+class Config(Section):
+    """The whole of ``ilab.yaml``."""
+
+    pipeline: str = Field("instructlab", description="name of a shipped pipeline, or path of a pipeline file")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="pipeline parameters (see `ilab pipeline params`)"
+    )
+    where: Where = Where()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A Config with the folder that relative paths in it are read against, and the origin of every value given."""
+
+    config: Config
+    base: Path
+    origins: Mapping[str, str]  # dotted path -> "ilab.yaml:3" / "--set" / "--store"
+
+    @property
+    def store(self) -> Path:
+        """Folder of the store: ``where.store``, else ``.ilab/store`` beside ``ilab.yaml``, else the user's data home."""
+        if self.config.where.store:
+            return self.path(self.config.where.store)
+        if (self.base / PROJECT_FILE).exists():
+            return self.base / ".ilab" / "store"
+        return data_home() / "store"
+
+    def path(self, text: str) -> Path:
+        """``text`` as a path, relative to the folder of ``ilab.yaml``."""
+        return self.base / Path(text).expanduser()
+
+
+def data_home() -> Path:
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "instructlab"
+
+
+def cache_home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instructlab"
+
+
+def load(folder: Path, *, sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Loaded:
+    """The Config for ``folder``: the nearest ``ilab.yaml`` at or above it, then ``--set``, then flags.
+
+    ``flags`` maps dotted config paths to values; None means the flag was not given. Raises InputError with file and
+    line for unknown keys and wrong values.
+    """
+    project = find_project(folder)
+    base = project.parent if project else folder
+    tree: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    if project:
+        tree, lines = _read(project)
+        origins = {path: f"{project.name}:{line}" for path, line in lines.items()}
+    for text in sets:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set takes PATH=VALUE, not {text!r}", hint="for example --set where.threads=2")
+        _put(tree, path.strip(), _value(text, value))
+        origins[path.strip()] = "--set"
+    for path, value in (flags or {}).items():
+        if value is not None:
+            _put(tree, path, value)
+            origins[path] = "flag"
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, origins, project) from error
+    return Loaded(config, base.resolve(), origins)
+
+
+def find_project(folder: Path) -> Path | None:
+    """The nearest ``ilab.yaml`` at or above ``folder``."""
+    for parent in (folder.resolve(), *folder.resolve().parents):
+        if (parent / PROJECT_FILE).is_file():
+            return parent / PROJECT_FILE
+    return None
+
+
+def flatten(config: BaseModel) -> dict[str, Any]:
+    """Dotted path to value for every setting of a config."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for name, item in value.items():
+                walk(f"{prefix}.{name}" if prefix else str(name), item)
+        else:
+            flat[prefix] = value
+
+    walk("", config.model_dump(mode="json"))
+    return flat
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The values of a YAML file and the line of every leaf, by dotted path."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise InputError(f"cannot be read: {getattr(error, 'problem', error)}", where=where) from error
+    if data is None:
+        return {}, {}
+    if not isinstance(data, dict):
+        raise InputError("must be a mapping of settings", where=str(path))
+    lines: dict[str, int] = {}
+
+    def walk(prefix: str, node: Any) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                name = f"{prefix}.{key.value}" if prefix else str(key.value)
+                lines[name] = key.start_mark.line + 1
+                walk(name, value)
+
+    walk("", node)
+    return data, lines
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise InputError(f"{path}: {parent} is a value, not a group of settings")
+    tree[name] = value
+
+
+def _value(text: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {text}: the value is no YAML", hint="quote it: --set 'a.b=\"text\"'") from error
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str], project: Path | None) -> InputError:
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    origin = origins.get(path, "")
+    where = str(project.parent / origin) if project and origin.startswith(PROJECT_FILE) else origin
+    if first["type"] == "extra_forbidden":
+        parent, _, name = path.rpartition(".")
+        known = [key for key in _known_paths(Config) if key.rpartition(".")[0] == parent]
+        close = difflib.get_close_matches(name, [key.rpartition(".")[2] for key in known], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known))}"
+        return InputError(f"unknown setting {path!r}", where=where, hint=hint)
+    return InputError(f"{path}: {first['msg']}", where=where)
+
+
+def _known_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
+    paths: list[str] = []
+    for name, info in model.model_fields.items():
+        path = f"{prefix}.{name}".lstrip(".")
+        paths.append(path)
+        for candidate in (info.annotation, *getattr(info.annotation, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                paths.extend(_known_paths(candidate, path))
+    return paths

@@ -1,0 +1,78 @@
+"""Writing files so that a crash leaves either the old state or the new one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ilab.errors import SetupError
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside ``path``, fsync, rename over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Pretty, sorted, newline at the end: for people, and equal bytes for equal values."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_records(path: Path, records: Iterable[BaseModel]) -> int:
+    """One JSON object a line, fields in declaration order, ``None`` left out. Returns how many."""
+    count = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="\n") as handle:
+        for record in records:
+            handle.write(record.model_dump_json(exclude_none=True) + "\n")
+            count += 1
+    return count
+
+
+def read_records(path: Path, kind: type[R]) -> Iterator[R]:
+    """The records of a JSONL file. Raises ``SetupError`` with file and line where one cannot be read."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as handle:
+        for number, line in enumerate(handle, 1):
+            try:
+                yield kind.model_validate_json(line)
+            except ValidationError as error:
+                raise SetupError(
+                    f"not a {kind.__name__} record: {error.errors()[0]['msg']}",
+                    where=f"{path}:{number}",
+                    hint="the store was changed by hand; remove that artifact's folder and run again",
+                ) from error
+
+
+def fsync_tree(root: Path) -> None:
+    """Flush every file and folder below ``root`` to the disk."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            _fsync(Path(folder) / name)
+        _fsync(Path(folder))
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,146 @@
+"""The memo: item-level results that cost money or minutes, by content key.
+
+    <root>/<name>/<writer>.jsonl     append-only segments, one per writer, a {"k", "v"} object a line
+    <root>/<name>/index.sqlite       where each key stands: local, rebuilt from the segments when it is missing
+
+A segment line counts once it ends in a newline: a torn last line (kill -9, full disk) is as if it had never been
+written, and a resuming writer starts a new segment, never appending behind a torn line. Writes are flushed to the
+disk in groups: ``put`` returns after the write, ``flush`` (called within a second, and at the end) makes it durable.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sqlite3
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+GROUP = 1.0  # seconds after which a write is made durable
+
+
+class Memo:
+    """A crash-safe map from content keys to JSON values. ``hits`` and ``writes`` count this process's use."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hits = 0
+        self.writes = 0
+        self._lock = threading.RLock()
+        self._segment: Any = None
+        self._synced = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._index = self._open_index()
+        self._scan()
+
+    def get(self, key: str) -> Any | None:
+        """The value stored under ``key``, or None."""
+        with self._lock:
+            row = self._index.execute("SELECT segment, offset, length FROM entry WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return None
+            segment, offset, length = row
+            try:
+                with (self.folder / segment).open("rb") as handle:
+                    handle.seek(offset)
+                    entry = json.loads(handle.read(length))
+            except (OSError, ValueError):  # the segment was removed or changed by hand
+                self._index.execute("DELETE FROM entry WHERE key = ?", (key,))
+                return None
+            if entry.get("k") != key:
+                self._index.execute("DELETE FROM entry WHERE key = ?", (key,))
+                return None
+            self.hits += 1
+            return entry["v"]
+
+    def put(self, key: str, value: Any) -> None:
+        """Append ``value``. Raises OSError when the disk is full; nothing half-written is ever read back."""
+        line = (
+            json.dumps({"k": key, "v": value}, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
+        )
+        with self._lock:
+            if self._segment is None:
+                self._segment = (self.folder / f"{uuid.uuid4().hex}.jsonl").open("ab", buffering=0)
+            offset = self._segment.tell()
+            try:
+                written = self._segment.write(line)
+                if written != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+            except OSError:
+                self._segment.close()
+                self._segment = None  # what follows must not stand behind a torn line
+                raise
+            self._index.execute(
+                "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?)",
+                (key, Path(self._segment.name).name, offset, len(line)),
+            )
+            self.writes += 1
+            if time.monotonic() - self._synced > GROUP:
+                self.flush()
+
+    def flush(self) -> None:
+        """Make everything written so far durable."""
+        with self._lock:
+            if self._segment is not None:
+                os.fsync(self._segment.fileno())
+                name = Path(self._segment.name).name
+                self._index.execute("INSERT OR REPLACE INTO segment VALUES (?, ?)", (name, self._segment.tell()))
+            self._synced = time.monotonic()
+
+    def close(self) -> None:
+        with self._lock:
+            self.flush()
+            if self._segment is not None:
+                self._segment.close()
+                self._segment = None
+            self._index.close()
+
+    def _open_index(self) -> sqlite3.Connection:
+        path = self.folder / "index.sqlite"
+        for attempt in (1, 2):
+            connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute(
+                    "PRAGMA synchronous=OFF"
+                )  # the index can be rebuilt; the segments are the truth
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS entry (key TEXT PRIMARY KEY, segment TEXT, offset INT, length INT)"
+                )
+                connection.execute("CREATE TABLE IF NOT EXISTS segment (name TEXT PRIMARY KEY, read INT)")
+                return connection
+            except sqlite3.DatabaseError:
+                connection.close()
+                if attempt == 2:
+                    raise
+                for leftover in self.folder.glob("index.sqlite*"):
+                    leftover.unlink(missing_ok=True)
+        raise AssertionError("unreachable")
+
+    def _scan(self) -> None:
+        """Index what other writers, or an earlier run that was killed, appended since the index was last written."""
+        known = dict(self._index.execute("SELECT name, read FROM segment").fetchall())
+        for path in sorted(self.folder.glob("*.jsonl")):
+            start = known.get(path.name, 0)
+            if path.stat().st_size <= start:
+                continue
+            with path.open("rb") as handle:
+                handle.seek(start)
+                offset = start
+                for line in handle:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._index_line(path.name, offset, line)
+                    offset += len(line)
+            self._index.execute("INSERT OR REPLACE INTO segment VALUES (?, ?)", (path.name, offset))
+
+    def _index_line(self, segment: str, offset: int, line: bytes) -> None:
+        try:
+            key = json.loads(line)["k"]
+        except (ValueError, KeyError, TypeError):
+            return
+        self._index.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?)", (key, segment, offset, len(line)))

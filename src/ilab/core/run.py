@@ -1,0 +1,301 @@
+"""The local executor: decide what each step needs, then do it, independent steps at once.
+
+A step is *reused* when its record exists, *linked* when its inputs have new keys but the contents of an earlier run
+(early cut-off: no retraining for a comment), and *run* otherwise. ``preview`` says so before anything happens, and
+why: a field-level difference from the newest record of that name. Both walk the same ``Plan``; so would a cluster.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import metadata
+from typing import Any, Literal
+
+from ilab.config import Where
+from ilab.core.events import Bus
+from ilab.core.memo import Memo
+from ilab.core.pipeline import Plan, Planned, Wiring, sources
+from ilab.core.step import Artifact, Site
+from ilab.core.store import RecordFile, Store, disk_error
+from ilab.errors import IlabError, InputError, Stopped
+
+State = Literal["reuse", "link", "run", "maybe"]
+TOOLS = ("ilab", "torch", "transformers", "tokenizers", "safetensors", "pydantic")
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What would happen to one step: ``maybe`` means run unless ``unless`` turn out unchanged."""
+
+    planned: Planned
+    state: State
+    why: str
+    unless: tuple[str, ...] = ()
+    expected: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Engine:
+    """A store, the settings about where, and a bus: all that running a plan needs."""
+
+    store: Store
+    where: Where
+    bus: Bus = field(default_factory=Bus)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._memos: dict[str, Memo] = {}
+        self._lock = threading.Lock()
+
+    def memo(self, name: str) -> Memo:
+        with self._lock:
+            if name not in self._memos:
+                self._memos[name] = Memo(self.store.root / "memo" / name)
+            return self._memos[name]
+
+    def close(self) -> None:
+        for memo in self._memos.values():
+            memo.close()
+        self._memos.clear()
+
+    # -- what would happen ---------------------------------------------------------------------------------------
+
+    def preview(self, plan: Plan, force: frozenset[str] = frozenset()) -> list[Preview]:
+        """Reuse, run or maybe for every step, with the reason. Makes nothing."""
+        previews: dict[str, Preview] = {}
+        for planned in plan.steps.values():
+            previews[planned.name] = self._preview(plan, planned, previews, force)
+        return list(previews.values())
+
+    def _preview(
+        self, plan: Plan, planned: Planned, earlier: Mapping[str, Preview], force: frozenset[str]
+    ) -> Preview:
+        newest = self.store.latest(planned.name)
+        record = self.store.record(planned.step.type, planned.key)
+        if record is not None and planned.name not in force and self._holds(plan, planned, record):
+            return Preview(planned, "reuse", "nothing it depends on has changed")
+        why = "asked for" if planned.name in force else difference(planned, newest)
+        changing = tuple(name for name in sources(planned.inputs) if earlier[name].state in ("run", "maybe"))
+        if planned.name in force:
+            return Preview(planned, "run", why, expected=self._expect(plan, planned, newest))
+        if not changing:
+            older = self.store.same_contents(planned.step, self._digests(plan, planned.inputs))
+            if older is not None:
+                return Preview(planned, "link", f"{why}, but their contents are the same")
+            return Preview(planned, "run", why, expected=self._expect(plan, planned, newest))
+        if newest is not None and _same_but_inputs(planned, newest):
+            return Preview(
+                planned, "maybe", why, tuple(dict.fromkeys(changing)), self._expect(plan, planned, newest)
+            )
+        return Preview(planned, "run", why, expected=self._expect(plan, planned, newest))
+
+    def _expect(self, plan: Plan, planned: Planned, newest: RecordFile | None) -> dict[str, float]:
+        expected: dict[str, float] = {}
+        if newest is not None and not newest.linked_to:
+            expected["seconds"] = newest.seconds
+        try:
+            inputs = self._open_inputs(plan, planned)
+        except IlabError:  # not made yet: what it will cost cannot be known before
+            return expected
+        return {
+            **expected,
+            **planned.step.expect(inputs, self._site(plan, planned.name, planned.step.type, "preview")),
+        }
+
+    def _holds(self, plan: Plan, planned: Planned, record: RecordFile) -> bool:
+        out = planned.step.makes()(self.store.contents(record))
+        return planned.step.still_holds(out, self._site(plan, planned.name, record.type, record.key))
+
+    # -- doing it ------------------------------------------------------------------------------------------------
+
+    def run(self, plan: Plan, force: frozenset[str] = frozenset()) -> dict[str, RecordFile]:
+        """Run a plan. Returns the record of every step. Raises the first error after running steps have ended."""
+        done: dict[str, RecordFile] = {}
+        waiting = dict(plan.steps)
+        running: dict[Future[RecordFile], str] = {}
+        failure: BaseException | None = None
+        with ThreadPoolExecutor(max_workers=self.where.jobs, thread_name_prefix="step") as pool:
+            while waiting or running:
+                if failure is None and not self.stop.is_set():
+                    for name, planned in list(waiting.items()):
+                        if len(running) < self.where.jobs and all(s in done for s in sources(planned.inputs)):
+                            running[pool.submit(self.run_step, plan, name, name in force)] = name
+                            del waiting[name]
+                if not running:
+                    break
+                for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(future)
+                    error = future.exception()
+                    if error is None:
+                        done[name] = future.result()
+                    elif failure is None or (isinstance(failure, Stopped) and not isinstance(error, Stopped)):
+                        failure = error
+        if failure is not None:
+            raise failure
+        if self.stop.is_set() and waiting:
+            raise Stopped("stopped", hint="everything finished so far is kept; run the same command to go on")
+        return done
+
+    def run_step(self, plan: Plan, name: str, force: bool = False) -> RecordFile:
+        """Reuse, link or run one step whose inputs exist."""
+        planned = plan.named(name)
+        type_, key = planned.step.type, planned.key
+        emit = self.bus.for_step(name)
+        record = self.store.record(type_, key)
+        if record is not None and not force and self._holds(plan, planned, record):
+            self.store.point_latest(name, record)
+            emit.finished(state="reuse", key=key, counts=record.counts)
+            return record
+        draft = self._draft(plan, planned)
+        try:
+            older = (
+                None
+                if force or record is not None
+                else self.store.same_contents(planned.step, draft.input_digests)
+            )
+            if older is not None:
+                record = self.store.link(draft, older)
+                emit.finished(state="link", key=key, counts=record.counts)
+            else:
+                record = self._make(plan, planned, draft)
+        except OSError as error:
+            raise disk_error(error, self.store.root) from error
+        self.store.point_latest(name, record)
+        return record
+
+    def _make(self, plan: Plan, planned: Planned, draft: RecordFile) -> RecordFile:
+        name, step = planned.name, planned.step
+        emit = self.bus.for_step(name)
+        inputs = self._open_inputs(plan, planned)
+        with self.store.writing(step.type, planned.key) as partial:
+            emit.started(type=step.type, key=planned.key)
+            began, clock = time.time(), time.monotonic()
+            site = self._site(plan, name, step.type, planned.key)
+            run: Callable[..., dict[str, int] | None] = getattr(step, "run")  # noqa: B009 - each step types its own
+            counts = run(**inputs, out=step.makes()(partial.artifact), site=site) or {}
+            for memo in self._memos.values():
+                memo.flush()
+            record = self.store.publish(
+                partial,
+                draft.model_copy(
+                    update={"counts": counts, "started": began, "seconds": round(time.monotonic() - clock, 3)}
+                ),
+            )
+        self.store.clean_partial(step.type, planned.key)
+        emit.finished(state="run", key=planned.key, counts=counts, seconds=record.seconds)
+        return record
+
+    def _draft(self, plan: Plan, planned: Planned) -> RecordFile:
+        found = {
+            value: {"locator": plan.found[value].locator, "revision": plan.found[value].revision}
+            for name in planned.step.resolvable()
+            if (value := getattr(planned.step, name)) in plan.found
+        }
+        return RecordFile(
+            step=planned.name,
+            type=planned.step.type,
+            version=planned.step.version,
+            key=planned.key,
+            fields=planned.step.fields(),
+            inputs=dict(planned.input_keys),
+            input_digests=self._digests(plan, planned.inputs),
+            digest="",
+            counts={},
+            found=found,
+            tools=dict(tool_versions()),
+        )
+
+    def _site(self, plan: Plan, name: str, type_: str, key: str) -> Site:
+        work = self.store.directory(type_, f"{key}.partial") / "work"
+        return Site(
+            where=self.where,
+            work=work,
+            found=plan.found,
+            emit=self.bus.for_step(name),
+            memo=self.memo,
+            stopping=self.stop.is_set,
+        )
+
+    def _record_of(self, plan: Plan, name: str) -> RecordFile:
+        planned = plan.named(name)
+        record = self.store.record(planned.step.type, planned.key)
+        if record is None:
+            raise InputError(f"step {name} has not been made yet", hint=f"run: ilab run --until {name}")
+        return record
+
+    def _digests(self, plan: Plan, wiring: Wiring) -> dict[str, Any]:
+        return {
+            given: self._record_of(plan, source).digest
+            if isinstance(source, str)
+            else {key: self._record_of(plan, name).digest for key, name in source.items()}
+            for given, source in wiring.items()
+        }
+
+    def _open_inputs(self, plan: Plan, planned: Planned) -> dict[str, Any]:
+        def opened(name: str) -> Artifact:
+            record = self._record_of(plan, name)
+            return plan.steps[name].step.makes()(self.store.contents(record))
+
+        return {
+            given: opened(source)
+            if isinstance(source, str)
+            else {key: opened(name) for key, name in source.items()}
+            for given, source in planned.inputs.items()
+        }
+
+
+def difference(planned: Planned, newest: RecordFile | None) -> str:
+    """Why a step has no result yet: its fields and inputs against the newest record of its name."""
+    if newest is None:
+        return "never made"
+    parts: list[str] = []
+    if newest.type != planned.step.type:
+        parts.append(f"type {newest.type} → {planned.step.type}")
+    elif newest.version != planned.step.version:
+        parts.append(f"step version {newest.version} → {planned.step.version}")
+    parts += _field_changes("", newest.fields, planned.step.fields(), planned)
+    for name in {**newest.inputs, **planned.input_keys}:
+        if newest.inputs.get(name) != planned.input_keys.get(name):
+            parts.append(f"input {name} changed" if name in newest.inputs else f"input {name} is new")
+    return "; ".join(parts) or "its result was removed"
+
+
+def _field_changes(path: str, old: Any, new: Any, planned: Planned) -> list[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return [
+            change
+            for name in sorted({*old, *new})
+            for change in _field_changes(f"{path}.{name}".lstrip("."), old.get(name), new.get(name), planned)
+        ]
+    if old == new:
+        return []
+    if path in planned.step.resolvable():
+        return [f"{path} has other contents"]
+    return [f"{path}: {old} → {new}"]
+
+
+def _same_but_inputs(planned: Planned, newest: RecordFile) -> bool:
+    return (newest.type, newest.version, newest.fields) == (
+        planned.step.type,
+        planned.step.version,
+        planned.step.fields(),
+    )
+
+
+@lru_cache(maxsize=1)
+def tool_versions() -> dict[str, str]:
+    """Versions of what made a result; for the record, never part of a key."""
+    versions = {"python": platform.python_version(), "platform": f"{sys.platform}-{platform.machine()}"}
+    for name in TOOLS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,344 @@
+"""The store: one directory per result, named by the key of the step that makes it.
+
+    <root>/<type>/<key>/record.json       an artifact exists if and only if its record exists
+    <root>/<type>/<key>.partial/          unfinished work: lease.json, artifact/, work/ (kept for resume)
+    <root>/<type>/contents/<hash>         which key already holds the result for these input *contents*
+    <root>/latest/<step name>             link for people
+    <root>/memo/<name>/                   the item-level cache (memo.py)
+
+Publishing is one rename after everything was flushed, and the record is written last. One writer per key holds a
+lease with a heartbeat; a lease whose process is gone, or whose heartbeat is old, is taken over. An artifact whose
+inputs have new keys but the same contents is *linked*: a record that points at the older one, no second copy.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from ilab.core.files import fsync_tree, read_json, write_json
+from ilab.core.step import KEY_LENGTH, Artifact, Step, fingerprint
+from ilab.errors import SetupError
+
+RECORD_FORMAT = 1
+RECORD = "record.json"
+HEARTBEAT = 5.0  # seconds between two beats
+STALE = 60.0  # seconds without a beat after which another machine may take over
+BLOCK = 1 << 20
+
+
+class RecordFile(BaseModel):
+    """``record.json``. ``digest`` covers the contents and nothing of this file; times and host facts are here only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = RECORD_FORMAT
+    step: str
+    type: str
+    version: int
+    key: str
+    fields: dict[str, Any]
+    inputs: dict[str, Any]  # input name -> key, or name -> {name -> key}
+    input_digests: dict[str, Any]
+    digest: str
+    counts: dict[str, int]
+    found: dict[str, dict[str, str]] = {}  # digest -> locator and revision
+    tools: dict[str, str] = {}
+    started: float = 0.0
+    seconds: float = 0.0
+    linked_to: str | None = None  # key whose directory holds the contents
+
+
+class Lease:
+    """Exclusive right to write one key, renewed by a thread until closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stop = threading.Event()
+        self._acquire()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def _acquire(self) -> None:
+        for _ in range(50):
+            try:
+                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            except FileExistsError:
+                if not self._abandoned():
+                    holder = self._holder()
+                    raise SetupError(
+                        f"process {holder.get('pid')} on {holder.get('host')} is already making this result",
+                        where=str(self.path.parent),
+                        hint="wait for it, or stop it; its work is kept and the next run goes on from there",
+                    ) from None
+                # Renaming is atomic: of several waiting processes exactly one wins the stale lease.
+                try:
+                    os.rename(self.path, self.path.with_name(f"lease.{uuid.uuid4().hex}.stale"))
+                except FileNotFoundError:
+                    time.sleep(0.01)
+                continue
+            with os.fdopen(descriptor, "w") as handle:
+                json.dump({"pid": os.getpid(), "host": socket.gethostname(), "born": _born(os.getpid())}, handle)
+            for stale in self.path.parent.glob("lease.*.stale"):
+                stale.unlink(missing_ok=True)
+            return
+        raise SetupError("could not take over an abandoned lease", where=str(self.path))
+
+    def _holder(self) -> dict[str, Any]:
+        try:
+            holder: dict[str, Any] = read_json(self.path)
+        except (OSError, ValueError):  # just being written, or torn by a crash
+            return {}
+        return holder
+
+    def _abandoned(self) -> bool:
+        try:
+            age = time.time() - self.path.stat().st_mtime
+        except FileNotFoundError:
+            return True
+        holder = self._holder()
+        if holder.get("host") == socket.gethostname() and "pid" in holder:
+            return _born(holder["pid"]) != holder.get("born")
+        return age > STALE
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            try:
+                os.utime(self.path)
+            except OSError:
+                return
+
+    def release(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.path.unlink(missing_ok=True)
+
+
+def _born(pid: int) -> str | None:
+    """Start time of a process (clock ticks since boot on Linux), so that a reused pid is not taken for the old one."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            return "alive"
+        return "alive"
+
+
+class Partial:
+    """Unfinished work on one key: ``artifact`` will be published, ``work`` is scratch that survives a crash."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.artifact = path / "artifact"
+        self.work = path / "work"
+
+
+class Store:
+    """A directory of artifacts. All methods are safe under several processes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            probe = root / f".write.{os.getpid()}.{threading.get_ident()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise SetupError(
+                f"the store cannot be written: {error.strerror}",
+                where=str(root),
+                hint="give another folder with --store DIR, or mend its permissions",
+            ) from error
+
+    def directory(self, type_: str, key: str) -> Path:
+        return self.root / type_ / key
+
+    def record(self, type_: str, key: str) -> RecordFile | None:
+        """The record of an artifact, or None while it does not exist."""
+        path = self.directory(type_, key) / RECORD
+        if not path.exists():
+            return None
+        try:
+            return RecordFile.model_validate(read_json(path))
+        except ValueError as error:
+            raise SetupError(
+                "this record cannot be read",
+                where=str(path),
+                hint="it was changed by hand, or written by a newer ilab; remove the folder and run again",
+            ) from error
+
+    def contents(self, record: RecordFile) -> Path:
+        """The directory that holds the contents of ``record`` (an older one's where it is linked)."""
+        return self.directory(record.type, record.linked_to or record.key)
+
+    def open(self, step: type[Step], key: str) -> Artifact:
+        record = self.record(step.type, key)
+        if record is None:
+            raise SetupError(f"the store has no {step.type} {key}", where=str(self.root), hint="run: ilab run")
+        return step.makes()(self.contents(record))
+
+    @contextmanager
+    def writing(self, type_: str, key: str) -> Iterator[Partial]:
+        """Take the key's lease. The partial directory stays when the block fails, so that the next run resumes."""
+        partial = Partial(self.directory(type_, f"{key}.partial"))
+        partial.work.mkdir(parents=True, exist_ok=True)
+        lease = Lease(partial.path / "lease.json")
+        try:
+            # A crash may have left half an artifact; what can be resumed is in ``work``.
+            if partial.artifact.exists():
+                shutil.rmtree(partial.artifact)
+            partial.artifact.mkdir()
+            yield partial
+        finally:
+            lease.release()
+
+    def publish(self, partial: Partial, record: RecordFile) -> RecordFile:
+        """Flush, write the record, rename into place. Returns the record with the digest of the contents."""
+        record = record.model_copy(update={"digest": digest_tree(partial.artifact)})
+        write_json(partial.artifact / RECORD, record.model_dump(mode="json"))
+        fsync_tree(partial.artifact)
+        final = self.directory(record.type, record.key)
+        if final.exists():  # forced to run again: the old result makes room
+            doomed = final.with_name(f"{final.name}.{uuid.uuid4().hex}.old")
+            os.rename(final, doomed)
+            os.rename(partial.artifact, final)
+            shutil.rmtree(doomed)
+        else:
+            os.rename(partial.artifact, final)
+        _sync_directory(final.parent)
+        self._index_contents(record)
+        shutil.rmtree(partial.work, ignore_errors=True)
+        return record
+
+    def same_contents(self, step: Step, input_digests: dict[str, Any]) -> RecordFile | None:
+        """An existing result of the same step over inputs of the same contents, if there is one."""
+        pointer = self._pointer(step.type, step.version, step.fields(), input_digests)
+        if not pointer.exists():
+            return None
+        return self.record(step.type, pointer.read_text().strip())
+
+    def link(self, record: RecordFile, older: RecordFile) -> RecordFile:
+        """Record that ``record`` has the contents of ``older``."""
+        record = record.model_copy(
+            update={"digest": older.digest, "counts": older.counts, "linked_to": older.linked_to or older.key}
+        )
+        with self.writing(record.type, record.key) as partial:
+            write_json(partial.artifact / RECORD, record.model_dump(mode="json"))
+            fsync_tree(partial.artifact)
+            final = self.directory(record.type, record.key)
+            if not final.exists():
+                os.rename(partial.artifact, final)
+        shutil.rmtree(partial.path, ignore_errors=True)
+        return record
+
+    def clean_partial(self, type_: str, key: str) -> None:
+        """Remove what is left of the partial directory after its lease was released."""
+        shutil.rmtree(self.directory(type_, f"{key}.partial"), ignore_errors=True)
+
+    def point_latest(self, name: str, record: RecordFile) -> None:
+        """``latest/<name>`` for people; also what ``plan`` compares with to say why a step runs."""
+        link = self.root / "latest" / name
+        link.parent.mkdir(exist_ok=True)
+        temporary = link.with_name(f".{name}.{uuid.uuid4().hex}")
+        temporary.symlink_to(Path("..") / record.type / record.key)
+        os.replace(temporary, link)
+
+    def latest(self, name: str) -> RecordFile | None:
+        target = (self.root / "latest" / name).resolve()
+        if not (target / RECORD).exists():
+            return None
+        return self.record(target.parent.name, target.name)
+
+    def records(self) -> Iterator[RecordFile]:
+        """All records, in no order that matters."""
+        for path in sorted(self.root.glob(f"*/{'?' * KEY_LENGTH}/{RECORD}")):
+            record = self.record(path.parent.parent.name, path.parent.name)
+            if record is not None:
+                yield record
+
+    def partials(self) -> list[Path]:
+        return sorted(self.root.glob("*/*.partial"))
+
+    def remove(self, record: RecordFile) -> int:
+        """Remove an artifact; returns the bytes freed. The record goes first, so no half artifact ever exists."""
+        directory = self.directory(record.type, record.key)
+        size = size_of(directory)
+        (directory / RECORD).unlink(missing_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
+        return size
+
+    def _pointer(self, type_: str, version: int, fields: dict[str, Any], digests: dict[str, Any]) -> Path:
+        return self.root / type_ / "contents" / fingerprint(type_, version, fields, digests)
+
+    def _index_contents(self, record: RecordFile) -> None:
+        pointer = self._pointer(record.type, record.version, record.fields, record.input_digests)
+        pointer.parent.mkdir(exist_ok=True)
+        temporary = pointer.with_name(f".{pointer.name}.{uuid.uuid4().hex}")
+        temporary.write_text(record.key)
+        os.replace(temporary, pointer)
+
+
+def digest_tree(root: Path) -> str:
+    """SHA-256 over the sorted relative names, sizes and hashes of all files but the record."""
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*"), key=lambda path: path.relative_to(root).as_posix()):
+        if path.is_file() and path.relative_to(root).as_posix() != RECORD:
+            total.update(
+                f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0{digest_file(path)}\n".encode()
+            )
+    return total.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes in hex, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def size_of(root: Path) -> int:
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def disk_error(error: OSError, where: Path) -> SetupError:
+    """What a full disk or a forbidden folder means to a person."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SetupError(
+            "the disk is full",
+            where=str(where),
+            hint="free some space (ilab pipeline gc removes what no pipeline needs) and run the same command again: "
+            "finished steps and teacher answers are kept",
+        )
+    return SetupError(
+        f"{error.strerror or error}",
+        where=str(error.filename or where),
+        hint="mend the permissions or give another folder with --store DIR",
+    )

@@ -1,0 +1,149 @@
+"""Leaf evaluation: does the model know what the leaf teaches?
+
+    mcq    the likelihood of each option as the whole answer; the option with the highest log-probability per byte of
+           its text is the model's choice (closed book, no shots, no letters: a tiny model cannot read letters)
+    exact  the greedy answer, compared after collapsing white space
+    free   token F1 of the greedy answer against the reference
+
+Prompts are rendered by the model's own chat template, exactly as in training and serving. Scores are per item; means
+and intervals are the business of ``compare``. The per-byte rule was fixed before anything was measured, because the
+sum of log-probabilities favours short options (evaluation by likelihood: Brown et al. 2020, section 2.4).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ilab.core.events import Emit
+from ilab.data import Item, Message, Score
+from ilab.models.chat import prompt_text
+from ilab.models.local import LocalModel
+
+BATCH_TOKENS = 8192  # padded tokens of one forward pass
+ANSWER_TOKENS = 64  # a greedy answer may be this much longer than the reference
+
+
+@dataclass(frozen=True)
+class Request:
+    """One option of one item as token ids: ``context`` is given, ``continuation`` is scored."""
+
+    item: int
+    option: int
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
+def score_items(
+    name: str, folder: Path, items: Sequence[Item], *, device: str, emit: Emit, stopping: Callable[[], bool]
+) -> list[Score]:
+    """Score every item with the model in ``folder`` under the name ``name``, in the order of ``items``."""
+    model = LocalModel.load(folder, device)
+    scores: dict[int, Score] = {}
+    choices = [index for index, item in enumerate(items) if item.kind == "mcq"]
+    done = 0
+    for index, score in _score_choices(name, model, [(index, items[index]) for index in choices]):
+        scores[index] = score
+        done += 1
+        if done % 20 == 0:
+            emit.progress(done, len(items), "items", note=name)
+    for index, item in enumerate(items):
+        if item.kind == "mcq" or stopping():
+            continue
+        scores[index] = _score_answer(name, model, item)
+        done += 1
+        emit.progress(done, len(items), "items", note=f"{name}: {scores[index].answer}")
+    return [scores[index] for index in range(len(items)) if index in scores]
+
+
+def prompt(item: Item) -> list[Message]:
+    return [Message(role="user", content=prompt_text(item.question, item.context))]
+
+
+def _score_choices(name: str, model: LocalModel, items: Sequence[tuple[int, Item]]) -> Iterator[tuple[int, Score]]:
+    requests = []
+    for index, item in items:
+        context = tuple(model.renderer.prompt_ids(prompt(item)))
+        for option, text in enumerate(item.options):
+            requests.append(Request(index, option, context, tuple(model.renderer.encode_text(text))))
+    values = log_likelihoods(model, requests)
+    for index, item in items:
+        sums = [values[index, option] for option in range(len(item.options))]
+        rates = [value / max(len(text.encode()), 1) for value, text in zip(sums, item.options, strict=True)]
+        chosen = item.options[max(range(len(rates)), key=lambda option: (rates[option], -option))]
+        yield index, _score(name, item, float(chosen == item.gold), chosen, tuple(round(v, 6) for v in sums))
+
+
+def log_likelihoods(model: LocalModel, requests: Sequence[Request]) -> dict[tuple[int, int], float]:
+    """(item, option) to the summed log-probability (nats) of the continuation. One row a request, padded on the right."""
+    values: dict[tuple[int, int], float] = {}
+    order = sorted(requests, key=lambda r: (len(r.context) + len(r.continuation), r.item, r.option))
+    for batch in _batches(order):
+        longest = len(batch[-1].context) + len(batch[-1].continuation)
+        ids = torch.zeros(len(batch), longest, dtype=torch.long)
+        for row, request in enumerate(batch):
+            sequence = torch.tensor([*request.context, *request.continuation])
+            ids[row, : len(sequence)] = sequence
+        logits = model.logits(ids)
+        for row, request in enumerate(batch):
+            start, end = len(request.context), len(request.context) + len(request.continuation)
+            probabilities = torch.log_softmax(logits[row, start - 1 : end - 1].float(), dim=-1)
+            targets = torch.tensor(request.continuation, device=probabilities.device).unsqueeze(1)
+            values[request.item, request.option] = probabilities.gather(1, targets).sum().item()
+    return values
+
+
+def _batches(requests: Sequence[Request]) -> Iterator[list[Request]]:
+    batch: list[Request] = []
+    for request in requests:
+        length = len(request.context) + len(request.continuation)
+        if batch and (len(batch) + 1) * length > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(request)
+    if batch:
+        yield batch
+
+
+def _score_answer(name: str, model: LocalModel, item: Item) -> Score:
+    limit = len(model.renderer.encode_text(item.gold)) + ANSWER_TOKENS
+    ids = model.generate(
+        model.renderer.prompt_ids(prompt(item)), max_tokens=limit, stop_ids=model.renderer.stop_ids
+    )
+    answer = model.renderer.decode([token for token in ids if token not in model.renderer.stop_ids])
+    if item.kind == "exact":
+        return _score(name, item, float(plain(answer) == plain(item.gold)), plain(answer))
+    return _score(name, item, token_f1(answer, item.gold), plain(answer))
+
+
+def _score(name: str, item: Item, value: float, answer: str, likelihoods: tuple[float, ...] = ()) -> Score:
+    return Score(
+        item=item.id,
+        leaf=item.leaf,
+        model=name,
+        kind=item.kind,
+        cluster=item.cluster,
+        value=value,
+        answer=answer,
+        likelihoods=likelihoods,
+    )
+
+
+def plain(text: str) -> str:
+    """White space collapsed and stripped; nothing else is forgiven."""
+    return " ".join(text.split())
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """Harmonic mean of precision and recall over lower-case word tokens (SQuAD: Rajpurkar et al. 2016)."""
+    given, wanted = (Counter(re.findall(r"\w+", text.lower())) for text in (answer, reference))
+    shared = sum((given & wanted).values())
+    if not shared:
+        return float(not given and not wanted)
+    precision, recall = shared / sum(given.values()), shared / sum(wanted.values())
+    return 2 * precision * recall / (precision + recall)

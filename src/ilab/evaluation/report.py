@@ -1,0 +1,292 @@
+"""The report: what a run made, as one HTML file that needs nothing else, and the same as JSON.
+
+A :class:`View` gathers what the artifacts and the run's record hold; :func:`render` draws it, :func:`twin` writes
+it down. Samples, documents and model answers are untrusted text: the template is sandboxed and escapes everything
+it is given, and no text ever becomes a template. The file stays small by showing few of each thing and saying how
+many there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jinja2 import FileSystemLoader, StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ilab.data import Chunk, Item, Rejected, Sample, Score
+from ilab.evaluation import charts
+from ilab.evaluation.summary import percent, summary_rows
+
+TEMPLATE = "report.html.j2"
+SAMPLES_PER_LEAF = 5
+SAMPLES = 100  # in all
+REJECTED = 20
+CHANGED_PER_LEAF = 8  # items gained, and as many lost
+TEXT = 700  # characters of any one text
+CONTEXT = 160  # characters of the document on either side of the evidence
+
+JSON = Mapping[str, Any]
+Shown = TypeVar("Shown", Sample, Rejected)
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything a report shows. All mappings are plain JSON; what is empty is left out of the page.
+
+    ``comparison`` and ``gate`` are those of ``compare`` and ``gate``. ``steps``: name, type, key, state (reused,
+    run, linked), seconds, counts. ``choices``, ``metrics`` and ``cards`` are keyed by what they belong to (a
+    phase, a data set): a choice is that of ``choose``, metrics are one object per optimizer step (step, epoch,
+    loss, gradient_norm, learning_rate, tokens), a card is that of the generated samples. ``items`` and ``scores``
+    (by model) give the answers behind the gained and lost items, ``chunks`` the text around a sample's evidence.
+    """
+
+    title: str
+    pipeline: str
+    comparison: JSON
+    gate: JSON
+    steps: Sequence[JSON] = ()
+    choices: Mapping[str, JSON] = field(default_factory=dict)
+    metrics: Mapping[str, Sequence[JSON]] = field(default_factory=dict)
+    cards: Mapping[str, JSON] = field(default_factory=dict)
+    samples: Sequence[Sample] = ()
+    rejected: Sequence[Rejected] = ()
+    items: Sequence[Item] = ()
+    scores: Mapping[str, Sequence[Score]] = field(default_factory=dict)
+    chunks: Sequence[Chunk] = ()
+    package: JSON = field(default_factory=dict)
+    registry: JSON = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    machine: JSON = field(default_factory=dict)
+
+
+def render(view: View) -> str:
+    """The report as one HTML page (under 1 MB; no scripts, no links to the outside)."""
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "seconds": seconds, "clip": clip, "figure": figure}
+    rows = summary_rows(view.comparison)
+    return environment.get_template(TEMPLATE).render(
+        view=view,
+        meaning=_MEANING[view.gate["verdict"]],
+        published=view.gate["publish"],
+        rows=[{**row, "chart": _dots(row)} for row in rows],
+        changed=_changed(view),
+        curves=_curves(view.metrics, view.choices),
+        cards=[_card(name, card) for name, card in view.cards.items()],
+        samples=_samples(view),
+        sample_count=len(view.samples),
+        rejected=[record.model_dump(mode="json") for record in _spread(view.rejected, _refusal, REJECTED)],
+        rejected_count=len(view.rejected),
+        total_seconds=math.fsum(step.get("seconds") or 0.0 for step in view.steps),
+    )
+
+
+def twin(view: View) -> dict[str, Any]:
+    """The report's content as plain JSON: every figure, and the samples the page shows. NaN becomes ``None``."""
+    shown = _shown(view.samples)
+    plain: dict[str, Any] = _finite(
+        {
+            "schema": "ilab-report/1",
+            "title": view.title,
+            "pipeline": view.pipeline,
+            "gate": view.gate,
+            "comparison": view.comparison,
+            "summary": summary_rows(view.comparison),
+            "changed": _changed(view),
+            "choices": view.choices,
+            "metrics": view.metrics,
+            "cards": view.cards,
+            "samples": [sample.model_dump(mode="json", exclude_none=True) for sample in shown],
+            "rejected": [record.model_dump(mode="json") for record in _spread(view.rejected, _refusal, REJECTED)],
+            "counts": {"samples": len(view.samples), "rejected": len(view.rejected), "items": len(view.items)},
+            "steps": view.steps,
+            "package": view.package,
+            "registry": view.registry,
+            "notes": view.notes,
+            "machine": view.machine,
+        }
+    )
+    return plain
+
+
+_MEANING = {
+    "pass": "On questions that never entered training, the tuned model reaches the threshold, is better than the "
+    "base by more than chance explains, and no leaf got worse.",
+    "fail": "At least one rule below is not met. The model was built and kept; it is not published.",
+    "inconclusive": "The held-out questions cannot tell yet. More questions per leaf narrow the intervals; "
+    "the table says how large a change they could have shown.",
+}
+
+
+def seconds(value: float | None) -> str:
+    """``95.2`` as ``1 min 35 s``."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value < 10:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def clip(text: Any, length: int = TEXT) -> str:
+    """At most ``length`` characters of ``text``, with an ellipsis where something is missing."""
+    whole = str(text)
+    return whole if len(whole) <= length else whole[: length - 1].rstrip() + "…"
+
+
+def figure(value: Any) -> str:
+    """A number as people read it; an en dash for nothing; any other value as text."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}".replace(",", " ") if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _dots(row: JSON) -> str:
+    cells = [charts.Dot(cell["model"], cell["value"], cell["low"], cell["high"]) for cell in row["cells"]]
+    marks = [charts.Dot(name, baseline["value"]) for name, baseline in row["baselines"].items()]
+    return charts.dots(cells, marks)
+
+
+def _changed(view: View) -> list[dict[str, Any]]:
+    """Per leaf with changes: the items gained and lost, with gold and both answers."""
+    items = {item.id: item for item in view.items}
+    answers = {model: {score.item: score.answer for score in scores} for model, scores in view.scores.items()}
+    before = answers.get(view.comparison["reference"], {})
+    after = answers.get(view.comparison["candidate"], {})
+    leaves = []
+    for leaf in view.comparison["leaves"]:
+        entry: dict[str, Any] = {"leaf": leaf["name"]}
+        for side in ("gained", "lost"):
+            known = [items[identity] for identity in leaf[side] if identity in items]
+            entry[f"{side}_count"] = len(leaf[side])
+            entry[side] = [
+                {
+                    "id": item.id,
+                    "question": item.question,
+                    "context": item.context,
+                    "gold": item.gold,
+                    "before": before.get(item.id),
+                    "after": after.get(item.id),
+                }
+                for item in known[:CHANGED_PER_LEAF]
+            ]
+        if entry["gained_count"] or entry["lost_count"]:
+            leaves.append(entry)
+    return leaves
+
+
+def _curves(metrics: Mapping[str, Sequence[JSON]], choices: Mapping[str, JSON]) -> list[dict[str, Any]]:
+    """Per phase its loss and learning-rate charts, and the figures of its last step."""
+    phases = []
+    for name, rows in metrics.items():
+        choice = choices.get(name)
+        chosen = next((entry["step"] for entry in choice["table"] if entry["chosen"]), None) if choice else None
+        drawn = {}
+        for key, title, height in (("loss", "Training loss", 190), ("learning_rate", "Learning rate", 110)):
+            points = [(float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
+            line = charts.Curve(title, points, chosen)
+            drawn[key] = charts.curves([line], title=f"{title}, {name}", unit="optimizer steps", height=height)
+        last = rows[-1] if rows else {}
+        tokens = sum(row.get("tokens") or 0 for row in rows)
+        phases.append(
+            {"name": name, "steps": len(rows), "tokens": tokens, "last": last, "chosen": chosen, **drawn}
+        )
+    return phases
+
+
+def _card(name: str, card: JSON) -> dict[str, Any]:
+    """A data card's leaves as rows with a bar, its blocks as a table; keys that are missing are left out."""
+    leaves = []
+    for leaf, counts in sorted(card.get("leaves", {}).items()):
+        rows, accepted = counts.get("rows") or 0, counts.get("accepted") or 0
+        share = accepted / rows if rows else 0.0
+        leaves.append(
+            {
+                "leaf": leaf,
+                "rows": rows,
+                "accepted": accepted,
+                "share": share if rows else None,
+                "bar": charts.bar(share, f"{accepted} of {rows} rows accepted"),
+                "rejected": sorted((counts.get("rejected") or {}).items(), key=lambda pair: (-pair[1], pair[0])),
+                "from_memo": counts.get("from_memo"),
+            }
+        )
+    blocks = {key: value for key, value in card.get("blocks", {}).items() if isinstance(value, Mapping)}
+    columns = list(dict.fromkeys(column for counts in blocks.values() for column in counts))
+    return {"name": name, "flow": card.get("flow"), "leaves": leaves, "blocks": blocks, "columns": columns}
+
+
+def _samples(view: View) -> list[dict[str, Any]]:
+    """The shown samples by leaf, each with its evidence inside the document's own words."""
+    texts = {(chunk.leaf, chunk.id): chunk for chunk in view.chunks}
+    leaves: dict[str, list[dict[str, Any]]] = {}
+    for sample in _shown(view.samples):
+        chunk = texts.get((sample.leaf, sample.origin.chunk or ""))
+        leaves.setdefault(sample.leaf, []).append(
+            {"sample": sample, "passage": _passage(sample.origin.evidence, chunk.text if chunk else None)}
+        )
+    return [{"leaf": leaf, "samples": shown} for leaf, shown in leaves.items()]
+
+
+def _passage(evidence: str | None, text: str | None) -> dict[str, str] | None:
+    """The evidence with what stands before and after it in ``text``."""
+    if not evidence:
+        return None
+    at = text.find(evidence) if text else -1
+    if text is None or at < 0:
+        return {"before": "", "evidence": evidence, "after": ""}
+    end = at + len(evidence)
+    before, after = text[max(0, at - CONTEXT) : at], text[end : end + CONTEXT]
+    return {
+        "before": ("…" if at > CONTEXT else "") + before,
+        "evidence": evidence,
+        "after": after + ("…" if end + CONTEXT < len(text) else ""),
+    }
+
+
+def _shown(samples: Iterable[Sample]) -> list[Sample]:
+    """A few samples per leaf, one of each block in turn."""
+    leaves: dict[str, list[Sample]] = {}
+    for sample in samples:
+        leaves.setdefault(sample.leaf, []).append(sample)
+    shown = [
+        sample
+        for leaf in sorted(leaves)
+        for sample in _spread(leaves[leaf], lambda sample: sample.origin.block, SAMPLES_PER_LEAF)
+    ]
+    return shown[:SAMPLES]
+
+
+def _refusal(record: Rejected) -> str:
+    return f"{record.leaf}\0{record.block}\0{record.reason}"
+
+
+def _spread(records: Iterable[Shown], group: Callable[[Shown], str], most: int) -> list[Shown]:
+    """At most ``most`` records, one of each group in turn, by id: the same choice whatever their order."""
+    groups: dict[str, list[Shown]] = {}
+    for record in sorted(records, key=lambda record: record.id):
+        groups.setdefault(group(record), []).append(record)
+    turns = max((len(found) for found in groups.values()), default=0)
+    dealt = [groups[name][turn] for turn in range(turns) for name in sorted(groups) if turn < len(groups[name])]
+    return dealt[:most]
+
+
+def _finite(value: Any) -> Any:
+    """``value`` as JSON can hold it: lists and dicts, no NaN, no infinities."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,276 @@
+"""How sure a score is: intervals, paired differences and corrections, with the standard library alone.
+
+Items that share a chunk or a document are not independent, so every standard error here is clustered. Two models
+are always compared on the same items, by the mean of the per-item differences (Miller 2024, arXiv 2411.00640):
+that cancels how hard an item is. Tiny inputs never raise: what cannot be known is ``None``.
+
+Sums are ``math.fsum``, so no result depends on the order of the items.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+
+LEVEL = 0.95
+DISCORDANT = 0.2  # share of items on which two models are assumed to differ, where nothing was seen to differ
+_ZERO = 1e-12  # a standard error below this is rounding
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Bounds, both ``None`` where there are too few observations for any."""
+
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over ``n`` values in ``clusters`` independent groups, with its interval."""
+
+    n: int
+    clusters: int
+    mean: float | None
+    standard_error: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of (other - base) over the same items; ``p`` is two-sided, 1.0 where nothing can be said."""
+
+    n: int
+    clusters: int
+    mean: float | None
+    standard_error: float | None
+    low: float | None
+    high: float | None
+    p: float
+
+
+def wilson(successes: float, n: float, level: float = LEVEL) -> Interval:
+    """Wilson's score interval of a proportion (Wilson 1927).
+
+    (p + z²/2n ± z·sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n). Unlike p ± z·se it is no point at 0 or at ``n``
+    successes. ``n`` may be an effective sample size, so it need not be whole.
+    """
+    if n <= 0:
+        return Interval(None, None)
+    z, p = NormalDist().inv_cdf(0.5 + level / 2), successes / n
+    centre = p + z * z / (2 * n)
+    spread = z * math.sqrt(max(p * (1 - p), 0.0) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    low = 0.0 if successes <= 0 else max(0.0, (centre - spread) / scale)
+    high = 1.0 if successes >= n else min(1.0, (centre + spread) / scale)
+    return Interval(low, high)
+
+
+def proportion(values: Sequence[float], clusters: Sequence[Hashable], level: float = LEVEL) -> Mean:
+    """A share of right answers (values 0 or 1) with Wilson's interval at Kish's effective sample size.
+
+    The effective size is n / max(1, design effect), the design effect being the clustered variance over the
+    binomial one (Kish 1965; for intervals: Kott and Liu 2009). Where all values agree the effect is unknown and
+    each cluster counts once. With one item per cluster this is Wilson's interval as it stands.
+    """
+    n, groups = len(values), len(set(clusters))
+    if n == 0:
+        return Mean(0, 0, None, None, None, None)
+    p, error = math.fsum(values) / n, clustered_standard_error(values, clusters)
+    simple = p * (1 - p) / n  # the variance if all items were independent
+    if simple <= 0 or error is None:
+        effective = float(groups)
+    else:
+        effective = n / max(1.0, error * error * (n - 1) / n / simple)
+    bounds = wilson(p * effective, effective, level)
+    return Mean(n, groups, p, error, bounds.low, bounds.high)
+
+
+def clustered_standard_error(values: Sequence[float], clusters: Sequence[Hashable]) -> float | None:
+    """Cluster-robust standard error of the mean (CR0 times C/(C-1), as inspect_ai computes it).
+
+    sqrt(C/(C-1) · Σ_c (Σ_{i in c} (x_i - mean))²) / n. With one value per cluster it is the familiar s/√n.
+    ``None`` with fewer than two clusters.
+    """
+    n, sums = len(values), _cluster_sums(values, clusters)
+    if len(sums) < 2:
+        return None
+    squares = math.fsum(total * total for total in sums)
+    return math.sqrt(squares * len(sums) / (len(sums) - 1)) / n
+
+
+def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], level: float = LEVEL) -> Mean:
+    """Mean ± t(C-1) · clustered standard error: for graded scores. No bounds with fewer than two clusters."""
+    n, groups = len(values), len(set(clusters))
+    if n == 0:
+        return Mean(0, 0, None, None, None, None)
+    mean, error = math.fsum(values) / n, clustered_standard_error(values, clusters)
+    if error is None:
+        return Mean(n, groups, mean, None, None, None)
+    reach = t_quantile(level, groups - 1) * error
+    return Mean(n, groups, mean, error, mean - reach, mean + reach)
+
+
+def paired_difference(
+    base: Sequence[float], other: Sequence[float], clusters: Sequence[Hashable], level: float = LEVEL
+) -> Difference:
+    """Mean of ``other - base`` over the same items (scores in 0..1), its t interval and two-sided p.
+
+    The standard error is that of the cluster sums, with C-1 degrees of freedom; bounds are kept inside [-1, 1].
+    Where all clusters moved alike there is no spread to estimate, and t would claim certainty. The bounds are
+    exact then: of C clusters that all gained, the chance of a gain is at least q = (alpha/2)^(1/C) (Clopper and
+    Pearson 1934), so the mean is at least 2q - 1 of what was seen, and p = 2^(1-C) is that of the sign test, with
+    which the bound agrees; of C clusters that all stayed, at most 1 - q moves either way.
+    """
+    if not len(base) == len(other) == len(clusters):
+        raise ValueError(f"paired scores must match: {len(base)}, {len(other)}, {len(clusters)} given")
+    moved = [right - left for left, right in zip(base, other, strict=True)]
+    n, groups = len(moved), len(set(clusters))
+    if n == 0:
+        return Difference(0, 0, None, None, None, None, 1.0)
+    mean, error = math.fsum(moved) / n, clustered_standard_error(moved, clusters)
+    if error is None:
+        return Difference(n, groups, mean, None, None, None, 1.0)
+    if error <= _ZERO:
+        bounds, p = _unanimous(mean, groups, level)
+        return Difference(n, groups, mean, 0.0, bounds.low, bounds.high, p)
+    reach = t_quantile(level, groups - 1) * error
+    p = t_two_sided(mean / error, groups - 1)
+    return Difference(n, groups, mean, error, max(-1.0, mean - reach), min(1.0, mean + reach), p)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Exact McNemar test: two-sided binomial p of ``gained`` against ``lost`` at even odds (McNemar 1947)."""
+    n, fewer = gained + lost, min(gained, lost)
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(fewer + 1)) / (1 << n))
+
+
+def bootstrap_interval(
+    values: Sequence[float], clusters: Sequence[str], *, seed: int, level: float = LEVEL, replicates: int = 4000
+) -> Interval:
+    """Percentile interval of the mean from resampling whole clusters (Efron 1979; Davison and Hinkley 1997, §3.8).
+
+    Clusters are drawn in sorted order from a generator seeded with ``seed``: equal inputs give equal bounds. For
+    the difference of two models pass the per-item differences. No bounds with fewer than two clusters.
+    """
+    groups: dict[str, list[float]] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        groups.setdefault(cluster, []).append(value)
+    if len(groups) < 2:
+        return Interval(None, None)
+    parts = [(math.fsum(groups[name]), len(groups[name])) for name in sorted(groups)]
+    draw = random.Random(seed)  # noqa: S311 - resampling, not secrets
+    means = []
+    for _ in range(replicates):
+        chosen = draw.choices(parts, k=len(parts))
+        means.append(math.fsum(total for total, _ in chosen) / sum(size for _, size in chosen))
+    means.sort()
+    return Interval(_percentile(means, (1 - level) / 2), _percentile(means, (1 + level) / 2))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (Holm 1979): reject where the result is at most alpha, family-wise."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def minimum_detectable_effect(
+    clusters: int, standard_error: float | None = None, *, power: float = 0.8, level: float = LEVEL
+) -> float | None:
+    """The smallest true paired difference that such a comparison would find with probability ``power``.
+
+    (z(1-alpha/2) + z(power)) · se: the normal approximation (Miller 2024, section 5). Without an observed standard
+    error above 0, se = sqrt(0.2/C): a fifth of the items assumed to differ. At most 1; ``None`` without items.
+    """
+    if clusters <= 0:
+        return None
+    error = standard_error if standard_error and standard_error > _ZERO else math.sqrt(DISCORDANT / clusters)
+    normal = NormalDist()
+    return min(1.0, (normal.inv_cdf(0.5 + level / 2) + normal.inv_cdf(power)) * error)
+
+
+def t_two_sided(t: float, freedom: float) -> float:
+    """P(abs(T) >= abs(t)) for Student's t: I_x(v/2, 1/2) at x = v/(v + t²) (Abramowitz and Stegun 26.7.1)."""
+    return _incomplete_beta(freedom / 2, 0.5, freedom, t * t)
+
+
+@lru_cache(maxsize=1024)
+def t_quantile(level: float, freedom: float) -> float:
+    """The t with P(abs(T) <= t) = ``level``, by bisection."""
+    tail, low, high = 1 - level, 0.0, 1.0
+    while t_two_sided(high, freedom) > tail:
+        low, high = high, 2 * high
+    for _ in range(200):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if t_two_sided(middle, freedom) > tail else (low, middle)
+    return (low + high) / 2
+
+
+def _cluster_sums(values: Sequence[float], clusters: Sequence[Hashable]) -> list[float]:
+    """Per cluster, the sum of deviations from the overall mean."""
+    if not values:
+        return []
+    mean = math.fsum(values) / len(values)
+    groups: dict[Hashable, list[float]] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        groups.setdefault(cluster, []).append(value - mean)
+    return [math.fsum(group) for group in groups.values()]
+
+
+def _unanimous(mean: float, clusters: int, level: float) -> tuple[Interval, float]:
+    """Bounds and p where every cluster moved by ``mean``; see :func:`paired_difference`."""
+    q = ((1 - level) / 2) ** (1 / clusters)
+    if abs(mean) <= _ZERO:
+        return Interval(q - 1, 1 - q), 1.0
+    inner = mean * (2 * q - 1)
+    return Interval(min(inner, mean), max(inner, mean)), 2.0 ** (1 - clusters)
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float:
+    """Linear interpolation between order statistics (type 7 of Hyndman and Fan 1996)."""
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+def _incomplete_beta(a: float, b: float, left: float, right: float) -> float:
+    """Regularised incomplete beta I_x(a, b) at x = left/(left + right), given in two parts to keep 1 - x exact."""
+    if right <= 0:
+        return 1.0
+    x, y = left / (left + right), right / (left + right)
+    scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    front = math.exp(scale + a * math.log(x) + b * math.log(y)) if x > 0 else 0.0
+    if x < (a + 1) / (a + b + 2):
+        return front * _beta_fraction(a, b, x) / a
+    return 1 - front * _beta_fraction(b, a, y) / b
+
+
+def _beta_fraction(a: float, b: float, x: float) -> float:
+    """The continued fraction of the incomplete beta (A&S 26.5.8) by Lentz's method."""
+    tiny = 1e-300
+    c, d = 1.0, 1 - (a + b) * x / (a + 1)
+    d = 1 / (d or tiny)
+    value = d
+    for m in range(1, 100_000):
+        for step in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 / ((1 + step * d) or tiny)
+            c = (1 + step / c) or tiny
+            value *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return value

@@ -1,0 +1,228 @@
+"""The pipeline parameters as one table.
+
+These names are an interface: they are given with ``-p name=value``, under ``parameters:`` in ``ilab.yaml``, or set by
+a pipeline file, and a pipeline refers to them as ``$name``. ``kind`` is *what* when the value is part of a result's
+identity, *where* when it may change without changing a byte. ``derive`` turns the older, more general names into the
+values that steps take: specific beats general.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ilab.core.pipeline import nearest
+from ilab.errors import InputError
+
+Check = Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    name: str
+    type: type
+    default: Any
+    help: str
+    kind: Literal["what", "where"] = "what"
+    valid: str = ""
+    check: Check = lambda value: True
+
+
+def _positive(value: Any) -> bool:
+    return bool(value > 0)
+
+
+def _not_negative(value: Any) -> bool:
+    return bool(value >= 0)
+
+
+def _share(value: Any) -> bool:
+    return bool(0 <= value <= 1)
+
+
+def _one_of(*words: str) -> Check:
+    return lambda value: value in words
+
+
+def _version(value: Any) -> bool:
+    return re.fullmatch(r"\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?", value) is not None
+
+
+TABLE: tuple[Parameter, ...] = (
+    Parameter("sdg_base_model", str, "", "model to fine-tune: `tiny`, or a Hugging Face directory"),
+    Parameter("sdg_repo_url", str, "", "taxonomy: a folder, one qna.yaml, or a git URL (URL@ref)"),
+    Parameter(
+        "sdg_pipeline",
+        str,
+        "",
+        "flow that makes the synthetic data: extractive, simple, or a folder; empty: "
+        "`simple` with a teacher, else `extractive`",
+    ),
+    Parameter("sdg_teacher_model", str, "", "name under which the endpoint serves the teacher"),
+    Parameter("sdg_scale_factor", int, 30, "instructions to make per seed example", valid="> 0", check=_positive),
+    Parameter("sdg_random_seed", int, 42, "seed of every choice in data generation and evaluation"),
+    Parameter("sdg_batch_size", int, 16, "requests in flight per worker", "where", "> 0", _positive),
+    Parameter("sdg_num_workers", int, 4, "concurrent workers towards the teacher", "where", "> 0", _positive),
+    Parameter("chunk_tokens", int, 500, "most tokens of one document chunk", valid="> 0", check=_positive),
+    Parameter(
+        "mix_question_variants", int, 1, "copies of each question, the first clean", valid="> 0", check=_positive
+    ),
+    Parameter(
+        "mix_question_noise",
+        float,
+        0.0,
+        "share of a copied question's words that is perturbed",
+        valid="0-1",
+        check=_share,
+    ),
+    Parameter(
+        "mix_replay",
+        float,
+        0.5,
+        "rows of phase 1 replayed in phase 2, as a share of phase 2's own",
+        valid=">= 0",
+        check=_not_negative,
+    ),
+    Parameter("train_epochs_phase_1", int, 7, "epochs of the knowledge phase", valid="> 0", check=_positive),
+    Parameter("train_epochs_phase_2", int, 10, "epochs of the skills phase", valid="> 0", check=_positive),
+    Parameter("train_learning_rate", float, 2e-5, "learning rate of both phases", valid="> 0", check=_positive),
+    Parameter(
+        "train_learning_rate_phase_1", float, None, "learning rate of phase 1", valid="> 0", check=_positive
+    ),
+    Parameter(
+        "train_learning_rate_phase_2", float, None, "learning rate of phase 2", valid="> 0", check=_positive
+    ),
+    Parameter("train_batch_size", int, 8, "samples per worker and micro-step", valid="> 0", check=_positive),
+    Parameter("train_gradient_accumulation_steps", int, 4, "micro-steps per update", valid="> 0", check=_positive),
+    Parameter("train_num_workers", int, 2, "training workers", valid="> 0", check=_positive),
+    Parameter(
+        "train_effective_batch_size_phase_1",
+        int,
+        None,
+        "samples per update in phase 1; replaces the product of batch size, accumulation and workers",
+        valid="> 0",
+        check=_positive,
+    ),
+    Parameter(
+        "train_effective_batch_size_phase_2", int, None, "the same for phase 2", valid="> 0", check=_positive
+    ),
+    Parameter(
+        "train_num_warmup_steps_phase_1", int, 0, "linear warm-up, steps", valid=">= 0", check=_not_negative
+    ),
+    Parameter(
+        "train_num_warmup_steps_phase_2", int, 0, "linear warm-up, steps", valid=">= 0", check=_not_negative
+    ),
+    Parameter(
+        "train_schedule",
+        str,
+        "constant",
+        "learning rate after warm-up",
+        valid="constant, cosine",
+        check=_one_of("constant", "cosine"),
+    ),
+    Parameter("train_weight_decay", float, 0.0, "AdamW weight decay", valid=">= 0", check=_not_negative),
+    Parameter(
+        "train_precision",
+        str,
+        "fp32",
+        "arithmetic of the forward pass; weights stay fp32",
+        valid="fp32, bf16",
+        check=_one_of("fp32", "bf16"),
+    ),
+    Parameter("train_sequence_length", int, 2048, "longest sample, tokens", valid="> 0", check=_positive),
+    Parameter("train_max_batch_len", int, 5000, "most tokens of one micro-batch", valid="> 0", check=_positive),
+    Parameter("train_seed", int, 42, "seed of data order and dropout"),
+    Parameter(
+        "output_checkpoint_frequency", int, 1, "epochs between two candidates", valid="> 0", check=_positive
+    ),
+    Parameter(
+        "eval_num_samples",
+        int,
+        100,
+        "most held-out items per leaf and split; 0 for all",
+        valid=">= 0",
+        check=_not_negative,
+    ),
+    Parameter(
+        "eval_metrics",
+        str,
+        "accuracy,f1",
+        "what the gate's score is the mean of",
+        valid="accuracy, f1",
+        check=lambda value: all(part.strip() in ("accuracy", "f1") for part in value.split(",")),
+    ),
+    Parameter(
+        "eval_quality_threshold", float, 0.8, "lowest score that may be published", valid="0-1", check=_share
+    ),
+    Parameter(
+        "gate_on_inconclusive",
+        str,
+        "stop",
+        "what happens when nobody can know yet",
+        valid="stop, publish",
+        check=_one_of("stop", "publish"),
+    ),
+    Parameter("output_model_name", str, "instructlab-model", "registered name"),
+    Parameter(
+        "output_model_version", str, "0.1.0", "registered version", valid="semantic version", check=_version
+    ),
+)
+BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in TABLE}
+
+
+@dataclass(frozen=True)
+class Given:
+    value: Any
+    origin: str
+
+
+def collect(layers: Mapping[str, Mapping[str, Any]]) -> dict[str, Given]:
+    """Defaults, then each layer (origin -> values) over them, checked.
+
+    Raises InputError for an unknown name (with the nearest known) or a value out of range.
+    """
+    given = {parameter.name: Given(parameter.default, "default") for parameter in TABLE}
+    for origin, values in layers.items():
+        for name, value in values.items():
+            if name not in BY_NAME:
+                raise InputError(
+                    f"unknown parameter {name!r}", where=origin, hint=nearest(name, BY_NAME, "parameters")
+                )
+            given[name] = Given(_typed(BY_NAME[name], value, origin), origin)
+    return given
+
+
+def derive(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with what steps take: the effective batch and learning rate of each phase, the flow, the metrics."""
+    product = (
+        values["train_batch_size"] * values["train_gradient_accumulation_steps"] * values["train_num_workers"]
+    )
+    derived = dict(values)
+    for phase in (1, 2):
+        derived[f"batch_phase_{phase}"] = values[f"train_effective_batch_size_phase_{phase}"] or product
+        rate = values[f"train_learning_rate_phase_{phase}"]
+        derived[f"rate_phase_{phase}"] = values["train_learning_rate"] if rate is None else rate
+    derived["metrics"] = [part.strip() for part in values["eval_metrics"].split(",")]
+    return derived
+
+
+def _typed(parameter: Parameter, value: Any, origin: str) -> Any:
+    where = f"{parameter.name} ({origin})"
+    if value is None and parameter.default is None:
+        return None
+    if isinstance(value, str) and parameter.type in (int, float):
+        try:
+            value = parameter.type(value)
+        except ValueError as error:
+            raise InputError(f"{value!r} is not a number", where=where) from error
+    if parameter.type is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if parameter.type is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, parameter.type) or isinstance(value, bool):
+        raise InputError(f"takes {parameter.type.__name__}, not {value!r}", where=where)
+    if not parameter.check(value):
+        raise InputError(f"{value!r} is out of range", where=where, hint=f"valid: {parameter.valid}")
+    return value

@@ -1,0 +1,34 @@
+"""Exact duplicates, within and across leaves: the first by id stays, the others are kept as rejected rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ilab.data import Rejected, Sample, digest_text
+from ilab.sdg.text import normal
+
+
+def dedup(samples: Sequence[Sample]) -> tuple[list[Sample], list[Rejected]]:
+    """Samples without those that say the same as one with a smaller id (same words asked and answered)."""
+    first: dict[str, str] = {}
+    for sample in samples:
+        key = _key(sample)
+        first[key] = min(sample.id, first.get(key, sample.id))
+    kept, dropped = [], []
+    for sample in samples:
+        keeper = first[_key(sample)]
+        if keeper == sample.id:
+            kept.append(sample)
+        else:
+            dropped.append(refuse(sample, "dedup", f"duplicate: the same as {keeper}"))
+    return kept, dropped
+
+
+def refuse(sample: Sample, block: str, reason: str) -> Rejected:
+    """The record of a sample that is left out."""
+    row = {"question": sample.question, "answer": sample.answer}
+    return Rejected(id=sample.id, leaf=sample.leaf, block=block, reason=reason, row=row)
+
+
+def _key(sample: Sample) -> str:
+    return digest_text(f"{sample.train_on}\0{normal(sample.question)}\0{normal(sample.answer)}")

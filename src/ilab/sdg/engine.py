@@ -1,0 +1,214 @@
+"""Running a flow: rows stream through their blocks, each at its own pace.
+
+There is no barrier between blocks: a row goes on as soon as it is ready, and a slow answer delays only its own
+row. So many input rows are open at once that the teacher's budget stays full, and no more, which bounds the
+memory. The output is in the order of the input whatever came back first. A row that fails is data with a reason;
+only what no other row could survive (the server is gone for good) ends the run, and by then every answer is in the
+memo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ilab.core.events import Emit
+from ilab.data import Rejected, seed_from
+from ilab.errors import ServiceError, Stopped
+from ilab.models.chat import Refused
+from ilab.sdg.block import Block, Context, Reject, Row, resolve_count
+
+PULSE = 0.2  # seconds between looks at whether to stop, and between progress events
+
+
+@dataclass(frozen=True)
+class Start:
+    """An input row and the chain of blocks before it. ``section`` names the chain in counts (``knowledge``)."""
+
+    row: Row
+    blocks: tuple[Block, ...]
+    section: str
+
+
+@dataclass
+class Tally:
+    """Rows into, out of and refused by one block."""
+
+    entered: int = 0
+    left: int = 0
+    rejected: int = 0
+
+
+@dataclass
+class Outcome:
+    """What came of one input row."""
+
+    rows: list[Row] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Result:
+    """All of them, in the order of the input; ``tallies`` by ``section/block``."""
+
+    rows: list[Row]
+    rejected: list[Rejected]
+    tallies: dict[str, Tally]
+
+
+async def run_flow(
+    starts: Sequence[Start], context: Context, *, open_rows: int, emit: Emit, stopping: Callable[[], bool]
+) -> Result:
+    """Run every row of ``starts`` to its end, at most ``open_rows`` of them at once.
+
+    Raises ``Stopped`` when ``stopping()`` turns true, and what ends the run otherwise.
+    """
+    run = _Run(context, emit, len(starts))
+    gate = asyncio.Semaphore(open_rows)
+
+    async def through(start: Start) -> Outcome:
+        try:
+            outcome = Outcome()
+            await run.advance(start.row, start, 0, outcome)
+            run.finished(outcome)
+            return outcome
+        finally:
+            gate.release()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(_watch(stopping))
+            tasks = []
+            for start in starts:
+                await gate.acquire()
+                tasks.append(group.create_task(through(start)))
+            if tasks:
+                await asyncio.wait(tasks)
+            watch.cancel()
+    except BaseExceptionGroup as group_of:
+        raise _first(group_of) from None
+    outcomes = [task.result() for task in tasks]
+    return Result(
+        [row for outcome in outcomes for row in outcome.rows],
+        [rejected for outcome in outcomes for rejected in outcome.rejected],
+        run.tallies,
+    )
+
+
+class _Run:
+    """The counts of one run, and how a row goes through it."""
+
+    def __init__(self, context: Context, emit: Emit, total: int) -> None:
+        self.tallies: dict[str, Tally] = {}
+        self._context = context
+        self._emit = emit
+        self._total = total
+        self._done = self._accepted = self._rejected = 0
+        self._spoke = 0.0
+
+    async def advance(self, row: Row, start: Start, index: int, outcome: Outcome) -> None:
+        """Take ``row`` from block ``index`` to the end. Children are put in ``outcome`` in order."""
+        while index < len(start.blocks):
+            children = await self._apply(row, start.blocks[index], start.section, outcome)
+            index += 1
+            if len(children) != 1:
+                await self._fan_out(children, start, index, outcome)
+                return
+            row = children[0]
+        outcome.rows.append(row)
+
+    def finished(self, outcome: Outcome) -> None:
+        self._done += 1
+        self._accepted += len(outcome.rows)
+        self._rejected += len(outcome.rejected)
+        now = time.monotonic()
+        if self._done < self._total and now - self._spoke < PULSE:
+            return
+        self._spoke = now
+        note = (
+            f"{outcome.rows[0].columns['question']} → {outcome.rows[0].columns['answer']}" if outcome.rows else ""
+        )
+        teacher = self._context.teacher
+        used: dict[str, Any] = {"calls": teacher.calls, "tokens": teacher.tokens} if teacher else {}
+        self._emit.progress(
+            self._done,
+            self._total,
+            "rows",
+            " ".join(note.split())[:160],
+            accepted=self._accepted,
+            rejected=self._rejected,
+            **used,
+        )
+
+    async def _fan_out(self, children: list[Row], start: Start, index: int, outcome: Outcome) -> None:
+        parts = [Outcome() for _ in children]
+        if index < len(start.blocks):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for child, part in zip(children, parts, strict=True):
+                        group.create_task(self.advance(child, start, index, part))
+            except BaseExceptionGroup as group_of:
+                raise _first(group_of) from None
+        else:
+            for child, part in zip(children, parts, strict=True):
+                part.rows.append(child)
+        for part in parts:
+            outcome.rows += part.rows
+            outcome.rejected += part.rejected
+
+    async def _apply(self, row: Row, block: Block, section: str, outcome: Outcome) -> list[Row]:
+        tally = self.tallies.setdefault(f"{section}/{block.name}", Tally())
+        tally.entered += 1
+        try:
+            children = await block(row, self._context)
+        except Reject as refusal:
+            refused = [rejected(row, block.name, refusal.reason, **refusal.shown)]
+            children = []
+        except ServiceError as error:
+            if not (error.retryable or isinstance(error, Refused)):
+                raise
+            refused = [rejected(row, block.name, f"the teacher failed: {error.message}")]
+            children = []
+        else:
+            children, over = self._cut(children, block)
+            refused = [rejected(child, block.name, "over the limit: " + str(block.at_most)) for child in over]
+        outcome.rejected += refused
+        tally.left += len(children)
+        tally.rejected += len(refused)
+        return children
+
+    def _cut(self, children: list[Row], block: Block) -> tuple[list[Row], list[Row]]:
+        """At most ``block.at_most`` of ``children``: chosen by their ids, so that one more changes few others."""
+        most = resolve_count(block.at_most, self._context.scale) if block.at_most else len(children)
+        if len(children) <= most:
+            return children, []
+        ranked = sorted(children, key=lambda child: (seed_from(child.id, self._context.seed), child.id))
+        kept = {child.id for child in ranked[:most]}
+        return [c for c in children if c.id in kept], [c for c in children if c.id not in kept]
+
+
+def rejected(row: Row, block: str, reason: str, **shown: Any) -> Rejected:
+    """The record of a refused row: what it says of itself, without the text of its document."""
+    columns = {
+        name: value
+        for name, value in row.columns.items()
+        if name not in ("document", "icl_document", "examples", "seeds") and value not in (None, "", [])
+    }
+    return Rejected(id=row.id, leaf=row.leaf, block=block, reason=reason, row={**columns, **shown})
+
+
+async def _watch(stopping: Callable[[], bool]) -> None:
+    while not stopping():  # noqa: ASYNC110 - it is asked of another thread, which knows no asyncio
+        await asyncio.sleep(PULSE)
+    raise Stopped("stopped", hint="every answer so far is kept; run the same command to go on")
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group, of its groups within."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,206 @@
+"""From leaves and their chunks to samples: run the flow, remove duplicates and held-out items, count everything.
+
+Generation is one pure function of a :class:`Job`; what was asked and derived before comes from the memo. Nothing
+vanishes: a row that does not become a sample is in ``rejected`` with the block that refused it and the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ilab.core.events import Emit
+from ilab.core.memo import Memo
+from ilab.core.step import Counts
+from ilab.data import Chunk, Item, Leaf, Message, Origin, Rejected, Sample
+from ilab.errors import InputError, ServiceError
+from ilab.models.cached import Cached
+from ilab.models.chat import ChatModel, prompt_text
+from ilab.sdg.block import Context, Row
+from ilab.sdg.card import card
+from ilab.sdg.decontaminate import decontaminate
+from ilab.sdg.dedup import dedup
+from ilab.sdg.engine import Result, Start, run_flow
+from ilab.sdg.flow import FILES, FlowSet
+from ilab.sdg.inputs import input_rows
+
+OPEN_ROWS = 4  # input rows that are open at once, for each request in flight
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that generation depends on, and what it uses.
+
+    ``scale_factor`` is the number of samples asked for per input row (a cap under rule flows), ``held_out`` the
+    items that must not become samples. ``teacher`` may be None for flows that call none; ``teacher_name`` is its
+    served name. ``memo`` opens the memo of a name (``teacher``, ``rows``); ``in_flight`` does not change the
+    result.
+    """
+
+    leaves: Sequence[Leaf]
+    chunks: Sequence[Chunk]
+    held_out: Sequence[Item]
+    flow: FlowSet
+    scale_factor: int
+    seed: int
+    memo: Callable[[str], Memo]
+    emit: Emit
+    stopping: Callable[[], bool]
+    teacher: ChatModel | None = None
+    teacher_name: str = ""
+    in_flight: int = 64
+
+
+@dataclass(frozen=True)
+class Generated:
+    """``samples`` and ``rejected`` by leaf and in the order of the flow; ``card`` is content, ``counts`` are not."""
+
+    samples: list[Sample]
+    rejected: list[Rejected]
+    card: dict[str, Any]
+    counts: Counts
+
+
+def generate(job: Job) -> Generated:
+    """Run the job's flow over all its leaves.
+
+    Raises ``InputError`` when leaf and flow do not fit or a rule flow makes nothing of a leaf, ``ServiceError``
+    when the teacher cannot be used or none of its answers for a leaf could be, ``Stopped`` when asked to stop.
+    """
+    _check(job)
+    starts = _starts(job)
+    rows_memo = job.memo("rows")
+    teacher = Cached(job.teacher, job.memo("teacher")) if job.teacher and job.flow.calls_teacher else None
+    context = Context(rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name)
+    try:
+        result = asyncio.run(_run(job, starts, context))
+    finally:
+        rows_memo.flush()
+    memoised = {row.id for row in result.rows if row.trace.memoised}
+    made = [_sample(row, job.flow.name) for row in result.rows]
+    _check_ids(made, job.flow)
+    unique, duplicates = dedup(made)
+    samples, held_out = decontaminate(unique, job.held_out)
+    rejected = sorted([*result.rejected, *duplicates, *held_out], key=lambda entry: entry.leaf)
+    for leaf in job.leaves:
+        if not any(sample.leaf == leaf.path for sample in samples):
+            raise _nothing(leaf, [entry for entry in rejected if entry.leaf == leaf.path], job)
+    counts = {
+        "accepted": len(samples),
+        "rejected": len(rejected),
+        "from_memo": sum(sample.id in memoised for sample in samples),
+        "new": sum(sample.id not in memoised for sample in samples),
+        "calls": teacher.calls if teacher else 0,
+        "calls_from_memo": teacher.from_memo if teacher else 0,
+        "tokens": teacher.tokens if teacher else 0,
+    }
+    return Generated(samples, rejected, card(job.flow, samples, rejected, result.tallies), counts)
+
+
+async def _run(job: Job, starts: list[Start], context: Context) -> Result:
+    try:
+        return await run_flow(
+            starts, context, open_rows=OPEN_ROWS * job.in_flight, emit=job.emit, stopping=job.stopping
+        )
+    finally:
+        if context.teacher is not None:
+            await context.teacher.close()
+
+
+def _check(job: Job) -> None:
+    """What can be known before the first call."""
+    if job.flow.calls_teacher and job.teacher is None:
+        raise InputError(
+            f"the flow {job.flow.name!r} asks a teacher, and there is none",
+            where=job.flow.where,
+            hint="give one with --endpoint-url URL --model NAME, or take the offline flow: --flow extractive",
+        )
+    for leaf in job.leaves:
+        if leaf.kind not in job.flow.flows:
+            raise InputError(
+                f"the flow {job.flow.name!r} has nothing for {leaf.kind} leaves",
+                where=str(leaf.place),
+                hint=f"add {FILES[leaf.kind]} to {job.flow.where}, or take another flow",
+            )
+
+
+def _starts(job: Job) -> list[Start]:
+    """The input rows of all leaves by path, then by branch, then as the documents have them."""
+    chunks: dict[str, list[Chunk]] = {}
+    for chunk in job.chunks:
+        chunks.setdefault(chunk.leaf, []).append(chunk)
+    return [
+        Start(row, branch.blocks, leaf.kind)
+        for leaf in sorted(job.leaves, key=lambda leaf: leaf.path)
+        for branch in job.flow.flows[leaf.kind].branches
+        for row in input_rows(branch.input, leaf, chunks.get(leaf.path, []))
+    ]
+
+
+def _sample(row: Row, flow: str) -> Sample:
+    columns, trace = row.columns, row.trace
+    question = prompt_text(columns["question"], columns.get("context"))
+    origin = Origin(
+        leaf=row.leaf,
+        leaf_digest=trace.leaf_digest,
+        document=trace.document,
+        source=trace.source,
+        chunk=trace.chunk,
+        span=trace.span,
+        evidence=columns.get("evidence"),
+        flow=flow,
+        block=trace.block,
+        prompt=trace.prompt,
+        teacher=trace.teacher,
+        reported=trace.reported,
+        sampling=trace.sampling,
+        usage=trace.usage,
+        verdicts=trace.verdicts,
+    )
+    messages = (Message(role="user", content=question), Message(role="assistant", content=columns["answer"]))
+    return Sample(
+        id=row.id, leaf=row.leaf, messages=messages, train_on=columns.get("train_on", "assistant"), origin=origin
+    )
+
+
+def _check_ids(samples: list[Sample], flow: FlowSet) -> None:
+    twice = [identity for identity, count in Counter(sample.id for sample in samples).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"two branches of the flow make rows of the same id: {twice[0]}",
+            where=flow.where,
+            hint="give one of their blocks a name: of its own",
+        )
+
+
+def _nothing(leaf: Leaf, rejected: list[Rejected], job: Job) -> InputError | ServiceError:
+    """No sample of ``leaf`` is left: by whose fault, and three of the rows that were refused."""
+    where = str(leaf.place)
+    if not rejected:
+        return InputError(
+            f"the leaf {leaf.path} gives the flow {job.flow.name!r} nothing to work on: it has no document text",
+            where=where,
+            hint="add a document with some paragraphs to the leaf, then run the same command again",
+        )
+    block, most = Counter(entry.block for entry in rejected).most_common(1)[0]
+    shown = "".join(f"\n  {entry.id}: {entry.reason}{_glimpse(entry)}" for entry in rejected[:3])
+    message = (
+        f"no sample of the leaf {leaf.path} was accepted: {len(rejected)} rows were refused, "
+        f"{most} of them by block {block!r}{shown}"
+    )
+    if job.flow.flows[leaf.kind].calls_teacher and block not in ("dedup", "decontaminate"):
+        return ServiceError(
+            message,
+            where=where,
+            hint="take another teacher (--model NAME), or mend the prompts in "
+            f"{job.flow.flows[leaf.kind].where}; then run the same command again: good answers are kept",
+        )
+    return InputError(message, where=where, hint="mend the leaf or its documents, then run the same command again")
+
+
+def _glimpse(entry: Rejected) -> str:
+    text = entry.row.get("raw") or entry.row.get("question") or ""
+    return f" | {' '.join(str(text).split())[:120]}" if text else ""

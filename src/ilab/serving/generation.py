@@ -1,0 +1,231 @@
+"""Text from a model in this process: load, generate token by token, decode as it comes.
+
+The loop is small and its own, so that nothing in a model's ``generation_config.json`` changes an answer: greedy at
+temperature 0, otherwise softmax sampling from the nucleus, seeded, on the CPU, so that equal logits give equal text
+on every device. Keys and values of earlier tokens are cached. Weights are read from safetensors only, and code that
+comes with a model is never run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ilab.errors import InputError, SetupError
+from ilab.models.renderer import Messages, Renderer
+
+FinishReason = Literal["stop", "length"]
+COLDEST = 1e-4  # below this temperature the likeliest token is all there is, and dividing would overflow
+UNFINISHED = "\ufffd"  # what decoding shows for half a character
+
+
+class ContextError(InputError):
+    """The conversation is longer than the model can read."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an answer is chosen. ``max_tokens`` None means as many as the context holds; ``stop`` ends an answer
+    before one of these texts. ``seed`` matters above temperature 0 only."""
+
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+class LocalModel:
+    """A causal language model with its renderer. One caller at a time."""
+
+    def __init__(self, model: Any, renderer: Renderer, device: str) -> None:
+        self.renderer = renderer
+        self.device = device
+        length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if not isinstance(length, int):
+            raise InputError(
+                "the model's config.json does not say how long its context is (max_position_embeddings)"
+            )
+        self.context_length = length
+        self._model = model
+        # Models that can give logits of the last position alone spare a prompt-by-vocabulary matrix.
+        last_only = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._options = {"use_cache": True, **({"logits_to_keep": 1} if last_only else {})}
+
+    @classmethod
+    def load(cls, model_dir: Path, device: str = "auto", threads: int = 1) -> LocalModel:
+        """Load a Hugging Face directory. ``device`` is auto, cpu, cuda or mps; ``threads`` holds on the CPU.
+
+        Raises ``InputError`` where the folder holds no model that can be loaded safely, ``SetupError`` for a
+        device that is not there.
+        """
+        from safetensors import SafetensorError
+        from transformers import AutoModelForCausalLM
+
+        if not (model_dir / "config.json").is_file():
+            raise InputError(
+                "this folder holds no Hugging Face model (config.json is missing)",
+                where=str(model_dir),
+                hint="build one with `ilab run`, or give another folder",
+            )
+        renderer = Renderer.load(model_dir)
+        chosen = _device(device)
+        torch.set_num_threads(threads)
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                str(model_dir), use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype="auto"
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise InputError(
+                f"this model cannot be loaded: {str(error).strip().splitlines()[0]}",
+                where=str(model_dir),
+                hint="it must be a known architecture with its weights as safetensors",
+            ) from error
+        return cls(model.to(chosen).eval(), renderer, chosen)
+
+    def room(self, prompt: int, max_tokens: int | None) -> int:
+        """Tokens that an answer to a prompt of ``prompt`` tokens may have. Raises ``ContextError`` where none."""
+        if prompt == 0:
+            raise InputError("the prompt is empty")
+        if prompt >= self.context_length:
+            raise ContextError(
+                f"the prompt has {prompt} tokens; the model's context holds {self.context_length}, answer included",
+                hint="shorten the messages, or start a new conversation",
+            )
+        left = self.context_length - prompt
+        return left if max_tokens is None else min(left, max_tokens)
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        stop_ids: frozenset[int] = frozenset(),
+    ) -> Iterator[int]:
+        """The answer's token ids, one by one, without the stop token. An answer ends where the context is full."""
+        from transformers import DynamicCache
+
+        room = self.room(len(prompt_ids), max_tokens)
+        random = torch.Generator().manual_seed(seed % (1 << 63))
+        cache = DynamicCache(config=self._model.config)
+        fed = list(prompt_ids)
+        for _ in range(room):
+            token = _choose(self._logits(fed, cache), temperature, top_p, random)
+            if token in stop_ids:
+                return
+            yield token
+            fed = [token]
+
+    @torch.inference_mode()
+    def _logits(self, ids: list[int], cache: Any) -> torch.Tensor:
+        """Logits of the next token, (vocabulary,) in float32 on the CPU."""
+        try:
+            out = self._model(
+                input_ids=torch.tensor([ids], device=self.device), past_key_values=cache, **self._options
+            )
+        except torch.OutOfMemoryError as error:
+            raise SetupError(
+                f"the device {self.device} has too little memory for a context of this length",
+                hint="shorten the conversation, or use --device cpu",
+            ) from error
+        logits: torch.Tensor = out.logits[0, -1].float().cpu()
+        if logits.isnan().any():
+            raise InputError(
+                "the model computes no numbers any more (NaN): its weights are damaged or its training diverged",
+                hint="use an earlier checkpoint",
+            )
+        return logits
+
+
+def _choose(logits: torch.Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:
+    if temperature < COLDEST:
+        return int(logits.argmax())
+    probabilities, order = torch.softmax(logits / temperature, 0).sort(descending=True, stable=True)
+    # The nucleus is the smallest set of likeliest tokens with a mass of at least top_p; the first is always in it.
+    outside = probabilities.cumsum(0) - probabilities >= top_p
+    outside[0] = False
+    probabilities[outside] = 0.0
+    return int(order[torch.multinomial(probabilities, 1, generator=random)])
+
+
+class Answer:
+    """One answer as text, piece by piece; iterate once. ``finish_reason`` and ``tokens`` are final at the end."""
+
+    def __init__(self, model: LocalModel, prompt_ids: Sequence[int], sampling: Sampling) -> None:
+        """Raises ``ContextError`` at once where the prompt does not fit the context."""
+        self.finish_reason: FinishReason = "stop"
+        self.tokens = 0
+        self._room = model.room(len(prompt_ids), sampling.max_tokens)
+        self._stop = tuple(text for text in sampling.stop if text)
+        self._renderer = model.renderer
+        self._ids = model.generate(
+            prompt_ids,
+            self._room,
+            sampling.temperature,
+            sampling.top_p,
+            sampling.seed,
+            model.renderer.stop_ids,
+        )
+
+    @classmethod
+    def to(cls, model: LocalModel, messages: Messages, sampling: Sampling) -> Answer:
+        return cls(model, model.renderer.prompt_ids(messages), sampling)
+
+    def __iter__(self) -> Iterator[str]:
+        held = ""  # what may be the beginning of a stop text
+        for piece in self._pieces():
+            held += piece
+            at = min((found for text in self._stop if (found := held.find(text)) >= 0), default=-1)
+            if at >= 0:
+                self.finish_reason = "stop"
+                if at:
+                    yield held[:at]
+                return
+            keep = _begun(held, self._stop)
+            if ready := held[: len(held) - keep]:
+                yield ready
+            held = held[len(held) - keep :]
+        if held:
+            yield held
+
+    def _pieces(self) -> Iterator[str]:
+        """Decoded text as it grows. The last tokens are decoded again with the next: neighbours change text."""
+        ids: list[int] = []
+        begin = shown = 0  # tokens from ``begin`` are decoded; those before ``shown`` were given out
+        for token in self._ids:
+            ids.append(token)
+            self.tokens += 1
+            self.finish_reason = "length" if self.tokens == self._room else "stop"
+            before = self._renderer.decode(ids[begin:shown])
+            after = self._renderer.decode(ids[begin:])
+            if len(after) > len(before) and not after.endswith(UNFINISHED):
+                begin, shown = shown, len(ids)
+                yield after[len(before) :]
+        rest = self._renderer.decode(ids[begin:])[len(self._renderer.decode(ids[begin:shown])) :]
+        if rest:
+            yield rest
+
+
+def _begun(text: str, stops: Sequence[str]) -> int:
+    """How many characters at the end of ``text`` are the beginning of one of ``stops``."""
+    return max(
+        (size for stop in stops for size in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:size])),
+        default=0,
+    )
+
+
+def _device(name: str) -> str:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available.get(name.split(":", maxsplit=1)[0], False):
+        found = ", ".join(device for device, there in available.items() if there)
+        raise SetupError(f"there is no device {name!r} here (found: {found})", hint="use --device auto")
+    return name

@@ -1,0 +1,267 @@
+"""Every step of the product on one page: its fields are its identity, ``run`` hands over to the stage that does it.
+
+A step's inputs and output are the annotations of ``run``; how the steps are wired is data (``pipelines/*.yaml``).
+Whatever is imported inside ``run`` is heavy and only needed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from ilab.artifacts import (
+    Candidates,
+    Checkpoint,
+    Dataset,
+    Documents,
+    Items,
+    Package,
+    Report,
+    Samples,
+    Taxonomy,
+)
+from ilab.core.step import Counts, Resolve, Site, Step
+from ilab.data import Split
+
+
+class ReadTaxonomy(Step):
+    """The leaves people wrote, checked. ``tree`` is the hash of the leaf files alone."""
+
+    type: ClassVar[str] = "taxonomy"
+    cheap: ClassVar[bool] = True
+    tree: Annotated[str, Resolve("taxonomy")]
+
+    def run(self, *, out: Taxonomy, site: Site) -> Counts:
+        from ilab.taxonomy.read import read_found
+
+        reading = read_found(site.locate(self.tree))
+        return {"leaves": out.write(reading.leaves), "warnings": len(reading.warnings)}
+
+
+class CollectDocuments(Step):
+    """The documents the leaves refer to, as text, cut into chunks. ``sources`` is the hash of the files."""
+
+    type: ClassVar[str] = "documents"
+    cheap: ClassVar[bool] = True
+    sources: Annotated[str, Resolve("documents")]
+    chunk_tokens: int = 500
+
+    def run(self, taxonomy: Taxonomy, *, out: Documents, site: Site) -> Counts:
+        from ilab.documents.chunk import chunk
+        from ilab.documents.collect import collect
+
+        documents = collect(taxonomy.leaves(), site.locate(self.sources))
+        chunks = [piece for document in documents for piece in chunk(document, self.chunk_tokens)]
+        written = out.write(documents, chunks)
+        return {"documents": written[0], "chunks": written[1]}
+
+
+class HoldOut(Step):
+    """The questions kept apart from training: people's, and by rule for leaves where people wrote none."""
+
+    type: ClassVar[str] = "items"
+    cheap: ClassVar[bool] = True
+    per_leaf: int = 100
+    seed: int = 42
+
+    def run(self, taxonomy: Taxonomy, documents: Documents, *, out: Items, site: Site) -> Counts:
+        from ilab.sdg.hold_out import hold_out
+
+        items, dropped = hold_out(taxonomy.leaves(), documents.chunks(), self.per_leaf, self.seed)
+        written = out.write(items, dropped)
+        return {"items": written[0], "dropped": written[1]}
+
+
+class MakeBase(Step):
+    """The model to start from: the tiny built-in one, made on the spot, or a Hugging Face directory."""
+
+    type: ClassVar[str] = "base"
+    model: Annotated[str, Resolve("model")]
+
+    def run(self, *, out: Checkpoint, site: Site) -> Counts:
+        from ilab.training.base import make_base
+
+        return make_base(site.locate(self.model), out)
+
+
+class Generate(Step):
+    """Synthetic data: every leaf's seed examples and chunks through a flow. ``flow`` is the hash of its files."""
+
+    type: ClassVar[str] = "generate"
+    flow: Annotated[str, Resolve("flow")]
+    teacher: str = ""
+    scale_factor: int = 30
+    seed: int = 42
+
+    def run(
+        self, taxonomy: Taxonomy, documents: Documents, held_out: Items, *, out: Samples, site: Site
+    ) -> Counts:
+        from ilab.sdg.generate import generate_samples
+
+        return generate_samples(self, taxonomy, documents, held_out, out, site)
+
+    def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
+        from ilab.sdg.generate import expect_calls
+
+        return expect_calls(self, inputs, site)
+
+
+class Mix(Step):
+    """What one phase trains on: samples of some ``sources``, replay of the earlier phase, weak leaves weighted up."""
+
+    type: ClassVar[str] = "mix"
+    sources: tuple[Literal["knowledge", "document", "skill"], ...]
+    variants: int = 1
+    noise: float = 0.0
+    replay: float = 0.0
+    seed: int = 42
+
+    def run(
+        self,
+        samples: Samples,
+        earlier: Dataset | None = None,
+        measured: Checkpoint | None = None,
+        *,
+        out: Dataset,
+        site: Site,
+    ) -> Counts:
+        from ilab.sdg.mix import Recipe, mix
+
+        weights = measured.choice()["weights"] if measured else {}
+        recipe = Recipe(self.sources, self.replay, weights, self.variants, self.noise, self.seed)
+        rows, summary = mix(samples.samples(), earlier.rows() if earlier else [], recipe)
+        return {"rows": out.write(rows, summary)}
+
+
+class Train(Step):
+    """One phase of full fine-tuning. Saves a candidate every ``save_every`` epochs."""
+
+    type: ClassVar[str] = "train"
+    epochs: int
+    batch: int
+    learning_rate: float
+    warmup_steps: int = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+    weight_decay: float = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    max_length: int = 2048
+    max_batch_tokens: int = 5000
+    save_every: int = 1
+    seed: int = 42
+
+    def run(self, dataset: Dataset, base: Checkpoint, *, out: Candidates, site: Site) -> Counts:
+        from ilab.training.phase import train_phase
+
+        return train_phase(self.fields(), dataset, base, out, site)
+
+
+class Evaluate(Step):
+    """Scores of one model, or of all candidates of a phase, on the held-out items of one split."""
+
+    type: ClassVar[str] = "evaluate"
+    split: Split
+
+    def run(self, model: Candidates | Checkpoint, items: Items, *, out: Report, site: Site) -> Counts:
+        from ilab.evaluation.benchmark import evaluate
+
+        return evaluate(model.models(), items.items(self.split), self.split, out, site)
+
+
+class Select(Step):
+    """The checkpoint a phase hands on: the earliest within one standard error of the best on the dev items."""
+
+    type: ClassVar[str] = "select"
+
+    def run(self, candidates: Candidates, evaluation: Report, *, out: Checkpoint, site: Site) -> Counts:
+        from ilab.evaluation.choose import select_checkpoint
+
+        return select_checkpoint(candidates, evaluation.scores(), out)
+
+
+class Compare(Step):
+    """The final evaluation: all models on the same test items, per leaf, paired, with intervals and baselines."""
+
+    type: ClassVar[str] = "compare"
+
+    def run(
+        self, models: Mapping[str, Report], items: Items, documents: Documents, *, out: Report, site: Site
+    ) -> Counts:
+        from ilab.evaluation.compare import compare_reports
+
+        return compare_reports(models, items.items("test"), documents.chunks(), out)
+
+
+class Gate(Step):
+    """May this model be published? Always writes its verdict; a failed or open one is a result too."""
+
+    type: ClassVar[str] = "gate"
+    threshold: float = 0.8
+    metrics: tuple[str, ...] = ("accuracy", "f1")
+    on_inconclusive: Literal["stop", "publish"] = "stop"
+
+    def run(self, evaluation: Report, items: Items, *, out: Report, site: Site) -> Counts:
+        from ilab.evaluation.gate import judge_evaluation
+
+        return judge_evaluation(self, evaluation, items.items("test"), out)
+
+
+class PackageModel(Step):
+    """An OCI image layout with the model, its card and its lineage. Refuses a model that the gate did not pass."""
+
+    type: ClassVar[str] = "package"
+    name: str
+    model_version: str
+
+    def run(
+        self,
+        model: Checkpoint,
+        taxonomy: Taxonomy,
+        samples: Samples,
+        evaluation: Report,
+        gate: Report,
+        *,
+        out: Package,
+        site: Site,
+    ) -> Counts:
+        from ilab.packaging.package import package_model
+
+        inputs = {"taxonomy": taxonomy.leaves(), "card": samples.card(), "evaluation": evaluation.report()}
+        return package_model(self, model, gate.report(), inputs, out, site)
+
+
+class Register(Step):
+    """An entry in the model registry, which lies outside the store: checked again at every run."""
+
+    type: ClassVar[str] = "register"
+    name: str
+    model_version: str
+
+    def run(self, package: Package, evaluation: Report, gate: Report, *, out: Report, site: Site) -> Counts:
+        from ilab.packaging.register import register_package
+
+        return register_package(self, package, evaluation.report(), gate.report(), out, site)
+
+    def still_holds(self, out: Report, site: Site) -> bool:
+        from ilab.packaging.register import is_registered
+
+        return is_registered(out.report(), site)
+
+
+STEPS: dict[str, type[Step]] = {
+    step.type: step
+    for step in (
+        ReadTaxonomy,
+        CollectDocuments,
+        HoldOut,
+        MakeBase,
+        Generate,
+        Mix,
+        Train,
+        Evaluate,
+        Select,
+        Compare,
+        Gate,
+        PackageModel,
+        Register,
+    )
+}

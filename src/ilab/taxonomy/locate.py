@@ -1,0 +1,70 @@
+"""From a locator (folder, file, git address) to a taxonomy's identity and the place it can be read from.
+
+The identity is the hash of the leaf files alone (``qna.yaml``, ``eval.yaml``, ``attribution.txt``, with their
+paths): a commit that touches only the README changes nothing. The commit is kept beside it, for people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ilab.config import Where, cache_home
+from ilab.core import git
+from ilab.core.step import Found
+from ilab.errors import InputError
+from ilab.taxonomy.layout import ATTRIBUTION, EVAL, QNA, Layout, find_layout
+from ilab.taxonomy.yamlnodes import read_bytes
+
+
+def find_taxonomy(locator: str, base: Path, where: Where) -> Found:
+    """Find the taxonomy at ``locator``: a folder or ``qna.yaml`` relative to ``base``, or ``ADDRESS[@REF|#REF]``.
+
+    ``details`` hold ``path`` (what to give to ``read_taxonomy``) and ``root`` (what places in it are relative to).
+    A local folder is read as it stands in the work tree, committed or not. Raises ``InputError`` for a locator
+    that leads nowhere, ``ServiceError`` when a git server cannot be reached.
+    """
+    path = base / Path(locator).expanduser()
+    if not path.exists() and git.is_url(locator):
+        address, ref = git.split_ref(locator)
+        cache = (base / Path(where.cache).expanduser() if where.cache else cache_home()) / "git"
+        hint = "check the address and the ref; offline, a full commit id that was fetched before works"
+        checkout = git.checkout(git.Origin(address, ref, hint=hint), cache)
+        path, revision = checkout.folder, checkout.commit
+    else:
+        if not path.exists():
+            raise InputError(
+                f"there is no taxonomy at {locator!r}",
+                where=str(path),
+                hint="give a folder with knowledge/ or compositional_skills/, one qna.yaml, or a git address",
+            )
+        revision = git.head(path if path.is_dir() else path.parent)
+    layout = find_layout(path)
+    return Found(
+        digest=_digest(layout),
+        locator=git.redacted(locator),
+        revision=revision,
+        details={"path": str(path.absolute()), "root": str(layout.root)},
+    )
+
+
+def _digest(layout: Layout) -> str:
+    """SHA-256 over name and contents of every leaf file, in order of their names.
+
+    A single ``qna.yaml`` outside a tree is named after its folder, so that name counts too.
+    """
+    total = hashlib.sha256()
+    for file in layout.files:
+        folder = layout.leaf_path(file, "knowledge").partition("/")[2]
+        for name in (QNA, EVAL, ATTRIBUTION):
+            path = file.parent / name
+            if not path.exists():
+                continue
+            if not layout.holds(path):
+                raise InputError(
+                    "is a link that leaves the taxonomy", where=layout.name(path), hint="put the file itself there"
+                )
+            label = layout.name(path)
+            contents = hashlib.sha256(read_bytes(path, label)).hexdigest()
+            total.update(f"{label}\0{folder}\0{contents}\n".encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
