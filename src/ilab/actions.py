@@ -1,10 +1,12 @@
-"""Compositions across stages: from a configuration to a plan, from a plan's results to a report.
+"""Compositions across stages: from a configuration to a plan, and what can be asked of a plan.
 
-They stand above the stages and below the command line, so a notebook can call what ``ilab run`` calls.
+They stand above the stages and below the command line, so a notebook can call what ``ilab run`` calls. What a build
+shows at its end is in ``outcome``.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -12,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ilab.config import Loaded, Where
+from ilab.core.events import read_events
 from ilab.core.pipeline import Pipeline, Plan, build, nearest, read_pipeline
+from ilab.core.run import Engine
 from ilab.core.step import Found
+from ilab.core.store import is_held, size_of
 from ilab.errors import InputError
-from ilab.parameters import Given, collect, derive
+from ilab.parameters import TABLE, Given, collect, derive
 from ilab.steps import STEPS
 
 
@@ -70,10 +75,20 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None) -> Buil
                 where=pipeline.path,
                 hint=f"add `parameters: {{{name}: ...}}` to ilab.yaml, or -p {name}=...",
             )
-    notes = _choose_flow(values, config.where)
+    notes = _choose_flow(values, loaded.config.where)
     where = _where(loaded, values)
     plan = build(pipeline, STEPS, derive(values), _resolvers(loaded, where))
     return Build(loaded, plan, given, where, notes)
+
+
+def _pipeline(loaded: Loaded) -> Pipeline:
+    path = find_pipeline(loaded.config.pipeline, loaded.base)
+    return read_pipeline(path, lambda name: find_pipeline(name, loaded.base))
+
+
+def _collect(loaded: Loaded, pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[str, Given]:
+    layers = {f"pipeline {pipeline.name}": pipeline.parameters, "ilab.yaml": loaded.config.parameters, "-p": parameters}
+    return collect(layers)
 
 
 def _choose_flow(values: dict[str, Any], where: Where) -> tuple[str, ...]:
@@ -99,8 +114,7 @@ def _where(loaded: Loaded, values: Mapping[str, Any]) -> Where:
     """The settings about where, with paths made absolute and the requests in flight filled in."""
     where = loaded.config.where
     update: dict[str, Any] = {"store": str(loaded.store)}
-    registry = where.registry or str(loaded.store.parent / "registry.sqlite")
-    update["registry"] = str(loaded.path(registry))
+    update["registry"] = str(registry_path(loaded))
     if where.cache:
         update["cache"] = str(loaded.path(where.cache))
     if where.teacher and where.teacher.in_flight is None:
@@ -109,11 +123,23 @@ def _where(loaded: Loaded, values: Mapping[str, Any]) -> Where:
     return where.model_copy(update=update)
 
 
+def registry_path(loaded: Loaded) -> Path:
+    """The model registry's file: ``where.registry``, else beside the store."""
+    given = loaded.config.where.registry
+    return loaded.path(given) if given else loaded.store.parent / "registry.sqlite"
+
+
+def newest_run(store: Path) -> Path | None:
+    """The folder of the newest run that left events."""
+    runs = sorted(path for path in (store / "runs").glob("*") if (path / "events.jsonl").exists())
+    return runs[-1] if runs else None
+
+
 def _resolvers(loaded: Loaded, where: Where) -> dict[str, Any]:
     from ilab.documents.locate import find_documents
-    from ilab.sdg.flow import find_flow
+    from ilab.sdg.stage import find_flow
     from ilab.taxonomy.locate import find_taxonomy
-    from ilab.taxonomy.read import read_found
+    from ilab.taxonomy.read import read_taxonomy
     from ilab.training.base import find_base
 
     taxonomies: dict[str, Found] = {}
@@ -124,8 +150,8 @@ def _resolvers(loaded: Loaded, where: Where) -> dict[str, Any]:
         return taxonomies[locator]
 
     def documents(locator: str) -> Found:
-        found = taxonomy(locator)
-        return find_documents(read_found(found).leaves, Path((found.details or {})["path"]), where)
+        reading = read_taxonomy(Path((taxonomy(locator).details or {})["path"]))
+        return find_documents(reading.leaves, reading.root, where, base=loaded.base)
 
     return {
         "taxonomy": taxonomy,
@@ -133,3 +159,78 @@ def _resolvers(loaded: Loaded, where: Where) -> dict[str, Any]:
         "model": lambda locator: find_base(locator, loaded.base),
         "flow": lambda locator: find_flow(locator, loaded.base),
     }
+
+
+def parameters_of(loaded: Loaded, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parameter table with every value and its origin, for people; nothing is resolved."""
+    pipeline = _pipeline(loaded)
+    given = _collect(loaded, pipeline, parameters)
+    return [
+        {
+            "name": parameter.name,
+            "value": given[parameter.name].value,
+            "origin": given[parameter.name].origin,
+            "valid": parameter.valid,
+            "kind": parameter.kind,
+            "help": parameter.help,
+        }
+        for parameter in TABLE
+    ]
+
+
+def absolute_where(loaded: Loaded, values: Mapping[str, Any]) -> Where:
+    """The settings about where for running steps of a plan made elsewhere."""
+    return _where(loaded, values)
+
+
+def step_states(build: Build, engine: Engine) -> list[dict[str, Any]]:
+    """Every step's state: done, running (with its last progress), or to do."""
+    folder = newest_run(engine.store.root)
+    events = read_events(folder / "events.jsonl") if folder else []
+    latest: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if event.kind in ("started", "progress"):
+            latest[event.step] = event.data
+    states = []
+    for name, planned in build.plan.steps.items():
+        record = engine.store.record(planned.step.type, planned.key)
+        if record is not None:
+            detail: dict[str, Any] = {"counts": record.counts, "seconds": record.seconds}
+            states.append({"step": name, "state": "done", "key": planned.key, "detail": detail})
+            continue
+        lease = engine.store.directory(planned.step.type, f"{planned.key}.partial") / "lease.json"
+        running = lease.exists() and name in latest and "done" in latest[name]
+        states.append(
+            {
+                "step": name,
+                "state": "running" if lease.exists() else "to do",
+                "key": planned.key,
+                "detail": latest[name] if running else {},
+            }
+        )
+    return states
+
+
+def collect_garbage(build: Build, engine: Engine, *, dry_run: bool) -> list[dict[str, Any]]:
+    """Remove artifacts that this plan does not use (nor link to), and partial work that nobody holds."""
+    store = engine.store
+    kept = {(planned.step.type, planned.key) for planned in build.plan.steps.values()}
+    for type_, key in list(kept):
+        record = store.record(type_, key)
+        if record is not None and record.linked_to:
+            kept.add((type_, record.linked_to))
+    removed: list[dict[str, Any]] = []
+    for record in list(store.records()):
+        if (record.type, record.key) not in kept:
+            path = store.directory(record.type, record.key)
+            removed.append({"path": str(path), "bytes": size_of(path)})
+            if not dry_run:
+                store.remove(record)
+    for partial in store.partials():
+        wanted = (partial.parent.name, partial.name.removesuffix(".partial")) in kept
+        if not wanted and not is_held(partial / "lease.json"):
+            removed.append({"path": str(partial), "bytes": size_of(partial)})
+            if not dry_run:
+                shutil.rmtree(partial, ignore_errors=True)
+    return removed
+

@@ -7,6 +7,7 @@ Whatever is imported inside ``run`` is heavy and only needed there.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from ilab.artifacts import (
@@ -32,9 +33,9 @@ class ReadTaxonomy(Step):
     tree: Annotated[str, Resolve("taxonomy")]
 
     def run(self, *, out: Taxonomy, site: Site) -> Counts:
-        from ilab.taxonomy.read import read_found
+        from ilab.taxonomy.read import read_taxonomy
 
-        reading = read_found(site.locate(self.tree))
+        reading = read_taxonomy(Path((site.locate(self.tree).details or {})["path"]))
         return {"leaves": out.write(reading.leaves), "warnings": len(reading.warnings)}
 
 
@@ -47,12 +48,11 @@ class CollectDocuments(Step):
     chunk_tokens: int = 500
 
     def run(self, taxonomy: Taxonomy, *, out: Documents, site: Site) -> Counts:
-        from ilab.documents.chunk import chunk
+        from ilab.documents.chunk import chunk_documents
         from ilab.documents.collect import collect
 
         documents = collect(taxonomy.leaves(), site.locate(self.sources))
-        chunks = [piece for document in documents for piece in chunk(document, self.chunk_tokens)]
-        written = out.write(documents, chunks)
+        written = out.write(documents, chunk_documents(documents, self.chunk_tokens))
         return {"documents": written[0], "chunks": written[1]}
 
 
@@ -65,11 +65,9 @@ class HoldOut(Step):
     seed: int = 42
 
     def run(self, taxonomy: Taxonomy, documents: Documents, *, out: Items, site: Site) -> Counts:
-        from ilab.sdg.hold_out import hold_out
+        from ilab.sdg.stage import hold_out_items
 
-        items, dropped = hold_out(taxonomy.leaves(), documents.chunks(), self.per_leaf, self.seed)
-        written = out.write(items, dropped)
-        return {"items": written[0], "dropped": written[1]}
+        return hold_out_items(taxonomy, documents, self.per_leaf, self.seed, out)
 
 
 class MakeBase(Step):
@@ -96,14 +94,15 @@ class Generate(Step):
     def run(
         self, taxonomy: Taxonomy, documents: Documents, held_out: Items, *, out: Samples, site: Site
     ) -> Counts:
-        from ilab.sdg.generate import generate_samples
+        from ilab.sdg.stage import generate_samples
 
-        return generate_samples(self, taxonomy, documents, held_out, out, site)
+        request = (self.flow, self.teacher, self.scale_factor, self.seed)
+        return generate_samples(request, taxonomy, documents, held_out, out, site)
 
     def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
-        from ilab.sdg.generate import expect_calls
+        from ilab.sdg.stage import expect_calls
 
-        return expect_calls(self, inputs, site)
+        return expect_calls(self.flow, self.scale_factor, inputs, site)
 
 
 class Mix(Step):
@@ -125,12 +124,11 @@ class Mix(Step):
         out: Dataset,
         site: Site,
     ) -> Counts:
-        from ilab.sdg.mix import Recipe, mix
+        from ilab.sdg.mix import Recipe
+        from ilab.sdg.stage import mix_samples
 
-        weights = measured.choice()["weights"] if measured else {}
-        recipe = Recipe(self.sources, self.replay, weights, self.variants, self.noise, self.seed)
-        rows, summary = mix(samples.samples(), earlier.rows() if earlier else [], recipe)
-        return {"rows": out.write(rows, summary)}
+        recipe = Recipe(sources=self.sources, replay=self.replay, variants=self.variants, noise=self.noise)
+        return mix_samples(recipe, self.seed, samples, earlier, measured, out)
 
 
 class Train(Step):
@@ -150,7 +148,7 @@ class Train(Step):
     seed: int = 42
 
     def run(self, dataset: Dataset, base: Checkpoint, *, out: Candidates, site: Site) -> Counts:
-        from ilab.training.phase import train_phase
+        from ilab.training.stage import train_phase
 
         return train_phase(self.fields(), dataset, base, out, site)
 
@@ -162,7 +160,7 @@ class Evaluate(Step):
     split: Split
 
     def run(self, model: Candidates | Checkpoint, items: Items, *, out: Report, site: Site) -> Counts:
-        from ilab.evaluation.benchmark import evaluate
+        from ilab.evaluation.stage import evaluate
 
         return evaluate(model.models(), items.items(self.split), self.split, out, site)
 
@@ -173,9 +171,9 @@ class Select(Step):
     type: ClassVar[str] = "select"
 
     def run(self, candidates: Candidates, evaluation: Report, *, out: Checkpoint, site: Site) -> Counts:
-        from ilab.evaluation.choose import select_checkpoint
+        from ilab.evaluation.stage import select
 
-        return select_checkpoint(candidates, evaluation.scores(), out)
+        return select(candidates, evaluation, out)
 
 
 class Compare(Step):
@@ -186,9 +184,9 @@ class Compare(Step):
     def run(
         self, models: Mapping[str, Report], items: Items, documents: Documents, *, out: Report, site: Site
     ) -> Counts:
-        from ilab.evaluation.compare import compare_reports
+        from ilab.evaluation.stage import compare_models
 
-        return compare_reports(models, items.items("test"), documents.chunks(), out)
+        return compare_models(models, items.items("test"), documents.chunks(), out)
 
 
 class Gate(Step):
@@ -200,9 +198,9 @@ class Gate(Step):
     on_inconclusive: Literal["stop", "publish"] = "stop"
 
     def run(self, evaluation: Report, items: Items, *, out: Report, site: Site) -> Counts:
-        from ilab.evaluation.gate import judge_evaluation
+        from ilab.evaluation.stage import gate
 
-        return judge_evaluation(self, evaluation, items.items("test"), out)
+        return gate(evaluation, items.items("test"), (self.threshold, self.metrics, self.on_inconclusive), out)
 
 
 class PackageModel(Step):
@@ -223,10 +221,10 @@ class PackageModel(Step):
         out: Package,
         site: Site,
     ) -> Counts:
-        from ilab.packaging.package import package_model
+        from ilab.packaging.stage import package
 
-        inputs = {"taxonomy": taxonomy.leaves(), "card": samples.card(), "evaluation": evaluation.report()}
-        return package_model(self, model, gate.report(), inputs, out, site)
+        reports = {"card": samples.card(), "evaluation": evaluation.report(), "gate": gate.report()}
+        return package((self.name, self.model_version), model, taxonomy.leaves(), reports, out, site)
 
 
 class Register(Step):
@@ -237,12 +235,12 @@ class Register(Step):
     model_version: str
 
     def run(self, package: Package, evaluation: Report, gate: Report, *, out: Report, site: Site) -> Counts:
-        from ilab.packaging.register import register_package
+        from ilab.packaging.stage import register
 
-        return register_package(self, package, evaluation.report(), gate.report(), out, site)
+        return register((self.name, self.model_version), package, evaluation.report(), gate.report(), out, site)
 
     def still_holds(self, out: Report, site: Site) -> bool:
-        from ilab.packaging.register import is_registered
+        from ilab.packaging.stage import is_registered
 
         return is_registered(out.report(), site)
 

@@ -1,4 +1,4 @@
-"""Pinning and reading documents: beside the leaf, from git, from mirrors; and the ways in which that goes wrong."""
+"""Pinning and reading documents: beside the leaf, from git, from mirrors; and the ways that goes wrong."""
 
 import json
 import shutil

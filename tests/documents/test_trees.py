@@ -47,7 +47,8 @@ def test_files_are_listed_sorted_without_git(folder: Path) -> None:
 def test_matching_agrees_with_glob(folder: Path, parts: list[str]) -> None:
     pattern = "/".join(parts)
     found = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - pathlib differs on dot files
-    wanted = sorted({name for name in found if (folder / name).is_file() and not name.startswith(".git/")})
+    files = {name for name in found if (folder / name).is_file() and not name.endswith("/")}
+    wanted = sorted(name for name in files if not name.startswith(".git/"))
     assert matching(pattern, list_files(folder)) == wanted
 
 

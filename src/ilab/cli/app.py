@@ -72,7 +72,7 @@ class LazyGroup(click.Group):
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and debug messages.")
 @click.pass_context
-def main(ctx: click.Context, directory: str, sets: tuple[str, ...], store: str | None, **flags: Any) -> None:
+def main(ctx: click.Context, /, directory: str, sets: tuple[str, ...], store: str | None, **flags: Any) -> None:
     """Builds a language model from a taxonomy, the way make builds a program from source."""
     ctx.obj = Options(Path(directory), sets, str(Path(store).resolve()) if store else None, **flags)
 

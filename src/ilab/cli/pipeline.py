@@ -99,8 +99,8 @@ def run(
     force: Sequence[str],
 ) -> None:
     """Build. What is up to date is reused; run it again after any interruption."""
-    from ilab.actions import draw_report, outcome
     from ilab.cli.results import show_outcome
+    from ilab.outcome import draw_report, outcome
 
     build = prepare(options, pipeline, parameters)
     for note in build.notes:

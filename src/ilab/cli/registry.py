@@ -18,7 +18,7 @@ def group() -> None:
 @click.pass_obj
 def list_(options: Options) -> None:
     """All registered versions, newest first."""
-    from ilab.actions import open_registry
+    from ilab.outcome import open_registry
     from ilab.cli.render import console
     from rich.table import Table
 
@@ -52,7 +52,7 @@ def show(options: Options, name: str, version: str | None) -> None:
     """One version with its metrics and lineage; without VERSION the newest."""
     import json
 
-    from ilab.actions import open_registry
+    from ilab.outcome import open_registry
 
     entry: dict[str, Any] = open_registry(options.load()).get(name, version).dump()
     options.result(entry, json.dumps(entry, indent=2, sort_keys=True))

@@ -142,49 +142,28 @@ def expected_text(expected: Mapping[str, float]) -> str:
 
 
 def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The per-leaf table: one row per leaf and pooled, one column per model, with intervals."""
-    models = list(rows[0]["models"]) if rows else []
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    """The per-leaf table (rows of ``summary_rows``): one column per model, the change, the verdict, baselines."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("leaf", overflow="fold")
     table.add_column("items", justify="right")
-    for name in models:
-        table.add_column(name, justify="right")
+    for cell in rows[0]["cells"]:
+        table.add_column(cell["model"], justify="right")
     table.add_column("change", justify="right")
-    table.add_column("verdict")
-    table.add_column("open book", justify="right")
+    table.add_column("verdict", overflow="fold")
+    baselines = list(rows[0]["baselines"])
+    for name in baselines:
+        table.add_column(name, justify="right")
     for row in rows:
-        cells = [interval(row["models"][name]) for name in models]
-        style = "bold" if row.get("pooled") else ""
         table.add_row(
-            row["leaf"],
-            str(row["n"]),
-            *cells,
-            change(row),
+            row["name"],
+            str(row["items"]),
+            *(cell["text"] for cell in row["cells"]),
+            row["change"]["text"] if row["change"] else "–",
             row["verdict"],
-            share(row.get("open_book")),
-            style=style,
+            *(row["baselines"].get(name, {}).get("text", "–") for name in baselines),
+            style="" if row["level"] == "leaf" else "bold",
         )
     return table
-
-
-def interval(value: Mapping[str, Any]) -> str:
-    if value.get("value") is None:
-        return "–"
-    if value.get("low") is None:
-        return f"{value['value']:.0%}"
-    return f"{value['value']:.0%} [{value['low']:.0%}, {value['high']:.0%}]"
-
-
-def change(row: Mapping[str, Any]) -> str:
-    delta = row.get("delta") or {}
-    if delta.get("value") is None:
-        return "–"
-    text = f"{delta['value'] * 100:+.0f}"
-    return text if delta.get("low") is None else f"{text} [{delta['low'] * 100:+.0f}, {delta['high'] * 100:+.0f}]"
-
-
-def share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
 
 
 def sink() -> PlainLines | LiveView:

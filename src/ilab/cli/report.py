@@ -19,7 +19,7 @@ def group() -> None:
 @click.pass_obj
 def open_(options: Options, only_print: bool) -> None:
     """Open the newest report."""
-    from ilab.actions import newest_report
+    from ilab.outcome import newest_report
 
     page = newest_report(options.load())
     if not only_print and not options.as_json:

@@ -221,7 +221,12 @@ class Engine:
             emit=self.bus.for_step(name),
             memo=self.memo,
             stopping=self.stop.is_set,
+            history=lambda: self._history(plan, name),
         )
+
+    def _history(self, plan: Plan, name: str) -> list[dict[str, Any]]:
+        before = [step for step in plan.until(name).steps if step != name]
+        return [self._record_of(plan, step).model_dump(mode="json") for step in before]
 
     def _record_of(self, plan: Plan, name: str) -> RecordFile:
         planned = plan.named(name)

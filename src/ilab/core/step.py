@@ -19,6 +19,7 @@ resolver turns it into the digest before anything is keyed, and :class:`Site` kn
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import inspect
 import json
@@ -81,6 +82,7 @@ class Site:
     emit: Emit
     memo: Callable[[str], Memo]  # the item-level cache of a name ("teacher", "rows")
     stopping: Callable[[], bool]
+    history: Callable[[], list[dict[str, Any]]]  # records of all steps this one stands on, inputs before outputs
 
     def locate(self, digest: str) -> Found:
         """Where the thing with this digest was found when the plan was made."""
@@ -126,7 +128,7 @@ class Step(BaseModel):
         return _signature(cls)[0]
 
     @classmethod
-    def makes(cls) -> type[Artifact]:
+    def makes(cls) -> builtins.type[Artifact]:
         return _signature(cls)[1]
 
     @classmethod

@@ -77,8 +77,8 @@ class Lease:
             try:
                 descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
             except FileExistsError:
-                if not self._abandoned():
-                    holder = self._holder()
+                if not _abandoned(self.path):
+                    holder = _holder(self.path)
                     raise SetupError(
                         f"process {holder.get('pid')} on {holder.get('host')} is already making this result",
                         where=str(self.path.parent),
@@ -97,23 +97,6 @@ class Lease:
             return
         raise SetupError("could not take over an abandoned lease", where=str(self.path))
 
-    def _holder(self) -> dict[str, Any]:
-        try:
-            holder: dict[str, Any] = read_json(self.path)
-        except (OSError, ValueError):  # just being written, or torn by a crash
-            return {}
-        return holder
-
-    def _abandoned(self) -> bool:
-        try:
-            age = time.time() - self.path.stat().st_mtime
-        except FileNotFoundError:
-            return True
-        holder = self._holder()
-        if holder.get("host") == socket.gethostname() and "pid" in holder:
-            return _born(holder["pid"]) != holder.get("born")
-        return age > STALE
-
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT):
             try:
@@ -125,6 +108,30 @@ class Lease:
         self._stop.set()
         self._thread.join()
         self.path.unlink(missing_ok=True)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lease at ``path``."""
+    return path.exists() and not _abandoned(path)
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    try:
+        holder: dict[str, Any] = read_json(path)
+    except (OSError, ValueError):  # just being written, or torn by a crash
+        return {}
+    return holder
+
+
+def _abandoned(path: Path) -> bool:
+    try:
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return True
+    holder = _holder(path)
+    if holder.get("host") == socket.gethostname() and "pid" in holder:
+        return _born(holder["pid"]) != holder.get("born")
+    return age > STALE
 
 
 def _born(pid: int) -> str | None:

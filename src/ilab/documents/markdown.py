@@ -1,9 +1,9 @@
 """The block structure of a Markdown text, as spans: enough to cut it well, not a renderer.
 
 One pass over the lines, linear in the length whatever the text holds. Blank lines and horizontal rules belong to
-no block. Two differences from CommonMark: an underline (``===`` or ``---``) makes a heading of the one line above it,
-not of the whole paragraph, and also behind a list (HTML converters forget the blank line); tables are runs of lines
-that begin with ``|``. Anything else between blank lines, lists too, is a paragraph.
+no block. Two differences from CommonMark: an underline (``===`` or ``---``) makes a heading of the one line above
+it, not of the whole paragraph, and also behind a list (HTML converters forget the blank line); tables are runs of
+lines that begin with ``|``. Anything else between blank lines, lists too, is a paragraph.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def _group(
     """One group's figures, verdict apart."""
     ordered = sorted(items, key=lambda item: item.id)
     shared = [item for item in ordered if not any(unscored(scores.get(item.id)) for scores in table.values())]
-    clusters = [f"{item.leaf}\0{item.cluster}" for item in shared]
+    clusters = [item.cluster for item in shared]
     values = {model: [scores[item.id].value or 0.0 for item in shared] for model, scores in table.items()}
     first, *later = table
     candidate = (later or [first])[-1]

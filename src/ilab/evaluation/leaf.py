@@ -12,16 +12,15 @@ sum of log-probabilities favours short options (evaluation by likelihood: Brown 
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ilab.core.events import Emit
+from ilab.core.step import Site
 from ilab.data import Item, Message, Score
+from ilab.evaluation.answers import plain, token_f1
 from ilab.models.chat import prompt_text
 from ilab.models.local import LocalModel
 
@@ -39,25 +38,16 @@ class Request:
     continuation: tuple[int, ...]
 
 
-def score_items(
-    name: str, folder: Path, items: Sequence[Item], *, device: str, emit: Emit, stopping: Callable[[], bool]
-) -> list[Score]:
+def score_items(name: str, folder: Path, items: Sequence[Item], device: str, site: Site) -> list[Score]:
     """Score every item with the model in ``folder`` under the name ``name``, in the order of ``items``."""
-    model = LocalModel.load(folder, device)
-    scores: dict[int, Score] = {}
-    choices = [index for index, item in enumerate(items) if item.kind == "mcq"]
-    done = 0
-    for index, score in _score_choices(name, model, [(index, items[index]) for index in choices]):
-        scores[index] = score
-        done += 1
-        if done % 20 == 0:
-            emit.progress(done, len(items), "items", note=name)
+    model = LocalModel.load(folder, device, site.where.threads)
+    choices = [(index, item) for index, item in enumerate(items) if item.kind == "mcq"]
+    scores = dict(_score_choices(name, model, choices))
+    site.emit.progress(len(scores), len(items), "items", note=name)
     for index, item in enumerate(items):
-        if item.kind == "mcq" or stopping():
-            continue
-        scores[index] = _score_answer(name, model, item)
-        done += 1
-        emit.progress(done, len(items), "items", note=f"{name}: {scores[index].answer}")
+        if item.kind != "mcq" and not site.stopping():
+            scores[index] = _score_answer(name, model, item)
+            site.emit.progress(len(scores), len(items), "items", note=f"{name}: {scores[index].answer}")
     return [scores[index] for index in range(len(items)) if index in scores]
 
 
@@ -132,18 +122,3 @@ def _score(name: str, item: Item, value: float, answer: str, likelihoods: tuple[
         answer=answer,
         likelihoods=likelihoods,
     )
-
-
-def plain(text: str) -> str:
-    """White space collapsed and stripped; nothing else is forgiven."""
-    return " ".join(text.split())
-
-
-def token_f1(answer: str, reference: str) -> float:
-    """Harmonic mean of precision and recall over lower-case word tokens (SQuAD: Rajpurkar et al. 2016)."""
-    given, wanted = (Counter(re.findall(r"\w+", text.lower())) for text in (answer, reference))
-    shared = sum((given & wanted).values())
-    if not shared:
-        return float(not given and not wanted)
-    precision, recall = shared / sum(given.values()), shared / sum(wanted.values())
-    return 2 * precision * recall / (precision + recall)

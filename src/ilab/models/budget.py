@@ -18,7 +18,9 @@ SMALLEST_WINDOW = 10  # answers; fewer would make one stray signal a fifth
 
 
 class Budget:
-    """A fair semaphore whose ``limit`` moves between 1 and ``ceiling``. ``peak`` is the most that was in flight."""
+    """A fair semaphore whose ``limit`` moves between 1 and ``ceiling``. ``peak`` is the most that was in
+    flight.
+    """
 
     def __init__(self, ceiling: int) -> None:
         self.ceiling = ceiling

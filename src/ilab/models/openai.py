@@ -78,7 +78,6 @@ class OpenAIModel:
         body = json.dumps(request.fields(), ensure_ascii=False).encode()
         began, failures = time.monotonic(), 0
         for attempt in itertools.count():
-            await self._breaker.healthy()
             outcome = await self._in_budget(body, request.sampling.n)
             if isinstance(outcome, Reply):
                 return outcome
@@ -99,7 +98,9 @@ class OpenAIModel:
         raise AssertionError("unreachable")
 
     async def models(self) -> tuple[str, ...]:
-        """The names the server serves; empty where it keeps no list. Raises ``ServiceError`` when it is not there."""
+        """The names the server serves; empty where it keeps no list. Raises ``ServiceError`` when it is not
+        there.
+        """
         if self._contact is None:
             self._contact = asyncio.get_running_loop().create_task(self._first_contact())
         return await asyncio.shield(self._contact)
@@ -158,7 +159,7 @@ class OpenAIModel:
     # -- one attempt ---------------------------------------------------------------------------------------------
 
     async def _in_budget(self, body: bytes, n: int) -> Reply | Failure:
-        ticket = await self.budget.acquire()
+        ticket = await self._slot()
         try:
             outcome = await self._post(body, n)
         finally:
@@ -170,6 +171,15 @@ class OpenAIModel:
         else:
             self._breaker.succeeded()
         return outcome
+
+    async def _slot(self) -> int:
+        """A slot of the budget while the server is up: an outage may begin while one waits for the slot."""
+        while True:
+            await self._breaker.healthy()
+            ticket = await self.budget.acquire()
+            if not self._breaker.open:
+                return ticket
+            self.budget.release()
 
     async def _post(self, body: bytes, n: int) -> Reply | Failure:
         """Send once. Raises ``ServiceError`` for answers that no repetition would change."""
@@ -270,7 +280,9 @@ def retry_after(value: str, now: float) -> float:
 
 
 def read_secret(reference: str) -> str:
-    """The secret that ``env:NAME`` or ``file:PATH`` refers to. Raises ``InputError``, which never shows the value."""
+    """The secret that ``env:NAME`` or ``file:PATH`` refers to. Raises ``InputError``, which never shows the
+    value.
+    """
     if not reference:
         return ""
     scheme, _, name = reference.partition(":")

@@ -142,6 +142,10 @@ class Block(BaseModel, ABC):
     async def __call__(self, row: Row, context: Context) -> list[Row]:
         """Rows made from ``row``. Raises :class:`Reject` to refuse it."""
 
+    def copies(self, scale: int) -> int:
+        """How many rows it makes of one, as far as that can be known beforehand."""
+        return 1
+
     def label(self, label: str) -> str:
         """``label``, made unique among blocks of the same type by the block's name where it has one of its own."""
         return label if self.name == self.type else f"{self.name}-{label}"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ilab.data import Rejected, Sample
+from ilab.data import Kind, Rejected, Sample
 from ilab.sdg.engine import Tally
 from ilab.sdg.flow import FlowSet
 
@@ -14,9 +14,13 @@ LATER = ("dedup", "decontaminate")  # refuse after the flow
 
 
 def card(
-    flow: FlowSet, samples: Sequence[Sample], rejected: Sequence[Rejected], tallies: Mapping[str, Tally]
+    flow: FlowSet,
+    kinds: Mapping[str, Kind],
+    samples: Sequence[Sample],
+    rejected: Sequence[Rejected],
+    tallies: Mapping[str, Tally],
 ) -> dict[str, Any]:
-    """Plain JSON: ``flow``, ``digest``, ``leaves``, ``blocks`` and ``lengths`` (in words)."""
+    """Plain JSON: ``flow``, ``digest``, ``leaves``, ``blocks`` and ``lengths`` (in words); ``kinds`` by leaf."""
     blocks = {
         name: {"in": t.entered, "out": t.left, "rejected": t.rejected} for name, t in sorted(tallies.items())
     }
@@ -28,7 +32,7 @@ def card(
     return {
         "flow": flow.name,
         "digest": flow.digest,
-        "leaves": _leaves(samples, rejected),
+        "leaves": _leaves(kinds, samples, rejected),
         "blocks": blocks,
         "lengths": {
             "question": _lengths([len(sample.question.split()) for sample in samples]),
@@ -37,20 +41,22 @@ def card(
     }
 
 
-def _leaves(samples: Sequence[Sample], rejected: Sequence[Rejected]) -> dict[str, Any]:
+def _leaves(
+    leaf_kinds: Mapping[str, Kind], samples: Sequence[Sample], rejected: Sequence[Rejected]
+) -> dict[str, Any]:
     accepted = Counter(sample.leaf for sample in samples)
     kinds: dict[str, Counter[str]] = {}
     for entry in rejected:
         # A reason is "kind: detail"; only kinds are worth counting.
         kinds.setdefault(entry.leaf, Counter())[entry.reason.partition(":")[0]] += 1
-    leaves = sorted({*accepted, *kinds})
     return {
         leaf: {
+            "kind": leaf_kinds[leaf],
             "rows": accepted[leaf] + sum(kinds.get(leaf, Counter()).values()),
             "accepted": accepted[leaf],
             "rejected": dict(sorted(kinds.get(leaf, Counter()).items())),
         }
-        for leaf in leaves
+        for leaf in sorted(leaf_kinds)
     }
 
 

@@ -111,15 +111,13 @@ def load_flow(name: str | Path) -> FlowSet:
     Raises ``InputError`` with file and line for anything that could fail later: an unknown block or field, a
     column that nobody adds, a template that cannot be read.
     """
-    folder = SHIPPED / str(name)
     shipped = sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
-    if str(name) not in shipped:
-        folder = Path(name)
-        if not folder.is_dir():
-            raise InputError(
-                f"there is no flow called {str(name)!r}",
-                hint=f"{nearest(str(name), shipped)}; or give a folder with {', '.join(FILES.values())}",
-            )
+    folder = SHIPPED / name if str(name) in shipped else Path(name)
+    if not folder.is_dir():
+        raise InputError(
+            f"there is no flow called {str(name)!r}",
+            hint=f"{nearest(str(name), shipped)}; or give a folder with {', '.join(FILES.values())}",
+        )
     flows = {kind: _load(folder / file, kind) for kind, file in FILES.items() if (folder / file).is_file()}
     if not flows:
         raise InputError("this folder holds no flow", where=str(folder), hint=f"add {', '.join(FILES.values())}")

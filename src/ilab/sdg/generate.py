@@ -56,7 +56,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Generated:
-    """``samples`` and ``rejected`` by leaf and in the order of the flow; ``card`` is content, ``counts`` are not."""
+    """``samples`` and ``rejected`` by leaf and in the order of the flow; ``card`` is content, ``counts``
+    are not.
+    """
 
     samples: list[Sample]
     rejected: list[Rejected]
@@ -71,7 +73,7 @@ def generate(job: Job) -> Generated:
     when the teacher cannot be used or none of its answers for a leaf could be, ``Stopped`` when asked to stop.
     """
     _check(job)
-    starts = _starts(job)
+    starts = starts_of(job.leaves, job.chunks, job.flow)
     rows_memo = job.memo("rows")
     teacher = Cached(job.teacher, job.memo("teacher")) if job.teacher and job.flow.calls_teacher else None
     context = Context(rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name)
@@ -97,7 +99,29 @@ def generate(job: Job) -> Generated:
         "calls_from_memo": teacher.from_memo if teacher else 0,
         "tokens": teacher.tokens if teacher else 0,
     }
-    return Generated(samples, rejected, card(job.flow, samples, rejected, result.tallies), counts)
+    kinds = {leaf.path: leaf.kind for leaf in job.leaves}
+    return Generated(samples, rejected, card(job.flow, kinds, samples, rejected, result.tallies), counts)
+
+
+def expected_calls(
+    flow: FlowSet, leaves: Sequence[Leaf], chunks: Sequence[Chunk], scale_factor: int
+) -> dict[str, float]:
+    """Teacher ``calls``, and roughly their ``tokens``, that generating asks for if the memo knows none of them.
+
+    Every block is taken to pass on what it gets, a prompt to have a token per four characters of its template and
+    of the row's longest text, an answer 150 tokens.
+    """
+    calls, tokens = 0, 0.0
+    for start in starts_of(leaves, chunks, flow):
+        rows = 1
+        longest = max((len(value) for value in start.row.columns.values() if isinstance(value, str)), default=0)
+        for block in start.blocks:
+            rows *= block.copies(scale_factor)
+            if block.calls_teacher:
+                calls += rows
+                template = sum(len(getattr(block, name)) for name in block.files)
+                tokens += rows * ((template + longest) / 4 + 150)
+    return {"calls": calls, "tokens": round(tokens)}
 
 
 async def _run(job: Job, starts: list[Start], context: Context) -> Result:
@@ -118,25 +142,30 @@ def _check(job: Job) -> None:
             where=job.flow.where,
             hint="give one with --endpoint-url URL --model NAME, or take the offline flow: --flow extractive",
         )
-    for leaf in job.leaves:
-        if leaf.kind not in job.flow.flows:
+    if job.flow.calls_teacher and not job.teacher_name:
+        raise InputError("the teacher's name is not given", hint="type --model NAME, as its server calls it")
+
+
+def starts_of(leaves: Sequence[Leaf], chunks: Sequence[Chunk], flow: FlowSet) -> list[Start]:
+    """The input rows of all leaves by path, then by branch, then as the documents have them.
+
+    Raises ``InputError`` for a leaf of a kind that the flow has no file for.
+    """
+    for leaf in leaves:
+        if leaf.kind not in flow.flows:
             raise InputError(
-                f"the flow {job.flow.name!r} has nothing for {leaf.kind} leaves",
+                f"the flow {flow.name!r} has nothing for {leaf.kind} leaves",
                 where=str(leaf.place),
-                hint=f"add {FILES[leaf.kind]} to {job.flow.where}, or take another flow",
+                hint=f"add {FILES[leaf.kind]} to {flow.where}, or take another flow",
             )
-
-
-def _starts(job: Job) -> list[Start]:
-    """The input rows of all leaves by path, then by branch, then as the documents have them."""
-    chunks: dict[str, list[Chunk]] = {}
-    for chunk in job.chunks:
-        chunks.setdefault(chunk.leaf, []).append(chunk)
+    by_leaf: dict[str, list[Chunk]] = {}
+    for chunk in chunks:
+        by_leaf.setdefault(chunk.leaf, []).append(chunk)
     return [
         Start(row, branch.blocks, leaf.kind)
-        for leaf in sorted(job.leaves, key=lambda leaf: leaf.path)
-        for branch in job.flow.flows[leaf.kind].branches
-        for row in input_rows(branch.input, leaf, chunks.get(leaf.path, []))
+        for leaf in sorted(leaves, key=lambda leaf: leaf.path)
+        for branch in flow.flows[leaf.kind].branches
+        for row in input_rows(branch.input, leaf, by_leaf.get(leaf.path, []))
     ]
 
 

@@ -59,7 +59,9 @@ def by_source(samples: Sequence[Sample], kinds: Mapping[str, Kind]) -> dict[Sour
 def mix(
     samples: Mapping[Source, Sequence[Sample]], recipe: Recipe, seed: int, earlier: Sequence[TrainingRow] = ()
 ) -> tuple[list[TrainingRow], dict[str, Any]]:
-    """Rows of unique ids, by source and leaf in the order given (the trainer shuffles), and what came from where."""
+    """Rows of unique ids, by source and leaf in the order given (the trainer shuffles), and what came from
+    where.
+    """
     rows: list[TrainingRow] = []
     told: dict[str, Any] = {"sources": {}}
     for source in recipe.sources:

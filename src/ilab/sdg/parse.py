@@ -1,9 +1,9 @@
 """Reading a model's answer by tags, as models really write them.
 
 Asked for ``[QUESTION]…[/QUESTION]``, models also write ``<question>``, ``**Question:**``, ``Question 2:``, leave
-out closing tags, or say ``[END]``. All of these are read alike: the text is cut at every marker, each piece belongs
-to the marker before it, and a record is complete when every wanted tag has text. A closing tag matters for one thing
-only: of an answer that was cut off, a last piece without it is not trusted.
+out closing tags, or say ``[END]``. All of these are read alike: the text is cut at every marker, each piece
+belongs to the marker before it, and a record is complete when every wanted tag has text. A closing tag matters for
+one thing only: of an answer that was cut off, a last piece without it is not trusted.
 """
 
 from __future__ import annotations

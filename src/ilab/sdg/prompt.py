@@ -38,7 +38,9 @@ def variables(text: str, where: str) -> frozenset[str]:
 
 
 def render(text: str, columns: Mapping[str, Any], where: str) -> str:
-    """``text`` with ``columns`` filled in. Raises ``InputError`` when the template fails or reaches for too much."""
+    """``text`` with ``columns`` filled in. Raises ``InputError`` when the template fails or reaches for too
+    much.
+    """
     parts: list[str] = []
     length = 0
     try:

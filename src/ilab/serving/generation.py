@@ -1,15 +1,16 @@
 """Text from a model in this process: load, generate token by token, decode as it comes.
 
 The loop is small and its own, so that nothing in a model's ``generation_config.json`` changes an answer: greedy at
-temperature 0, otherwise softmax sampling from the nucleus, seeded, on the CPU, so that equal logits give equal text
-on every device. Keys and values of earlier tokens are cached. Weights are read from safetensors only, and code that
-comes with a model is never run.
+temperature 0, otherwise softmax sampling from the nucleus, seeded, on the CPU, so that equal logits give equal
+text on every device. Keys and values of earlier tokens are cached. Weights are read from safetensors only, and
+code that comes with a model is never run.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +67,7 @@ class LocalModel:
         """
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
+        from transformers.utils.logging import disable_progress_bar
 
         if not (model_dir / "config.json").is_file():
             raise InputError(
@@ -76,6 +78,7 @@ class LocalModel:
         renderer = Renderer.load(model_dir)
         chosen = _device(device)
         torch.set_num_threads(threads)
+        disable_progress_bar()  # the terminal is the caller's
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 str(model_dir), use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype="auto"
@@ -94,7 +97,7 @@ class LocalModel:
             raise InputError("the prompt is empty")
         if prompt >= self.context_length:
             raise ContextError(
-                f"the prompt has {prompt} tokens; the model's context holds {self.context_length}, answer included",
+                f"the prompt has {prompt} tokens; the context holds {self.context_length}, answer included",
                 hint="shorten the messages, or start a new conversation",
             )
         left = self.context_length - prompt
@@ -108,7 +111,7 @@ class LocalModel:
         top_p: float = 1.0,
         seed: int = 0,
         stop_ids: frozenset[int] = frozenset(),
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """The answer's token ids, one by one, without the stop token. An answer ends where the context is full."""
         from transformers import DynamicCache
 
@@ -178,7 +181,11 @@ class Answer:
     def to(cls, model: LocalModel, messages: Messages, sampling: Sampling) -> Answer:
         return cls(model, model.renderer.prompt_ids(messages), sampling)
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Generator[str, None, None]:
+        with closing(self._ids):  # whoever breaks off the answer ends the generation, at once
+            yield from self._until_stop()
+
+    def _until_stop(self) -> Iterator[str]:
         held = ""  # what may be the beginning of a stop text
         for piece in self._pieces():
             held += piece

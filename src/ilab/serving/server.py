@@ -2,9 +2,9 @@
 
     GET /health   GET /v1/models   POST /v1/chat/completions   POST /v1/completions      (whole or streamed)
 
-One worker thread generates, one answer at a time; further requests wait their turn. A client that goes away stops its
-answer at the next token. What this server cannot do (several choices, log-probabilities, tools) is refused with an
-error in OpenAI's form, never ignored.
+One worker thread generates, one answer at a time; further requests wait their turn. A client that goes away stops
+its answer at the next token. What this server cannot do (several choices, log-probabilities, tools) is refused
+with an error in OpenAI's form, never ignored.
 """
 
 from __future__ import annotations
@@ -186,7 +186,9 @@ class Server:
 
     def _check_name(self, name: str | None) -> None:
         if name not in (None, self.name):
-            raise _Refusal(404, f"the model {name!r} is not served here; this server has {self.name!r}", "model")
+            raise _RequestError(
+                404, f"the model {name!r} is not served here; this server has {self.name!r}", "model"
+            )
 
     async def _answer(
         self, request: web.Request, body: _Request, prompt: list[int], chat: bool
@@ -228,7 +230,7 @@ def _report(job: _Job, done: asyncio.Future[None]) -> None:
         job.stop(error)
 
 
-class _Refusal(InputError):
+class _RequestError(InputError):
     """A request that is refused with a status and the name of the field at fault."""
 
     def __init__(self, status: int, message: str, field: str | None = None) -> None:
@@ -243,13 +245,13 @@ async def _parse(request: web.Request, kind: type[R]) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise _Refusal(400, f"{field or 'the body'}: {first['msg']}", field or None) from error
+        raise _RequestError(400, f"{field or 'the body'}: {first['msg']}", field or None) from error
 
 
 async def _stream(
     request: web.Request, job: _Job, head: dict[str, Any], chat: bool, prompt_tokens: int | None
 ) -> web.StreamResponse:
-    """Server-sent events in OpenAI's form; ``prompt_tokens`` is given where the client wants the usage at the end."""
+    """Server-sent events in OpenAI's form; with ``prompt_tokens``, the usage comes at the end."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
     usage: dict[str, Any] = {} if prompt_tokens is None else {"usage": None}
@@ -291,12 +293,12 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except IlabError as error:
         return web.json_response(_error_body(error), status=_status(error))
     except web.HTTPException as error:
-        refusal = _Refusal(error.status, f"{request.method} {request.path}: {error.reason}")
+        refusal = _RequestError(error.status, f"{request.method} {request.path}: {error.reason}")
         return web.json_response(_error_body(refusal), status=error.status)
 
 
 def _status(error: IlabError) -> int:
-    if isinstance(error, _Refusal):
+    if isinstance(error, _RequestError):
         return error.status
     if isinstance(error, InputError):
         return 400
@@ -306,7 +308,7 @@ def _status(error: IlabError) -> int:
 def _error_body(error: IlabError) -> dict[str, Any]:
     code = "context_length_exceeded" if isinstance(error, ContextError) else None
     field = None
-    if isinstance(error, _Refusal):
+    if isinstance(error, _RequestError):
         field = error.field
         code = "model_not_found" if field == "model" else None
     kind = "invalid_request_error" if isinstance(error, InputError) else "server_error"
@@ -324,8 +326,9 @@ def serve(
 ) -> int:
     """Serve a model until SIGINT or SIGTERM; returns the signal's number. Call it in the main thread.
 
-    ``name`` is what clients call the model (default: the folder's name); ``on_ready`` gets the base URL once requests
-    are taken; port 0 takes a free one. Raises ``SetupError`` where the port cannot be had, before the model is loaded.
+    ``name`` is what clients call the model (default: the folder's name); ``on_ready`` gets the base URL once
+    requests are taken; port 0 takes a free one. Raises ``SetupError`` where the port cannot be had, before the
+    model is loaded.
     """
     with _bind(host, port) as bound:
         model = LocalModel.load(model_dir, device, threads)

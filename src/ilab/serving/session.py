@@ -1,8 +1,8 @@
 """A conversation in the terminal, without the terminal: what is said, kept, saved and loaded.
 
-``ask`` gives the answer piece by piece; ``command`` does what a line beginning with ``/`` says. Reading lines and showing
-text is the caller's. The model is one in this process or an OpenAI-compatible endpoint. A session file is a JSON list of
-``{role, content}``, as in earlier InstructLab.
+``ask`` gives the answer piece by piece; ``command`` does what a line beginning with ``/`` says. Reading lines and
+showing text is the caller's. The model is one in this process or an OpenAI-compatible endpoint. A session file is
+a JSON list of ``{role, content}``, as in earlier InstructLab.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class ChatSession:
         self.messages: tuple[Message, ...] = self._system
 
     def ask(self, text: str) -> Iterator[str]:
-        """The answer, piece by piece. Question and answer are kept once there is an answer; an answer that the caller
+        """The answer, piece by piece. Question and answer are kept once there is an answer; one that the caller
         breaks off is kept as far as it came; after an error the conversation is as before."""
         question = Message(role="user", content=text)
         said: list[str] = []
@@ -188,8 +188,8 @@ class ChatSession:
         self._keep(question, said)
 
     def command(self, line: str) -> Outcome | None:
-        """Do what ``line`` says if it is a command; None where it is a question. Raises ``InputError`` for a command
-        that does not exist and a file that cannot be used."""
+        """Do what ``line`` says if it is a command; None where it is a question. Raises ``InputError`` for a
+        command that does not exist and a file that cannot be used."""
         word, _, rest = line.strip().partition(" ")
         argument = rest.strip()
         if word in ("/q", "quit", "exit") and not argument:

@@ -72,8 +72,7 @@ class _Checker:
         types = types if isinstance(types, list) else [types]
         if isinstance(node, ScalarNode):
             integer = "integer" in types and node.text.lstrip("-").isdecimal()
-            values = "enum" in rule or "const" in rule
-            return "string" in types or integer or not types or (values and "integer" not in types)
+            return not types or "string" in types or integer
         return not types or ("object" if isinstance(node, MappingNode) else "array") in types
 
     def _mapping(self, node: MappingNode, rule: Rule, at: str) -> None:

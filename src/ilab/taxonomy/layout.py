@@ -45,7 +45,7 @@ class Layout:
 
 def find_layout(path: Path) -> Layout:
     """The leaves at ``path``, a folder or one ``qna.yaml``. Raises ``InputError`` where there is none."""
-    path = path.absolute()
+    path = path.resolve() if path.is_dir() else path.parent.resolve() / path.name
     if path.is_dir():
         if not any((path / name).is_dir() for name in ROOTS) and (path / QNA).is_file():
             return _single(path / QNA)

@@ -126,7 +126,7 @@ def _build(node: MappingNode, knowledge: bool, file: Path, layout: Layout, probl
             "the folder's name holds `#` or a character that cannot be shown", where=name, hint="rename the folder"
         )
     documents = _documents(node.get("document"), name, problems)
-    texts = {key: text(node.get(key)) for key in ("task_description", "domain", "document_outline")}
+    texts = {key: optional_text(node.get(key)) or "" for key in ("task_description", "domain", "document_outline")}
     teaches = {
         "kind": kind,
         **texts,

@@ -10,6 +10,7 @@ on; what YAML itself cannot read ends the file with one error in plain words. No
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -26,6 +27,7 @@ MAX_CHARACTERS = 16 * 2**20
 _TAGS = {
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
 } | {"!"}
+_BLANK_LINE = re.compile(r"(?m)^[ \t]++$")  # a tab on an otherwise empty line is no reason to refuse a file
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -119,7 +121,7 @@ def decode(data: bytes, file: str) -> str:
 def compose(text: str, file: str, problems: list[InputError]) -> Node | None:
     """The tree of ``text``. See :func:`load`."""
     try:
-        loader = _LOADER(text)  # pure-Python YAML reads ahead here
+        loader = _LOADER(_BLANK_LINE.sub("", text))  # pure-Python YAML reads ahead here
         try:
             return _Composer(file, problems).run(loader)
         finally:
@@ -287,6 +289,11 @@ _REASONS = {
     "found unexpected end of stream": ("a quotation mark is opened and never closed", "close it"),
     "did not find expected ',' or ']'": ("a `[` is opened and not closed", "close it, or put the text in quotes"),
     "did not find expected ',' or '}'": ("a `{` is opened and not closed", "close it, or put the text in quotes"),
+    "did not find expected node content": ("a value is missing here, or a bracket is not closed", "complete it"),
+    "found a tab character that violates indentation": (
+        "a tab stands in the indentation",
+        "use spaces: YAML allows no tabs there",
+    ),
     "did not find expected <document start>": (
         "something follows the end of the document",
         "check the indentation",
@@ -314,7 +321,8 @@ def _explain(error: yaml.YAMLError, text: str, file: str) -> InputError:
         return InputError(f"is not YAML: {error}", where=file)
     lines, mark = text.splitlines() or [""], error.problem_mark
     line = min(mark.line + 1, len(lines))
-    begun = f" (begun at line {error.context_mark.line + 1})" if error.context_mark else ""
+    context = error.context_mark.line + 1 if error.context_mark else line
+    begun = f" (begun at line {context})" if context < line else ""
     if error.problem == "found character that cannot start any token":
         found = lines[mark.line][mark.column : mark.column + 1] if mark.line < len(lines) else ""
         if found == "\t":

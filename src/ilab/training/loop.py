@@ -137,7 +137,7 @@ def _run_epochs(
 
 def load_model(path: Path, device: str) -> Any:
     """The model of a Hugging Face directory in float32, from safetensors only. Raises SetupError otherwise."""
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=torch.float32, use_safetensors=True, local_files_only=True, attn_implementation="sdpa"
@@ -156,8 +156,8 @@ def head_of(model: Any) -> Head:
     output = model.get_output_embeddings()
     scale = getattr(model.config, "logits_scaling", None)  # Granite divides its logits
     if scale in (None, 1.0):
-        return lambda states: output(states)  # type: ignore[no-any-return]
-    return lambda states: output(states) / scale  # type: ignore[no-any-return]
+        return lambda states: output(states)
+    return lambda states: output(states) / scale
 
 
 def hidden_states(model: Any, ids: Tensor, positions: Tensor | None) -> Tensor:

@@ -10,7 +10,9 @@ from ilab.sdg.recombine import Seed, analyse, recombine
 
 
 class Recombine(RuleBlock):
-    """At most ``per_seed`` rows for each seed example, none equal to a seed. Children are named by their content."""
+    """At most ``per_seed`` rows for each seed example, none equal to a seed. Children are named by their
+    content.
+    """
 
     type: ClassVar[str] = "recombine"
     seeded: ClassVar[bool] = True

@@ -20,6 +20,8 @@ class Repeat(Block):
     def adds(self) -> frozenset[str]:
         return frozenset()
 
+    def copies(self, scale: int) -> int:
+        return resolve_count(self.times, scale)
+
     async def __call__(self, row: Row, context: Context) -> list[Row]:
-        times = resolve_count(self.times, context.scale)
-        return [row.child(self.label(f"draw-{number}"), {}) for number in range(1, times + 1)]
+        return [row.child(self.label(f"draw-{n}"), {}) for n in range(1, self.copies(context.scale) + 1)]

@@ -8,7 +8,9 @@ from ilab.sdg.block import Context, Row, RuleBlock, content_name
 
 
 class Seeds(RuleBlock):
-    """Adds ``question``, ``answer``, ``context`` (None for knowledge) and ``evidence`` (the seed's passage there)."""
+    """Adds ``question``, ``answer``, ``context`` (None for knowledge) and ``evidence`` (the seed's passage
+    there).
+    """
 
     type: ClassVar[str] = "seeds"
 

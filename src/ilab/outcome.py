@@ -1,0 +1,196 @@
+"""What a build shows at its end: the table and where things lie, and the report drawn from what the store holds.
+
+Everything is read from records and artifacts, so a report can be drawn again at any time and says the same.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ilab.actions import Build, registry_path
+from ilab.config import Loaded
+from ilab.core.events import read_events
+from ilab.core.files import write_json, write_text
+from ilab.core.run import Engine, tool_versions
+from ilab.core.store import RecordFile
+from ilab.errors import InputError
+
+
+def open_registry(loaded: Loaded) -> Any:
+    """The model registry of this project."""
+    from ilab.packaging.registry import Registry
+
+    return Registry(registry_path(loaded))
+
+
+def newest_report(loaded: Loaded) -> Path:
+    """The page of the newest run that drew one."""
+    pages = sorted((loaded.store / "runs").glob("*/report.html"))
+    if not pages:
+        raise InputError("there is no report yet", where=str(loaded.store), hint="build one with: ilab run")
+    return pages[-1]
+
+
+def draw_report(build: Build, engine: Engine, folder: Path) -> Path | None:
+    """Draw the page and its JSON twin into ``folder`` from what the store holds; None before the gate has spoken.
+
+    When nothing ran, the newest earlier page still holds and is returned instead.
+    """
+    records = _records(build, engine)
+    if "gate" not in records:
+        return None
+    ran = {event.step for event in read_events(folder / "events.jsonl") if event.data.get("state") in ("run", "link")}
+    earlier = sorted((engine.store.root / "runs").glob("*/report.html"))
+    if not ran and earlier:
+        return earlier[-1]
+    from ilab.evaluation.report import render, twin
+
+    view = _view(build, engine, records, ran)
+    write_text(folder / "report.html", render(view))
+    write_json(folder / "report.json", twin(view))
+    return folder / "report.html"
+
+
+def outcome(build: Build, engine: Engine, page: Path | None) -> dict[str, Any]:
+    """What a build ends with, as plain JSON: the table's rows, the gate's line, where things lie, what to type next."""
+    records = _records(build, engine)
+    result: dict[str, Any] = {"lines": [], "places": {}, "next": [], "table": []}
+    if "final-evaluation" in records:
+        from ilab.evaluation.summary import summary_rows
+
+        comparison = _open(build, engine, "final-evaluation").report()
+        result["table"] = summary_rows(comparison)
+        result["comparison"] = comparison
+    if "gate" in records:
+        decision = _open(build, engine, "gate").report()
+        result["gate"] = decision
+        result["lines"] += [f"gate  {decision['line']}", *notes_of(build, engine)]
+    if page:
+        result["places"]["report"] = str(page)
+    for name in ("package", "select-phase-2"):
+        if name in records:
+            label = {"package": "package", "select-phase-2": "model"}[name]
+            path = _open(build, engine, name).path
+            result["places"][label] = str(path / "model" if label == "model" else path)
+    if "register" in records:
+        entry = _open(build, engine, "register").report()
+        result["places"]["registry"] = f"{build.where.registry}  ({entry['name']} {entry['version']})"
+        ilab = _command(build.loaded)
+        result["next"] = [
+            (f"{ilab} model chat", "ask the model"),
+            (f"{ilab} plan", "after editing one answer: what would run again, and why"),
+        ]
+    return result
+
+
+def notes_of(build: Build, engine: Engine) -> list[str]:
+    """Sentences that keep a reader from taking a result for more than it is."""
+    values = {name: item.value for name, item in build.given.items()}
+    notes = []
+    if values["sdg_base_model"] == "tiny":
+        notes.append(
+            "This is a small-scale demonstration: the base is untrained, so the table shows recall of these documents "
+            "by 0.4 million parameters, not a chat model."
+        )
+        notes.append("`open book` needs no model: word overlap between the question and the document.")
+    if build.plan.steps["generate"].step.fields()["teacher"] == "":
+        notes.append("No teacher: samples were made by rule. No judge: scores are likelihoods and exact matches.")
+    if values["sdg_base_model"] == "tiny":
+        notes.append(
+            "For a real run: -p sdg_base_model=DIR -p sdg_teacher_model=NAME --set where.teacher.url=URL"
+        )
+    return notes
+
+
+def _records(build: Build, engine: Engine) -> dict[str, RecordFile]:
+    found = {}
+    for name, planned in build.plan.steps.items():
+        record = engine.store.record(planned.step.type, planned.key)
+        if record is not None:
+            found[name] = record
+    return found
+
+
+def _open(build: Build, engine: Engine, name: str) -> Any:
+    planned = build.plan.steps[name]
+    return engine.store.open(type(planned.step), planned.key)
+
+
+
+def _view(build: Build, engine: Engine, records: Mapping[str, RecordFile], ran: set[str]) -> Any:
+    """Everything the report shows, from the artifacts of this plan."""
+    from ilab.evaluation.report import View
+
+    def opened(name: str) -> Any:
+        return _open(build, engine, name)
+
+    phases = {"phase 1": "phase-1", "phase 2": "phase-2"}
+    samples = opened("generate")
+    evaluation = opened("final-evaluation")
+    scores: dict[str, list[Any]] = {}
+    for score in evaluation.scores():
+        scores.setdefault(score.model, []).append(score)
+    return View(
+        title=f"{build.given['output_model_name'].value} {build.given['output_model_version'].value}",
+        pipeline=build.plan.pipeline,
+        comparison=evaluation.report(),
+        gate=opened("gate").report(),
+        steps=[_step_row(name, record, ran) for name, record in records.items()],
+        choices={phase: opened(f"select-{name}").choice() for phase, name in phases.items()},
+        metrics={phase: opened(f"train-{name}").metrics() for phase, name in phases.items()},
+        cards={"samples": samples.card()},
+        samples=samples.samples(),
+        rejected=samples.rejected(),
+        items=opened("items").items("test"),
+        scores=scores,
+        chunks=opened("documents").chunks(),
+        package=_package(opened("package")) if "package" in records else {},
+        registry=opened("register").report() if "register" in records else {},
+        notes=notes_of(build, engine),
+        machine={**tool_versions(), "processors": os.cpu_count(), "system": platform.system()},
+    )
+
+
+def _step_row(name: str, record: RecordFile, ran: set[str]) -> dict[str, Any]:
+    state = "linked" if record.linked_to else "run" if name in ran else "reused"
+    return {
+        "name": name,
+        "type": record.type,
+        "key": record.key,
+        "state": state,
+        "seconds": record.seconds,
+        "counts": record.counts,
+    }
+
+
+def _package(package: Any) -> dict[str, Any]:
+    manifest = package.index()["manifests"][0]
+    return {"path": str(package.path), "digest": manifest["digest"]}
+
+
+def _command(loaded: Loaded) -> str:
+    """``ilab``, with the ``-C`` that leads from the current folder to the project."""
+    here = Path.cwd()
+    if loaded.base == here:
+        return "ilab"
+    return f"ilab -C {os.path.relpath(loaded.base, here)}"
+
+
+def model_to_use(loaded: Loaded, given: str | None) -> tuple[Path, str]:
+    """A model directory and its name: the one given by path, else what the last build of this project chose."""
+    if given:
+        path = Path(given).expanduser()
+        return path, path.resolve().name
+    for step in ("select-phase-2", "select-phase-1"):
+        found = loaded.store / "latest" / step / "model"
+        if found.is_dir():
+            return found.resolve(), str(loaded.config.parameters.get("output_model_name", loaded.config.pipeline))
+    raise InputError(
+        "this project has no model yet",
+        where=str(loaded.base),
+        hint="build one with: ilab run; or give a folder: --model-path DIR",
+    )

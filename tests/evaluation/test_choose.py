@@ -1,0 +1,79 @@
+"""Choosing a checkpoint and weighting weak leaves."""
+
+import math
+
+import pytest
+
+from ilab.data import Score
+from ilab.errors import InputError
+from ilab.evaluation.choose import BY_LOSS, BY_SCORE, UNSELECTED, choose, leaf_weights
+
+
+def index(*losses: float | None) -> list[dict[str, object]]:
+    return [{"name": f"e{n}", "epoch": n, "step": 100 * n, "loss": loss} for n, loss in enumerate(losses, 1)]
+
+
+def scores(values: list[float | None], leaf: str = "knowledge/a") -> list[Score]:
+    return [
+        Score(item=f"i{n}", leaf=leaf, model="m", kind="mcq", cluster=f"c{n}", value=value)
+        for n, value in enumerate(values)
+    ]
+
+
+def right(count: int, of: int = 20) -> list[Score]:
+    return scores([1.0] * count + [0.0] * (of - count))
+
+
+def test_earliest_within_one_standard_error_of_the_best():
+    """Best 16/20 = .8, standard error sqrt(.16/19) = .0918: .75 will do, .70 will not."""
+    result = choose(index(None, None, None), {"e1": right(14), "e2": right(15), "e3": right(16)})
+    assert (result["name"], result["rule"]) == ("e2", BY_SCORE)
+    assert result["within"] == pytest.approx(0.8 - math.sqrt(0.16 / 19), abs=1e-6)
+    assert [row["chosen"] for row in result["table"]] == [False, True, False]
+    assert [row["items"] for row in result["table"]] == [20, 20, 20]
+
+
+def test_ties_go_to_the_earliest():
+    assert choose(index(1.0, 1.0), {"e1": right(20), "e2": right(20)})["name"] == "e1"
+    assert choose(index(1.0, 1.0, 2.0), {})["name"] == "e1"
+
+
+def test_without_dev_items_the_lowest_loss_then_the_last():
+    assert choose(index(0.9, 0.7, 0.8), {}) | {"table": 0} == {
+        "name": "e2",
+        "rule": BY_LOSS,
+        "within": None,
+        "table": 0,
+    }
+    assert choose(index(float("nan"), 0.7, None), {"e1": []})["name"] == "e2"
+    last = choose(index(None, float("nan"), float("inf")), {"e1": scores([None])})
+    assert (last["name"], last["rule"]) == ("e3", UNSELECTED)
+    assert [row["loss"] for row in last["table"]] == [None, None, None]
+
+
+def test_unscored_items_are_compared_on_what_all_have():
+    """e1 has no score on the four items that e2 got wrong; on the shared ones both are perfect."""
+    first = scores([1.0] * 16 + [None, None, float("nan"), None])
+    result = choose(index(None, None), {"e1": first, "e2": right(16)})
+    assert result["name"] == "e1" and [row["items"] for row in result["table"]] == [16, 16]
+
+
+def test_a_checkpoint_that_was_not_measured_cannot_win():
+    result = choose(index(0.1, 0.9, 0.9), {"e1": scores([None] * 20), "e2": right(3), "e3": right(18)})
+    assert result["name"] == "e3" and result["table"][0]["score"] is None
+
+
+def test_no_checkpoint_is_an_error():
+    with pytest.raises(InputError, match="no checkpoint"):
+        choose([], {})
+
+
+def test_weights_of_weak_leaves():
+    measured = [
+        *scores([1.0, 1.0, 0.0], "a"),
+        *scores([0.0, 0.0], "b"),
+        *scores([1.0], "c"),
+        *scores([None, float("nan")], "d"),
+    ]
+    assert leaf_weights(measured, ["e"]) == {"a": 1.33, "b": 2.0, "c": 1.0, "d": 1.0, "e": 1.0}
+    assert leaf_weights(measured, floor=0.5)["b"] == 1.5

@@ -1,0 +1,214 @@
+"""Every figure against scipy, or against a formula written out by hand."""
+
+import math
+import random
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ilab.evaluation.statistics import (
+    bootstrap_interval,
+    clustered_standard_error,
+    holm,
+    mcnemar,
+    mean_interval,
+    minimum_detectable_effect,
+    paired_difference,
+    proportion,
+    t_quantile,
+    t_two_sided,
+    wilson,
+)
+
+values = st.lists(st.floats(0, 1, allow_nan=False).map(lambda x: round(x, 4)), min_size=2, max_size=40)
+
+
+def own(numbers: list[float]) -> list[str]:
+    return [f"c{n}" for n in range(len(numbers))]
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+def test_wilson_equals_scipy(level: float):
+    for n in (1, 2, 7, 30, 250):
+        for k in {0, 1, n // 3, n - 1, n}:
+            ours = wilson(k, n, level)
+            theirs = stats.binomtest(k, n).proportion_ci(level, "wilson")
+            assert ours.low == pytest.approx(theirs.low, abs=1e-12)
+            assert ours.high == pytest.approx(theirs.high, abs=1e-12)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 5, 23, 119, 5000])
+def test_student_t_equals_scipy(freedom: int):
+    for t in (0.0, 1e-6, 0.3, 1.0, 1.96, 4.2, 12.0, -2.5):
+        assert t_two_sided(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=1e-9, abs=1e-300)
+    for level in (0.5, 0.9, 0.95, 0.999):
+        assert t_quantile(level, freedom) == pytest.approx(stats.t.ppf((1 + level) / 2, freedom), rel=1e-9)
+
+
+def test_mcnemar_equals_the_exact_binomial_test():
+    for gained in range(0, 25, 3):
+        for lost in range(0, 25, 4):
+            expected = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+            assert mcnemar(gained, lost) == pytest.approx(expected, rel=1e-12)
+
+
+def test_mcnemar_with_thousands_of_items_does_not_overflow():
+    assert mcnemar(1600, 1400) == pytest.approx(stats.binomtest(1600, 3000).pvalue, rel=1e-9)
+
+
+@given(values)
+def test_single_item_clusters_give_the_ordinary_standard_error_and_t_interval(numbers: list[float]):
+    assume(len(set(numbers)) > 1)  # scipy warns about constant data
+    ours = mean_interval(numbers, own(numbers))
+    error = stats.tstd(numbers) / math.sqrt(len(numbers))
+    assert ours.standard_error == pytest.approx(error, abs=1e-9)
+    reach = stats.t.ppf(0.975, len(numbers) - 1) * error
+    assert ours.high == pytest.approx(stats.tmean(numbers) + reach, abs=1e-8)
+
+
+def test_clustered_standard_error_is_the_sandwich_formula():
+    """inspect_ai's form: outer products of the residuals inside each cluster, times C/(C-1), over n squared."""
+    draw = random.Random(3)
+    numbers = [draw.random() for _ in range(50)]
+    clusters = [f"c{draw.randrange(9)}" for _ in numbers]
+    mean, total = sum(numbers) / 50, 0.0
+    for one, in_one in zip(numbers, clusters, strict=True):
+        for two, in_two in zip(numbers, clusters, strict=True):
+            total += (one - mean) * (two - mean) * (in_one == in_two)
+    count = len(set(clusters))
+    expected = math.sqrt(total * count / (count - 1)) / 50
+    assert clustered_standard_error(numbers, clusters) == pytest.approx(expected, rel=1e-12)
+
+
+@given(values)
+def test_doubling_every_item_inside_its_cluster_changes_nothing(numbers: list[float]):
+    doubled, clusters = [*numbers, *numbers], own(numbers) * 2
+    assert clustered_standard_error(doubled, clusters) == pytest.approx(
+        clustered_standard_error(numbers, own(numbers)), abs=1e-12
+    )
+
+
+@given(values, st.randoms(use_true_random=False))
+def test_paired_difference_equals_the_paired_t_test_and_ignores_order(numbers: list[float], draw: random.Random):
+    other = [round(draw.random(), 3) for _ in numbers]
+    clusters = own(numbers)
+    assume(len({round(right - left, 9) for left, right in zip(numbers, other, strict=True)}) > 1)
+    ours = paired_difference(numbers, other, clusters)
+    theirs = stats.ttest_rel(other, numbers)
+    low, high = theirs.confidence_interval(0.95)
+    assert ours.p == pytest.approx(theirs.pvalue, rel=1e-6, abs=1e-12)
+    assert ours.low == pytest.approx(max(-1, low), abs=1e-8) and ours.high == pytest.approx(min(1, high), abs=1e-8)
+    order = list(range(len(numbers)))
+    draw.shuffle(order)
+    turned = paired_difference(
+        [numbers[i] for i in order], [other[i] for i in order], [clusters[i] for i in order]
+    )
+    assert turned == ours
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0]), st.integers(0, 6)), max_size=30)
+)
+def test_interval_and_p_always_agree_and_bounds_hold_the_mean(rows: list[tuple[float, float, int]]):
+    ours = paired_difference([r[0] for r in rows], [r[1] for r in rows], [f"c{r[2]}" for r in rows])
+    assert 0 <= ours.p <= 1 + 1e-12
+    if ours.low is not None and ours.high is not None:
+        assert -1 <= ours.low <= ours.mean + 1e-12 and ours.mean - 1e-12 <= ours.high <= 1
+        assert (ours.low > 0 or ours.high < 0) == (ours.p < 0.05)
+    back = paired_difference([r[1] for r in rows], [r[0] for r in rows], [f"c{r[2]}" for r in rows])
+    assert back.p == pytest.approx(ours.p) and (ours.mean is None or back.mean == pytest.approx(-ours.mean))
+
+
+def test_tiny_inputs_have_no_bounds_and_never_raise():
+    nothing = paired_difference([], [], [])
+    assert (nothing.n, nothing.mean, nothing.low, nothing.high, nothing.p) == (0, None, None, None, 1.0)
+    one = paired_difference([0.0], [1.0], ["c"])
+    assert (one.n, one.mean, one.low, one.high, one.p) == (1, 1.0, None, None, 1.0)
+    together = paired_difference([0.0, 0.0], [1.0, 1.0], ["c", "c"])
+    assert together.low is None and together.p == 1.0
+    assert wilson(0, 0).low is None and proportion([], []).mean is None and mean_interval([0.5], ["c"]).low is None
+    assert bootstrap_interval([], [], seed=1).low is None and bootstrap_interval([1.0], ["c"], seed=1).high is None
+    assert minimum_detectable_effect(0) is None and holm([]) == [] and clustered_standard_error([], []) is None
+    with pytest.raises(ValueError, match="must match"):
+        paired_difference([0.0], [], ["c"])
+
+
+@pytest.mark.parametrize("clusters", [2, 5, 6, 40])
+def test_unanimous_gains_are_as_sure_as_the_sign_test(clusters: int):
+    ours = paired_difference([0.0] * clusters, [1.0] * clusters, own([0.0] * clusters))
+    assert ours.p == pytest.approx(stats.binomtest(clusters, clusters).pvalue)
+    share = stats.binomtest(clusters, clusters).proportion_ci(0.95, "exact").low
+    assert ours.low == pytest.approx(2 * share - 1) and ours.high == 1.0
+    assert (ours.low > 0) == (clusters >= 6)
+
+
+def test_equal_models_differ_by_exactly_nothing():
+    ours = paired_difference([0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0], own([0.0] * 4))
+    assert ours.mean == 0.0 and ours.p == 1.0
+    assert ours.low == pytest.approx(-ours.high) and ours.high == pytest.approx(1 - 0.025**0.25)
+
+
+def test_proportion_is_wilson_for_single_items_and_wider_for_clusters():
+    right = [1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0]
+    single, theirs = proportion(right, own(right)), stats.binomtest(5, 8).proportion_ci(0.95, "wilson")
+    assert single.low == pytest.approx(theirs.low) and single.high == pytest.approx(theirs.high)
+    alike = proportion([1.0] * 4 + [0.0] * 4 + [1.0] * 4, ["a"] * 4 + ["b"] * 4 + ["c"] * 4)
+    assert alike.high - alike.low > 0.7
+    sure = proportion([1.0] * 12, ["a"] * 4 + ["b"] * 4 + ["c"] * 4)
+    assert sure.low == pytest.approx(wilson(3, 3).low) and sure.high == 1.0
+
+
+def test_holm_on_a_worked_example():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_monotone_and_between_the_raw_value_and_bonferroni(p_values: list[float]):
+    adjusted = holm(p_values)
+    for raw, new in zip(p_values, adjusted, strict=True):
+        assert raw <= new <= min(1.0, raw * len(p_values)) + 1e-12 or new == max(adjusted)
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    assert [adjusted[i] for i in order] == sorted(adjusted)
+
+
+def test_minimum_detectable_effect_matches_the_published_table():
+    """20 % of items discordant, 80 % power: .40, .28, .23, .18, .13, .08 at 10 … 250 items."""
+    found = [round(minimum_detectable_effect(n), 2) for n in (10, 20, 30, 50, 100, 250)]
+    assert found == [0.4, 0.28, 0.23, 0.18, 0.13, 0.08]
+
+
+def test_minimum_detectable_effect_is_found_with_80_percent_power():
+    draw, n, hits = random.Random(11), 200, 0
+    effect = minimum_detectable_effect(n)
+    for _ in range(400):
+        moved = [
+            draw.choices([1.0, 0.0, -1.0], [(0.2 + effect) / 2, 0.8, (0.2 - effect) / 2])[0] for _ in range(n)
+        ]
+        hits += paired_difference([0.5] * n, [0.5 + move / 2 for move in moved], own(moved)).p < 0.05
+    assert 0.74 < hits / 400 < 0.86
+
+
+def test_bootstrap_is_seeded_ignores_order_and_resembles_scipy():
+    draw = random.Random(5)
+    numbers = [draw.random() ** 2 for _ in range(60)]
+    ours = bootstrap_interval(numbers, own(numbers), seed=9)
+    assert (
+        ours
+        == bootstrap_interval(numbers, own(numbers), seed=9)
+        != bootstrap_interval(numbers, own(numbers), seed=10)
+    )
+    turned = bootstrap_interval(numbers[::-1], own(numbers)[::-1], seed=9)
+    assert turned == ours
+    theirs = stats.bootstrap(
+        (numbers,), lambda x, axis: x.mean(axis=axis), method="percentile", rng=1
+    ).confidence_interval
+    assert ours.low == pytest.approx(theirs.low, abs=0.01) and ours.high == pytest.approx(theirs.high, abs=0.01)
+
+
+@settings(max_examples=30)
+@given(values)
+def test_bootstrap_bounds_stay_inside_the_values(numbers: list[float]):
+    ours = bootstrap_interval(numbers, own(numbers), seed=1, replicates=50)
+    assert min(numbers) - 1e-12 <= ours.low <= ours.high <= max(numbers) + 1e-12
