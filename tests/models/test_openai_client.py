@@ -155,9 +155,10 @@ def test_no_server_is_told_at_once() -> None:
     assert "where.teacher.url" in caught.value.hint
 
 
-def test_a_wrong_url_is_the_users() -> None:
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost:8000/v1", "file:///etc/passwd", "http://", ""])
+def test_a_wrong_url_is_the_users(url: str) -> None:
     with pytest.raises(InputError) as caught:
-        ask("127.0.0.1:8000", request("a"))
+        ask(url, request("a"))
     assert "http://127.0.0.1:8000/v1" in caught.value.hint
 
 

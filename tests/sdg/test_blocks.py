@@ -77,13 +77,14 @@ def test_filter_without_a_number_is_unreadable_and_misuse_is_refused(context: Co
 
 
 def test_passage_rows_are_paragraphs_without_headings(context: Context) -> None:
-    text = "# Title\n\n## Part\nFirst line of it.\nSecond line.\n\nToo short.\n\n| a | b |\n| --- | --- |\n| c | d |\n"
+    table = "| a | b |\n| --- | --- |\n| c | d |"
+    text = f"# Title\n\n## Part\nFirst line of it.\nSecond line.\n\nToo short.\n\n{table}\n"
     rows = run(
         Passage(name="passage"), Row("k#1", "k", {"document": text, "headings": ["Title", "Part"]}), context
     )
     assert [(row.id, row.columns["answer"]) for row in rows] == [
         ("k#1/passage-1", "First line of it.\nSecond line."),
-        ("k#1/passage-2", "| a | b |\n| --- | --- |\n| c | d |"),
+        ("k#1/passage-2", table),
     ]
     assert {row.columns["question"] for row in rows} == {"Title > Part"}
     assert {row.columns["train_on"] for row in rows} == {"all"}
@@ -268,7 +269,7 @@ def test_progress_is_told_and_stopping_is_heard(offline: Callable[..., Job]) -> 
     events: list[Event] = []
     generated = generate(offline(emit=Bus([events.append]).for_step("generate")))
     last = [event.data for event in events if event.kind == "progress"][-1]
-    assert last["done"] == last["total"] == 5  # one chunk twice, three leaves
+    assert last["done"] == last["total"] == 7  # the chunk in two branches, knowledge seeds, two for each skill
     assert last["accepted"] + last["rejected"] >= len(generated.samples)
     with pytest.raises(Stopped):
         generate(offline(stopping=lambda: True))

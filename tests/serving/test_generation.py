@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ilab.errors import InputError, SetupError
-from ilab.serving.generation import Answer, ContextError, LocalModel, Sampling, _choose
+from ilab.models.local import Answer, ContextError, LocalModel, Sampling, _choose
 
 MESSAGES = [{"role": "user", "content": "How many locks has the canal?"}]
 
@@ -135,7 +135,7 @@ def copy(tiny_model: Path, to: Path) -> Path:
 def test_models_that_are_not_loaded(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"config\.json is missing"):
         LocalModel.load(tmp_path)
-    with pytest.raises(SetupError, match="no device 'quantum'"):
+    with pytest.raises(SetupError, match="no quantum device"):
         LocalModel.load(tiny_model, "quantum")
     pickled = copy(tiny_model, tmp_path)
     (pickled / "model.safetensors").unlink()

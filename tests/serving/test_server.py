@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ import pytest
 
 import ilab
 from ilab.errors import InputError, SetupError
-from ilab.serving.generation import LocalModel
+from ilab.models.local import LocalModel
 from ilab.serving.server import serve
 
 MESSAGES = [{"role": "user", "content": "How many locks has the canal?"}]
@@ -29,7 +30,11 @@ MESSAGES = [{"role": "user", "content": "How many locks has the canal?"}]
 def call(url: str, body: Any = None) -> tuple[int, Any]:
     async def talk() -> tuple[int, Any]:
         async with aiohttp.ClientSession() as session:
-            data = None if body is None else body if isinstance(body, bytes) else json.dumps(body)
+            data = (
+                None
+                if body is None
+                else io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
+            )
             async with session.request("GET" if data is None else "POST", url, data=data) as reply:
                 return reply.status, await reply.json()
 
@@ -192,9 +197,9 @@ def test_a_bug_does_not_leave_a_client_waiting(base_url: str, monkeypatch: pytes
     Gate(monkeypatch, ZeroDivisionError())
 
     async def status() -> int:
-        async with aiohttp.ClientSession() as session:
-            async with session.post(f"{base_url}/chat/completions", json={"messages": MESSAGES}) as reply:
-                return reply.status
+        url = f"{base_url}/chat/completions"
+        async with aiohttp.ClientSession() as session, session.post(url, json={"messages": MESSAGES}) as reply:
+            return reply.status
 
     assert asyncio.run(status()) == 500
 
@@ -233,7 +238,7 @@ def test_a_port_that_is_taken(tiny_model: Path) -> None:
         with pytest.raises(SetupError, match=f"port {port} of 127.0.0.1 is taken") as caught:
             serve(tiny_model, port=port)
     assert "ilab model serve --port" in caught.value.hint
-    with pytest.raises(SetupError, match="does not exist"):
+    with pytest.raises(SetupError, match="is not known"):
         serve(tiny_model, host="no.such.host.invalid")
-    with pytest.raises(SetupError, match="does not exist"):
+    with pytest.raises(InputError, match="no port 99999"):
         serve(tiny_model, port=99999)

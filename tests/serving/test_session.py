@@ -11,7 +11,7 @@ import pytest
 
 from ilab.data import Message
 from ilab.errors import InputError, ServiceError
-from ilab.serving.generation import LocalModel, Sampling
+from ilab.models.local import LocalModel, Sampling
 from ilab.serving.session import ChatSession, EndpointTalker, LocalTalker, read_session
 
 SAMPLING = {"temperature": 0, "max_tokens": 12}
@@ -150,7 +150,7 @@ def scripted() -> Iterator[Callable[..., EndpointTalker]]:
                 self.end_headers()
                 self.wfile.write(text.encode())
 
-            do_GET = do_POST
+            do_GET = do_POST  # noqa: N815
 
             def log_message(self, *args: object) -> None:
                 return

@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -61,6 +62,8 @@ class OpenAIModel:
         backoff: float = 0.25,
     ) -> None:
         self.url = endpoint.url.rstrip("/")
+        if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
+            raise InputError("this is no URL of a server", where=self.url, hint="like http://127.0.0.1:8000/v1")
         self.budget = Budget(endpoint.in_flight or in_flight)
         self._endpoint = endpoint
         self._key = read_secret(endpoint.api_key)
@@ -132,10 +135,6 @@ class OpenAIModel:
             try:
                 async with self._open().get(f"{self.url}/models", timeout=timeout) as response:
                     status, raw = response.status, await response.read()
-            except aiohttp.InvalidURL as error:
-                raise InputError(
-                    "this is no URL of a server", where=self.url, hint="for example: http://127.0.0.1:8000/v1"
-                ) from error
             except aiohttp.ClientConnectorError as error:
                 raise self._unreachable(_short(error)) from error
             except aiohttp.ServerTimeoutError as error:

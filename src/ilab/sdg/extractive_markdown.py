@@ -1,7 +1,8 @@
 """Markdown cut into the blocks that the extractive rules read, each with its place in the text.
 
-Only what the rules need: headings, tables, list items, glossary terms and prose; fenced and indented code gives
-nothing. Lines are looked at one by one, with at most one line of look-ahead, so the time is linear in the text.
+Only what the rules need: headings, tables, list items, glossary terms and prose; fenced and indented code
+gives nothing. Lines are looked at one by one, with at most one line of look-ahead, so the time is linear in
+the text.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from dataclasses import dataclass
 _FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
 _ATX = re.compile(r"\s{0,3}#{1,6}\s+(.{1,200}?)[\s#]*$")
 _SETEXT = re.compile(r"\s{0,3}(?:=+|-{3,})\s*$")
-_ITEM = re.compile(r"\s{0,8}(?:[*+-]|\d{1,3}[.)])\s+(?=\S)")
+_ITEM = re.compile(r"^\s{0,8}(?:[*+-]|\d{1,3}[.)])\s+(?=\S)")
 _DELIMITER = re.compile(r"\s*\|?\s*:?-+:?\s*(?:\|\s*:?-*:?\s*)*$")
 _TERM_LINE = re.compile(r"\s{0,3}\*\*([^*\n]{1,80})\*\*:?\s*$")
 _TERM_INLINE = re.compile(r"\s{0,3}\*\*([^*\n]{1,80}?)(?::\*\*|\*\*\s*(?::|–|—|-))\s+(?=\S)")
 _LINK = re.compile(r"!?\[([^\[\]]{0,300})\]\([^()]{0,400}(?:\([^()]{0,100}\)[^()]{0,200})?\)")
 _SENTENCE = re.compile(r"[.!?][\"”’)*_]{0,3}\s+(?=[\"“‘(*_\[]{0,3}[A-Z0-9])")
-_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|Dr|Mr|Mrs|Ms|St|No|Prof|Fig|approx|ca|c)|\b[A-Z])\.$")
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:e\.g|i\.e|etc|vs|cf|Dr|Mr|Mrs|Ms|St|No|Prof|Fig|approx|ca|c)|\b[A-Z])\.$"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A piece of the text; ``term`` is a glossary term or a heading's words, ``body`` where its definition begins."""
+    """A piece of the text: ``term`` is a term's or a heading's words, ``body`` where the definition begins."""
 
     kind: str  # "prose", "item", "term", "table" or "heading"
     start: int
@@ -34,7 +37,7 @@ class Block:
 
 
 def plain(markdown: str) -> str:
-    """The text without emphasis, links, tags, escapes and list marks, on one line. Code keeps its backticks."""
+    """The text on one line, without emphasis, links, tags, escapes and list marks; code keeps its backticks."""
     text = "\n".join(_ITEM.sub("", line.lstrip("> ")) for line in markdown.splitlines())
     text = _LINK.sub(r"\1", text)
     text = re.sub(r"</?[A-Za-z][^<>]{0,200}>|\[\^\w{1,20}\]", "", text)
@@ -82,7 +85,9 @@ def _run(lines: list[tuple[int, str]], i: int, goes_on: Callable[[str], bool]) -
 
 
 def _starts_block(line: str) -> bool:
-    return any(p.match(line) for p in (_FENCE, _ATX, _SETEXT, _ITEM, _TERM_LINE, _TERM_INLINE)) or line.lstrip().startswith("|")
+    return any(
+        p.match(line) for p in (_FENCE, _ATX, _SETEXT, _ITEM, _TERM_LINE, _TERM_INLINE)
+    ) or line.lstrip().startswith("|")
 
 
 def _paragraph(start: int, line: str, end: int, more: bool) -> Block:

@@ -1,12 +1,12 @@
 """From one clause to questions: each fact in several wordings.
 
-A rule decides which part of a clause is the answer and which question word asks for it; `wordings` then asks for it
-in different word orders and with different function words: a full question, an embedded one ("Tell me ..."), an echo
-("The tower was built when?"), a keyword query and a sentence to fill in. A small model learns by the overlap of
-words, so the variety of wordings matters more than the number of facts.
+A rule decides which part of a clause is the answer and which question word asks for it; `wordings` then asks
+for it in different word orders and with different function words: a full question, an embedded one ("Tell me
+..."), an echo ("The tower was built when?"), a keyword query and a sentence to fill in. A small model learns
+by the overlap of words, so the variety of wordings matters more than the number of facts.
 
-Rules return *candidates* (rule, question, answer). They may return poor ones: the caller drops what is empty, too
-long, not copied from the sentence, or answered inside its own question.
+Rules return *candidates* (rule, question, answer). They may return poor ones: the caller drops what is
+empty, too long, not copied from the sentence, or answered inside its own question.
 """
 
 from __future__ import annotations
@@ -15,76 +15,61 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from ilab.sdg.extractive_grammar import (
+from ilab.sdg.extractive_grammar import Candidate, Chunk, Clause
+from ilab.sdg.extractive_lexicon import (
     APPROXIMATE,
     BASE,
+    COLOUR,
     NUMBER,
+    PEOPLE,
     PLACE_PREPOSITIONS,
-    Chunk,
-    Clause,
+    is_person,
+    joined,
+    no_article,
     participle_of,
     past_of,
     plural,
+    upper_first,
+    word_set,
 )
 
-Candidate = tuple[str, str, str]
 ADJECTIVES = {
     "tall": "height", "high": "height", "long": "length", "wide": "width", "deep": "depth", "thick": "thickness",
     "old": "age", "heavy": "weight",
 }  # fmt: skip
-COLOURS = (
-    "black white red green blue yellow orange brown grey gray pink purple golden silver cream buff scarlet crimson"
-    " turquoise violet ochre beige"
-).split()
-_COLOUR = rf"(?:(?:dark|light|pale|bright|slate|greenish|deep) )?(?:{'|'.join(COLOURS)})"
-PEOPLE = frozenset(
-    """keeper engineer architect captain author writer painter artist founder director manager doctor nurse teacher
-    farmer baker fisherman merchant mason carpenter king queen emperor mayor scientist biologist chemist physicist
-    astronomer explorer singer actor actress composer poet priest bishop soldier officer president minister lawyer
-    journalist editor player coach designer developer inventor volunteer volunteers keepers engineers crew team sailors
-    students family brothers sisters council committee woman man women men people""".split()
-)
-_NOT_A_SURNAME = frozenset(
-    """station service services pipeline pipelines company society university museum council ministry harbour harbor
-    island point bay river lake house tower bridge works mill school church college street road railway line group
-    contract platform system framework times star post america states kingdom club trust board office department
-    lighthouse windmill mill mills tram ferry observatory theatre theater hotel park garden gardens mountain valley sea ocean act war award""".split()
-)
 _MEASURE = re.compile(rf"({APPROXIMATE}{NUMBER} [\w°%-]{{1,20}}) ({'|'.join(ADJECTIVES)})\b", re.IGNORECASE)
 _COUNT = re.compile(rf"({APPROXIMATE}{NUMBER}) ([a-z][^,;(]{{2,60}})", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"(?:(?:the|an?) )?([a-z]+(?: [a-z]+)?) of (.{2,60})$", re.IGNORECASE)
 _HAS_VALUE = re.compile(rf"(?:an?|the) ([a-z]+(?: [a-z]+)?) of ({APPROXIMATE}{NUMBER}[^,;(]{{0,30}})")
 # After these a "to ..." completes the verb; it does not say why.
-_CONTROL = frozenset(
-    """allow enable require need help begin start continue able use try like want have ask tell cause encourage seem
-    appear set direct prepare refuse expect prefer remain go come relate link connect belong lead add send give bring
-    move close limit apply refer say know hear order offer consider""".split()
+_CONTROL = word_set(
+    """
+    allow enable require need help begin start continue able use try like want have ask tell cause
+    encourage seem appear set direct prepare refuse expect prefer remain go come relate link connect
+    belong lead add send give bring move close limit apply refer say know hear order offer consider
+    """
 )
-_MOVING = frozenset("bring come import originate ship buy transport travel".split())
-_TIGHT = frozenset("of to on with from for as into".split())
+_MOVING = word_set("bring come import originate ship buy transport travel")
+# "based on OpenShift" is no place, nor is "written in Go".
+_ABSTRACT = word_set(
+    """
+    based base rely depend focus write involved interested engaged result increase specify use
+    """
+)
+_INTRANSITIVE = word_set(
+    """
+    belong depend rely consist lead refer look feed point listen react return come
+    """
+)
+_TIGHT = word_set("of to on with from for as into")
 _UNITS = {
     "weigh": ("How much", "weight"), "cost": ("How much", "cost"), "last": ("How long", "duration"),
     "take": ("How long", "time taken"), "hold": ("How much", "capacity"), "measure": ("How long", "size"),
 }  # fmt: skip
 
 
-def upper_first(text: str) -> str:
-    """The text with its first letter in upper case."""
-    return text[:1].upper() + text[1:]
-
-
-def no_article(text: str) -> str:
-    """The text without an article in front, for keyword queries."""
-    return re.sub(r"^(?:the|an?) ", "", text, flags=re.IGNORECASE)
-
-
-def joined(*parts: str) -> str:
-    """The non-empty parts with single spaces between."""
-    return " ".join(part for part in parts if part)
-
-
 def wordings(c: Clause, ask: str, rest: str = "", keyword: str = "", blank: str = "") -> list[str]:
-    """The same question in up to five word orders; ``blank`` is the text of the fill-in version after the verb."""
+    """The same question in up to five word orders; ``blank`` is what follows the verb in the fill-in one."""
     low = ask[0].lower() + ask[1:]
     main = joined(c.verb, rest) if c.kind != "copula" else rest
     found = [
@@ -100,36 +85,30 @@ def wordings(c: Clause, ask: str, rest: str = "", keyword: str = "", blank: str 
     return found
 
 
-def is_person(phrase: str) -> bool:
-    """Whether the phrase names a person or people, as far as its form shows."""
-    words = phrase.split()
-    if not words:
-        return False
-    last = words[-1].strip(".,").lower()
-    if last in PEOPLE:
-        return True
-    names = [w for w in words if w[:1].isupper() and w.isalpha() and not w.isupper()]
-    return 2 <= len(words) == len(names) <= 3 and last not in _NOT_A_SURNAME and not plural(words[-1])
-
-
 def _emit(rule: str, questions: list[str], answer: str) -> Iterator[Candidate]:
     for question in questions:
         yield rule, question, answer
 
 
 def copula(c: Clause) -> Iterator[Candidate]:
-    """"S is ...": measures, places, colours, definitions, values."""
+    """ "S is ...": measures, places, colours, definitions, values."""
     measure = _MEASURE.match(c.rest)
     if measure:
         value, adjective = measure.groups()
         noun = ADJECTIVES[adjective]
         yield from _emit("measure", wordings(c, f"How {adjective}", "", noun, f"____ {adjective}"), value)
-        yield "measure", f"What {'was' if c.aux in {'was', 'were'} else 'is'} the {noun} of {c.subject}?", value
+        yield (
+            "measure",
+            f"What {'was' if c.aux in {'was', 'were'} else 'is'} the {noun} of {c.subject}?",
+            value,
+        )
         yield "measure", f"{upper_first(noun)} of {c.subject}", value
         return
-    colour = re.match(rf"(?:painted )?({_COLOUR}(?:(?:,| and|, and) {_COLOUR}){{0,3}})$", c.rest)
+    colour = re.match(rf"({COLOUR}(?:(?:,| and|, and) {COLOUR}){{0,3}})$", c.core)
     if colour:
-        yield from _emit("colour", wordings(c, "What colour", "", "colour", "____ in colour"), colour.group(1))
+        yield from _emit(
+            "colour", wordings(c, "What colour", "", "colour", "____ in colour"), colour.group(1)
+        )
         yield "colour", f"Which colour {c.aux} {c.subject}?", colour.group(1)
         return
     first = c.chunks[0] if c.chunks else None
@@ -141,6 +120,10 @@ def copula(c: Clause) -> Iterator[Candidate]:
         return
     if first and first.kind in {"time", "occasion"} and re.fullmatch(r"[a-z]+", c.core):
         yield from when(c, first, c.core)
+    elif first and first.opening in _TIGHT and re.fullmatch(r"[a-z]+(?<!ly)", c.core):
+        yield from _emit("preposition", wordings(c, "What", f"{c.core} {first.opening}"), first.text)
+        yield "preposition", f"{no_article(c.subject)} {c.core} {first.opening}", first.text
+        yield "preposition", f"{upper_first(c.subject)} {c.said} {c.core} {first.opening} ____.", first.text
     elif re.match(r"(?:the|an?) ", c.rest):
         yield from _definition(c)
     elif re.match(rf"{APPROXIMATE}{NUMBER}\b|[A-Z\"“]", c.rest):
@@ -204,11 +187,15 @@ def where(c: Clause, chunk: Chunk, core: str) -> Iterator[Candidate]:
 def adverbials(c: Clause) -> Iterator[Candidate]:
     """When, where, how often, how long, why and how, for a clause with a full verb."""
     core = c.core
-    placed = c.kind == "passive" or not core or c.base in {"keep", "store", "find", "put", "place", "hang", "spend"}
+    placed = (
+        c.kind == "passive"
+        or not core
+        or c.base in {"keep", "store", "find", "put", "place", "hang", "spend"}
+    )
     for index, chunk in enumerate(c.chunks):
         if chunk.kind == "time":
             yield from when(c, chunk, core)
-        elif chunk.kind == "place" and placed and index == 0:
+        elif chunk.kind == "place" and placed and index == 0 and c.base not in _ABSTRACT:
             yield from where(c, chunk, core)
         elif chunk.kind == "occasion" and chunk.opening in {"when", "after", "before"} and index == 0:
             yield from _emit("occasion", wordings(c, "When", core, "when"), chunk.whole)
@@ -231,7 +218,13 @@ def _explanations(c: Clause, chunk: Chunk, index: int) -> Iterator[Candidate]:
     elif chunk.kind == "means" and index == 0:
         yield from _emit("how", wordings(c, "How", c.core, "how"), tail)
         yield "how", joined("In what way", c.aux, c.subject, c.verb, c.core) + "?", tail
-    elif chunk.opening in {"to", "for"} and c.base == "use" and c.kind == "passive" and index == 0 and not c.core:
+    elif (
+        chunk.opening in {"to", "for"}
+        and c.base == "use"
+        and c.kind == "passive"
+        and index == 0
+        and not c.core
+    ):
         yield from _emit("purpose", wordings(c, "What", "for", "purpose"), tail)
         yield "purpose", f"What is the use of {c.subject}?", tail
     elif chunk.kind == "purpose" and c.base not in _CONTROL and index == 0:
@@ -239,7 +232,7 @@ def _explanations(c: Clause, chunk: Chunk, index: int) -> Iterator[Candidate]:
 
 
 def passive(c: Clause) -> Iterator[Candidate]:
-    """"S was built by Y", "S is made of M", "S is called N"."""
+    """ "S was built by Y", "S is made of M", "S is called N"."""
     agent = next((chunk for chunk in c.chunks if chunk.kind not in {"time", "place", "frequency"}), None)
     if agent and agent.kind == "agent" and len(c.core.split()) <= 3:
         yield from _agent(c, agent)
@@ -250,11 +243,13 @@ def passive(c: Clause) -> Iterator[Candidate]:
     participle = c.verb.split(" ")[-1]
     tight = re.match(r"(of|as) (.{2,80})$", c.core)
     if tight:
-        yield from _emit("preposition", wordings(c, "What", tight.group(1), "", f"{tight.group(1)} ____"), tight.group(2))
+        yield from _emit(
+            "preposition", wordings(c, "What", tight.group(1), "", f"{tight.group(1)} ____"), tight.group(2)
+        )
         yield "preposition", joined(no_article(c.subject), participle, tight.group(1)), tight.group(2)
-    elif not c.core and c.chunks and c.chunks[0].kind == "other":
+    elif not c.core and c.chunks and (c.chunks[0].kind == "other" or c.base in _ABSTRACT):
         yield from _after_preposition(c, c.chunks[0], participle)
-    colour = re.match(rf"({_COLOUR}(?:(?:,| and|, and) {_COLOUR}){{0,3}})$", c.core)
+    colour = re.match(rf"({COLOUR}(?:(?:,| and|, and) {COLOUR}){{0,3}})$", c.core)
     if participle == "painted" and colour:
         yield from _emit("colour", wordings(c, "What colour", "", "colour", "____"), c.core)
         yield "colour", f"What is the colour of {c.subject}?", c.core
@@ -278,18 +273,29 @@ def _agent(c: Clause, agent: Chunk) -> Iterator[Candidate]:
 
 
 def _after_preposition(c: Clause, chunk: Chunk, verb: str) -> Iterator[Candidate]:
-    if (c.base == "use" and c.kind == "passive") or chunk.opening not in _TIGHT or chunk.text.split(" ")[0].endswith("ing") and chunk.opening != "for":
+    if (
+        (c.base == "use" and c.kind == "passive")
+        or chunk.opening not in _TIGHT
+        or (chunk.text.split(" ")[0].endswith("ing") and chunk.opening != "for")
+    ):
         return
-    ask = "Who" if is_person(chunk.text) else "Where" if chunk.opening == "from" and c.base in _MOVING else "What"
+    ask = (
+        "Who"
+        if is_person(chunk.text)
+        else "Where"
+        if chunk.opening == "from" and c.base in _MOVING
+        else "What"
+    )
     questions = wordings(c, ask, chunk.opening, "", f"{chunk.opening} ____")
     yield from _emit("preposition", questions, chunk.text)
     yield "preposition", joined(no_article(c.subject), verb, chunk.opening), chunk.text
 
 
 def active(c: Clause) -> Iterator[Candidate]:
-    """"S holds 400 litres", "S built X", "S has a red door": the object, the count and the subject."""
+    """ "S holds 400 litres", "S built X", "S has a red door": the object, the count and the subject."""
     if not c.core:
-        if c.chunks and c.chunks[0].kind == "other":
+        # "A task added to the pipeline": with a past form this is more likely no main clause at all.
+        if c.chunks and c.chunks[0].kind == "other" and (c.aux != "did" or c.base in _INTRANSITIVE):
             yield from _after_preposition(c, c.chunks[0], c.verb)
         return
     valued = _HAS_VALUE.match(c.core) if c.base == "have" else None
@@ -305,7 +311,17 @@ def active(c: Clause) -> Iterator[Candidate]:
         yield from _count(c, *count.groups())
         return
     first = c.core.split(" ")[0].lower()
-    if first in PLACE_PREPOSITIONS | BASE - {"light", "water"} | {"that", "how", "up", "down", "out", "off", "of", "it", "them"}:
+    if first in PLACE_PREPOSITIONS | BASE - {"light", "water"} | {
+        "that",
+        "how",
+        "up",
+        "down",
+        "out",
+        "off",
+        "of",
+        "it",
+        "them",
+    }:
         return
     if c.base not in {"be", "become", "remain", "seem", "appear", "go", "come", "mean"}:
         yield from _object(c)
@@ -325,15 +341,20 @@ def _count(c: Clause, number: str, noun: str) -> Iterator[Candidate]:
 
 
 def _object(c: Clause) -> Iterator[Candidate]:
-    answer = c.core
+    # A relative clause goes on past its prepositions: "everything that is related to a pipeline".
+    answer = c.rest if " that " in c.core else c.core
     if c.chunks and c.chunks[0].opening in {"as", "into"}:  # "defined X as Y": the object alone says little
         return
     ask = "Who" if is_person(answer) else "What"
     yield from _emit("object", wordings(c, ask, "", "", "____")[:4], answer)
-    colour = re.fullmatch(rf"(?:an?|the)? ?({_COLOUR}(?: and {_COLOUR})?) ([a-z]+)", c.core)
+    colour = re.fullmatch(rf"(?:an?|the)? ?({COLOUR}(?: and {COLOUR})?) ([a-z]+)", c.core)
     if c.base == "have" and colour:
         noun = colour.group(2)
-        yield "colour", f"What colour {'are' if plural(noun) else 'is'} the {noun} of {c.subject}?", colour.group(1)
+        yield (
+            "colour",
+            f"What colour {'are' if plural(noun) else 'is'} the {noun} of {c.subject}?",
+            colour.group(1),
+        )
         yield "colour", f"What colour {noun} {c.aux} {c.subject} have?", colour.group(1)
         yield "colour", f"{no_article(c.subject)} {noun} colour", colour.group(1)
     # The subject is asked for only when it can be told from others: a name, or something with an article.
@@ -345,31 +366,24 @@ def _object(c: Clause) -> Iterator[Candidate]:
             yield "subject", f"____ {c.said} {answer}.", c.subject
             participle = participle_of(c.base)
             if c.aux == "did" and participle and who == "Who":
-                yield "subject", f"By whom {'were' if plural(answer) else 'was'} {answer} {participle}?", c.subject
-
-
-def existence(sentence: str) -> Iterator[Candidate]:
-    """"There are 118 steps in the tower"."""
-    found = re.match(rf"There (are|were) ({APPROXIMATE}{NUMBER}) ([a-z][^,;.(]{{2,60}})", sentence)
-    if found:
-        verb, number, noun = found.groups()
-        thing, _, place = noun.partition(" in ")
-        yield "how-many", f"How many {noun} {verb} there?" if not place else f"How many {thing} {verb} in {place}?", number
-        yield "how-many", f"How many {thing} {verb} there{' in ' + place if place else ''}?", number
-        yield "how-many", f"number of {noun}", number
-        yield "how-many", f"Tell me how many {thing} there {verb}{' in ' + place if place else ''}.", number
-        yield "how-many", f"There {verb} ____ {noun}.", number
-        if place:
-            yield "how-many", f"How many {thing} {'does' if verb == 'are' else 'did'} {place} have?", number
+                yield (
+                    "subject",
+                    f"By whom {'were' if plural(answer) else 'was'} {answer} {participle}?",
+                    c.subject,
+                )
 
 
 def yes_no(c: Clause) -> Iterator[Candidate]:
-    """"Is S white?" for a short complement that no other rule reads."""
+    """ "Is S white?" for a short complement that no other rule reads."""
     if c.kind == "copula" and c.rest and len(c.rest.split()) <= 5:
         yield "yes-no", f"{upper_first(c.aux)} {c.subject} {c.rest}?", f"Yes, {c.subject} {c.said} {c.rest}"
 
 
 def clause_candidates(c: Clause) -> Iterator[Candidate]:
     """Every candidate that the rules above read from one clause."""
-    readers: dict[str, Callable[[Clause], Iterator[Candidate]]] = {"copula": copula, "passive": passive, "active": active}
+    readers: dict[str, Callable[[Clause], Iterator[Candidate]]] = {
+        "copula": copula,
+        "passive": passive,
+        "active": active,
+    }
     yield from chain(readers[c.kind](c), () if c.kind == "copula" else adverbials(c))

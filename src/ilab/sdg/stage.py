@@ -40,17 +40,18 @@ def generate_samples(
 ) -> Counts:
     """Run a flow over all leaves. ``request`` is (flow digest, teacher's served name, scale factor, seed)."""
     flow, teacher, scale_factor, seed = request
+    loaded = load_flow((site.locate(flow).details or {})["path"])
     job = Job(
         leaves=taxonomy.leaves(),
         chunks=documents.chunks(),
         held_out=held_out.items(),
-        flow=load_flow((site.locate(flow).details or {})["path"]),
+        flow=loaded,
         scale_factor=scale_factor,
         seed=seed,
         memo=site.memo,
         emit=site.emit,
         stopping=site.stopping,
-        teacher=_teacher(teacher, site),
+        teacher=_teacher(teacher, site) if loaded.calls_teacher else None,
         teacher_name=teacher,
         in_flight=(site.where.teacher.in_flight or 64) if site.where.teacher else 64,
     )
@@ -60,7 +61,7 @@ def generate_samples(
 
 
 def expect_calls(flow: str, scale_factor: int, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
-    """Teacher calls and tokens that generation would ask for, not counting what the memo holds already."""
+    """Teacher calls and tokens that generation would ask for if the memo knew none of the answers."""
     loaded = load_flow((site.locate(flow).details or {})["path"])
     if not loaded.calls_teacher:
         return {}
@@ -73,11 +74,8 @@ def mix_samples(
     """Mix one phase's dataset. Leaves that ``measured`` found weak are weighted up."""
     if measured is not None:
         recipe = recipe.model_copy(update={"weights": measured.choice()["weights"]})
-    found = samples.samples()
-    kinds: dict[str, Kind] = {
-        sample.leaf: "knowledge" if sample.leaf.startswith("knowledge/") else "freeform" for sample in found
-    }
-    rows, summary = mix(by_source(found, kinds), recipe, seed, earlier.rows() if earlier else ())
+    kinds: dict[str, Kind] = {leaf: told["kind"] for leaf, told in samples.card()["leaves"].items()}
+    rows, summary = mix(by_source(samples.samples(), kinds), recipe, seed, earlier.rows() if earlier else ())
     if not rows:
         raise InputError(
             f"no samples for this phase ({', '.join(recipe.sources)})",

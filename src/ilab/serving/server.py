@@ -20,7 +20,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -28,7 +28,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ilab.errors import IlabError, InputError, ServiceError, SetupError
-from ilab.serving.generation import Answer, ContextError, LocalModel, Sampling
+from ilab.models.local import Answer, ContextError, LocalModel, Sampling
 
 HOST = "127.0.0.1"
 PORT = 8000
@@ -113,11 +113,9 @@ class _Job:
         """In the worker thread: generate until the end, an error, or until nobody waits for it any more."""
         error: IlabError | None = None
         try:
-            pieces = iter(() if self.cancelled.is_set() else self.answer)
-            for piece in pieces:
-                self._put(piece)
-                if self.cancelled.is_set():
-                    break
+            with closing(iter(self.answer)) as pieces:
+                while not self.cancelled.is_set() and (piece := next(pieces, None)) is not None:
+                    self._put(piece)
         except IlabError as caught:
             error = caught
         self._put(error)
@@ -267,13 +265,14 @@ async def _stream(
             await send("", first=True)
         async for piece in job.pieces():
             await send(piece)
+        await send("", finish=job.answer.finish_reason)
+        if prompt_tokens is not None:
+            await _event(response, {**head, "choices": [], "usage": _usage(prompt_tokens, job.answer.tokens)})
+        await response.write(b"data: [DONE]\n\n")
+    except ConnectionResetError:
+        pass  # the client is gone: there is nobody to tell
     except IlabError as error:  # the status is sent already, so the stream has to say it
         await _event(response, _error_body(error))
-        return response
-    await send("", finish=job.answer.finish_reason)
-    if prompt_tokens is not None:
-        await _event(response, {**head, "choices": [], "usage": _usage(prompt_tokens, job.answer.tokens)})
-    await response.write(b"data: [DONE]\n\n")
     return response
 
 
@@ -362,14 +361,13 @@ async def _serve(server: Server, bound: socket.socket, on_ready: Callable[[str],
 
 def _bind(host: str, port: int) -> socket.socket:
     """A socket that holds the address and does not listen yet."""
+    if not 0 <= port <= 65535:
+        raise InputError(f"there is no port {port}", hint=f"type: ilab model serve --port {PORT}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
-    except (socket.gaierror, OverflowError) as error:
-        raise SetupError(
-            f"the address {host}:{port} does not exist: {error}",
-            hint="use --host 127.0.0.1 and a port up to 65535",
-        ) from error
+    except OSError as error:
+        raise SetupError(f"the host {host} is not known: {error.strerror}", hint="use --host 127.0.0.1") from error
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)

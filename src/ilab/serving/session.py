@@ -24,7 +24,7 @@ from ilab.data import Message
 from ilab.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
-    from ilab.serving.generation import LocalModel, Sampling
+    from ilab.models.local import LocalModel, Sampling
 
 HELP = """\
 /h        show this help
@@ -52,7 +52,7 @@ class LocalTalker:
     sampling: Sampling
 
     def stream(self, messages: list[Message]) -> Iterator[str]:
-        from ilab.serving.generation import Answer
+        from ilab.models.local import Answer
 
         return iter(Answer.to(self.model, messages, self.sampling))
 

@@ -71,7 +71,9 @@ def _write_weights(out: Path, spec: TinySpec) -> int:
     import torch
     from tokenizers import Tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     size = Tokenizer.from_file(str(out / "tokenizer.json")).get_vocab_size()
     config = LlamaConfig(
         vocab_size=size,

@@ -35,5 +35,5 @@ class Recombine(RuleBlock):
                 columns = {"question": found.question, "answer": found.answer, "context": found.context}
                 made[f"mix-{content_name(columns)}"] = columns
         if not made:
-            raise Reject("nothing to recombine", analyse(seeds).reason)
+            raise Reject("nothing to recombine", analyse(seeds).reason or "every combination is a seed example")
         return list(made.items())

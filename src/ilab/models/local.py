@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 
 from ilab.errors import InputError, SetupError
+from ilab.models.device import pick_device
 from ilab.models.renderer import Messages, Renderer
 
 FinishReason = Literal["stop", "length"]
@@ -67,6 +68,7 @@ class LocalModel:
         """
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging as transformers_logging
         from transformers.utils.logging import disable_progress_bar
 
         if not (model_dir / "config.json").is_file():
@@ -76,9 +78,10 @@ class LocalModel:
                 hint="build one with `ilab run`, or give another folder",
             )
         renderer = Renderer.load(model_dir)
-        chosen = _device(device)
+        chosen = pick_device(device)
         torch.set_num_threads(threads)
         disable_progress_bar()  # the terminal is the caller's
+        transformers_logging.disable_progress_bar()
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 str(model_dir), use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype="auto"
@@ -127,6 +130,13 @@ class LocalModel:
             fed = [token]
 
     @torch.inference_mode()
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits [rows, length, vocabulary] of whole sequences. Rows may be padded on the right: attention is causal,
+        so what stands behind a token cannot change its logits."""
+        logits: torch.Tensor = self._model(input_ids=ids.to(self.device), use_cache=False).logits
+        return logits
+
+    @torch.inference_mode()
     def _logits(self, ids: list[int], cache: Any) -> torch.Tensor:
         """Logits of the next token, (vocabulary,) in float32 on the CPU."""
         try:
@@ -136,7 +146,7 @@ class LocalModel:
         except torch.OutOfMemoryError as error:
             raise SetupError(
                 f"the device {self.device} has too little memory for a context of this length",
-                hint="shorten the conversation, or use --device cpu",
+                hint="shorten the conversation, or use --set where.device=cpu",
             ) from error
         logits: torch.Tensor = out.logits[0, -1].float().cpu()
         if logits.isnan().any():
@@ -226,13 +236,3 @@ def _begun(text: str, stops: Sequence[str]) -> int:
         (size for stop in stops for size in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:size])),
         default=0,
     )
-
-
-def _device(name: str) -> str:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if available[device])
-    if not available.get(name.split(":", maxsplit=1)[0], False):
-        found = ", ".join(device for device, there in available.items() if there)
-        raise SetupError(f"there is no device {name!r} here (found: {found})", hint="use --device auto")
-    return name
