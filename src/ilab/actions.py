@@ -57,9 +57,7 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None) -> Buil
     ``parameters`` are those of the command line. Raises InputError(s) for anything a person has to mend first.
     """
     config = loaded.config
-    pipeline = read_pipeline(
-        find_pipeline(config.pipeline, loaded.base), lambda name: find_pipeline(name, loaded.base)
-    )
+    pipeline = read_pipeline(find_pipeline(config.pipeline, loaded.base), lambda name: find_pipeline(name, loaded.base))
     given = collect(
         {
             pipeline.path: pipeline.parameters,
@@ -233,4 +231,3 @@ def collect_garbage(build: Build, engine: Engine, *, dry_run: bool) -> list[dict
             if not dry_run:
                 shutil.rmtree(partial, ignore_errors=True)
     return removed
-

@@ -62,9 +62,7 @@ class Items(Artifact):
         )
 
     def items(self, split: str | None = None) -> list[Item]:
-        return [
-            item for item in read_records(self.path / "items.jsonl", Item) if split is None or item.split == split
-        ]
+        return [item for item in read_records(self.path / "items.jsonl", Item) if split is None or item.split == split]
 
     def dropped(self) -> list[Rejected]:
         return list(read_records(self.path / "dropped.jsonl", Rejected))

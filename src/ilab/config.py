@@ -54,9 +54,7 @@ class Where(Section):
     cache: str | None = Field(None, description="folder for git clones and other things that can be fetched again")
     registry: str | None = Field(None, description="the model registry's SQLite file")
     device: str = Field("auto", description="auto, cpu, cuda or mps")
-    threads: int = Field(
-        1, gt=0, description="threads one training or evaluation uses; more is slower for tiny models"
-    )
+    threads: int = Field(1, gt=0, description="threads one training or evaluation uses; more is slower for tiny models")
     jobs: int = Field(2, gt=0, description="independent steps that may run at once")
     teacher: Endpoint | None = Field(None, description="the server that plays the teacher")
     documents: DocumentsWhere = DocumentsWhere()
@@ -82,7 +80,7 @@ class Loaded:
 
     @property
     def store(self) -> Path:
-        """Folder of the store: ``where.store``, else ``.ilab/store`` beside ``ilab.yaml``, else the user's data home."""
+        """Folder of the store: ``where.store``, else ``.ilab/store`` beside ``ilab.yaml``, else the data home."""
         if self.config.where.store:
             return self.path(self.config.where.store)
         if (self.base / PROJECT_FILE).exists():

@@ -107,7 +107,7 @@ class Leaf(Record):
 
 
 class Document(Record):
-    """A converted document. ``id`` is the hash of its text; ``text`` is Markdown; ``source`` tells people its origin."""
+    """A converted document. ``id`` is the hash of its text; ``text`` is Markdown; ``source`` its origin."""
 
     id: str
     leaf: str

@@ -100,9 +100,7 @@ def notes_of(build: Build, engine: Engine) -> list[str]:
     if build.plan.steps["generate"].step.fields()["teacher"] == "":
         notes.append("No teacher: samples were made by rule. No judge: scores are likelihoods and exact matches.")
     if values["sdg_base_model"] == "tiny":
-        notes.append(
-            "For a real run: -p sdg_base_model=DIR -p sdg_teacher_model=NAME --set where.teacher.url=URL"
-        )
+        notes.append("For a real run: -p sdg_base_model=DIR -p sdg_teacher_model=NAME --set where.teacher.url=URL")
     return notes
 
 
@@ -118,7 +116,6 @@ def _records(build: Build, engine: Engine) -> dict[str, RecordFile]:
 def _open(build: Build, engine: Engine, name: str) -> Any:
     planned = build.plan.steps[name]
     return engine.store.open(type(planned.step), planned.key)
-
 
 
 def _view(build: Build, engine: Engine, records: Mapping[str, RecordFile], ran: set[str]) -> Any:

@@ -88,12 +88,8 @@ TABLE: tuple[Parameter, ...] = (
     Parameter("train_epochs_phase_1", int, 7, "epochs of the knowledge phase", valid="> 0", check=_positive),
     Parameter("train_epochs_phase_2", int, 10, "epochs of the skills phase", valid="> 0", check=_positive),
     Parameter("train_learning_rate", float, 2e-5, "learning rate of both phases", valid="> 0", check=_positive),
-    Parameter(
-        "train_learning_rate_phase_1", float, None, "learning rate of phase 1", valid="> 0", check=_positive
-    ),
-    Parameter(
-        "train_learning_rate_phase_2", float, None, "learning rate of phase 2", valid="> 0", check=_positive
-    ),
+    Parameter("train_learning_rate_phase_1", float, None, "learning rate of phase 1", valid="> 0", check=_positive),
+    Parameter("train_learning_rate_phase_2", float, None, "learning rate of phase 2", valid="> 0", check=_positive),
     Parameter("train_batch_size", int, 8, "samples per worker and micro-step", valid="> 0", check=_positive),
     Parameter("train_gradient_accumulation_steps", int, 4, "micro-steps per update", valid="> 0", check=_positive),
     Parameter("train_num_workers", int, 2, "training workers", valid="> 0", check=_positive),
@@ -105,15 +101,9 @@ TABLE: tuple[Parameter, ...] = (
         valid="> 0",
         check=_positive,
     ),
-    Parameter(
-        "train_effective_batch_size_phase_2", int, None, "the same for phase 2", valid="> 0", check=_positive
-    ),
-    Parameter(
-        "train_num_warmup_steps_phase_1", int, 0, "linear warm-up, steps", valid=">= 0", check=_not_negative
-    ),
-    Parameter(
-        "train_num_warmup_steps_phase_2", int, 0, "linear warm-up, steps", valid=">= 0", check=_not_negative
-    ),
+    Parameter("train_effective_batch_size_phase_2", int, None, "the same for phase 2", valid="> 0", check=_positive),
+    Parameter("train_num_warmup_steps_phase_1", int, 0, "linear warm-up, steps", valid=">= 0", check=_not_negative),
+    Parameter("train_num_warmup_steps_phase_2", int, 0, "linear warm-up, steps", valid=">= 0", check=_not_negative),
     Parameter(
         "train_schedule",
         str,
@@ -134,9 +124,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter("train_sequence_length", int, 2048, "longest sample, tokens", valid="> 0", check=_positive),
     Parameter("train_max_batch_len", int, 5000, "most tokens of one micro-batch", valid="> 0", check=_positive),
     Parameter("train_seed", int, 42, "seed of data order and dropout"),
-    Parameter(
-        "output_checkpoint_frequency", int, 1, "epochs between two candidates", valid="> 0", check=_positive
-    ),
+    Parameter("output_checkpoint_frequency", int, 1, "epochs between two candidates", valid="> 0", check=_positive),
     Parameter(
         "eval_num_samples",
         int,
@@ -153,9 +141,7 @@ TABLE: tuple[Parameter, ...] = (
         valid="accuracy, f1",
         check=lambda value: all(part.strip() in ("accuracy", "f1") for part in value.split(",")),
     ),
-    Parameter(
-        "eval_quality_threshold", float, 0.8, "lowest score that may be published", valid="0-1", check=_share
-    ),
+    Parameter("eval_quality_threshold", float, 0.8, "lowest score that may be published", valid="0-1", check=_share),
     Parameter(
         "gate_on_inconclusive",
         str,
@@ -165,9 +151,7 @@ TABLE: tuple[Parameter, ...] = (
         check=_one_of("stop", "publish"),
     ),
     Parameter("output_model_name", str, "instructlab-model", "registered name"),
-    Parameter(
-        "output_model_version", str, "0.1.0", "registered version", valid="semantic version", check=_version
-    ),
+    Parameter("output_model_version", str, "0.1.0", "registered version", valid="semantic version", check=_version),
 )
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in TABLE}
 
@@ -187,18 +171,14 @@ def collect(layers: Mapping[str, Mapping[str, Any]]) -> dict[str, Given]:
     for origin, values in layers.items():
         for name, value in values.items():
             if name not in BY_NAME:
-                raise InputError(
-                    f"unknown parameter {name!r}", where=origin, hint=nearest(name, BY_NAME, "parameters")
-                )
+                raise InputError(f"unknown parameter {name!r}", where=origin, hint=nearest(name, BY_NAME, "parameters"))
             given[name] = Given(_typed(BY_NAME[name], value, origin), origin)
     return given
 
 
 def derive(values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with what steps take: the effective batch and learning rate of each phase, the flow, the metrics."""
-    product = (
-        values["train_batch_size"] * values["train_gradient_accumulation_steps"] * values["train_num_workers"]
-    )
+    product = values["train_batch_size"] * values["train_gradient_accumulation_steps"] * values["train_num_workers"]
     derived = dict(values)
     for phase in (1, 2):
         derived[f"batch_phase_{phase}"] = values[f"train_effective_batch_size_phase_{phase}"] or product

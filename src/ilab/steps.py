@@ -91,9 +91,7 @@ class Generate(Step):
     scale_factor: int = 30
     seed: int = 42
 
-    def run(
-        self, taxonomy: Taxonomy, documents: Documents, held_out: Items, *, out: Samples, site: Site
-    ) -> Counts:
+    def run(self, taxonomy: Taxonomy, documents: Documents, held_out: Items, *, out: Samples, site: Site) -> Counts:
         from ilab.sdg.stage import generate_samples
 
         request = (self.flow, self.teacher, self.scale_factor, self.seed)

@@ -90,6 +90,7 @@ def test_a_comment_is_cut_off_early(project: Any) -> None:
     assert toy.CALLS == ["load", "strip"]
     assert after["join"].linked_to == before["join"].key
     assert after["join"].digest == before["join"].digest
+    assert (project.root / "store" / "latest" / "join" / "text.txt").read_text().startswith("a=x")
     assert set(project.states().values()) == {"reuse"}
 
 

@@ -58,9 +58,7 @@ def leaf(*refs: DocumentRef, path: str = "knowledge/a") -> Leaf:
 
 
 def ref(*patterns: str, repo: str | None = None, commit: str | None = None) -> DocumentRef:
-    return DocumentRef(
-        repo=repo, commit=commit, patterns=patterns, place=Place(file="knowledge/a/qna.yaml", line=7)
-    )
+    return DocumentRef(repo=repo, commit=commit, patterns=patterns, place=Place(file="knowledge/a/qna.yaml", line=7))
 
 
 def where(tmp_path: Path, mirror: str = "") -> Where:
@@ -110,9 +108,7 @@ def test_a_commit_a_branch_and_a_short_commit(tmp_path: Path) -> None:
     remote.mkdir()
     (remote / ".git").mkdir()
     leaves = [leaf(ref("docs/*.md", repo=URL, commit=first))]
-    assert collect(
-        leaves, find_documents(leaves, tmp_path, where(tmp_path, str(remote)))
-    )  # from the cache, offline
+    assert collect(leaves, find_documents(leaves, tmp_path, where(tmp_path, str(remote))))  # from the cache, offline
 
 
 def test_a_commit_that_touches_another_file_keeps_the_digest(tmp_path: Path) -> None:
@@ -237,11 +233,7 @@ def test_one_missing_document_of_konflux_is_one_clear_error(tmp_path: Path) -> N
     reading = read_taxonomy(KONFLUX)
     address = reading.leaves[0].documents[0].repo or ""
     repository(tmp_path / "remote", {"README.md": "empty"})
-    settings = Where(
-        cache=str(tmp_path / "c"), documents=DocumentsWhere(mirrors={address: str(tmp_path / "remote")})
-    )
+    settings = Where(cache=str(tmp_path / "c"), documents=DocumentsWhere(mirrors={address: str(tmp_path / "remote")}))
     with pytest.raises(InputErrors) as error:
         find_documents(reading.leaves, reading.root, settings)
-    assert (
-        "qna.yaml:" in str(error.value) and "markdown/*.md" in str(error.value) and "README.md" in str(error.value)
-    )
+    assert "qna.yaml:" in str(error.value) and "markdown/*.md" in str(error.value) and "README.md" in str(error.value)

@@ -59,9 +59,7 @@ def test_order_of_options_is_irrelevant():
     options = ("pink granite", "granite", "pink", "brick")
     for turned in itertools.permutations(options):
         one = item("Of what is the tower built?", turned, "granite")
-        assert open_book([one], [chunk()]) == {
-            "knowledge/a": pytest.approx(1 / 3)
-        }  # three options stand there in full
+        assert open_book([one], [chunk()]) == {"knowledge/a": pytest.approx(1 / 3)}  # three options stand there in full
 
 
 @given(st.text(), st.text())

@@ -15,7 +15,7 @@ def index(*losses: float | None) -> list[dict[str, object]]:
 
 def scores(values: list[float | None], leaf: str = "knowledge/a") -> list[Score]:
     return [
-        Score(item=f"i{n}", leaf=leaf, model="m", kind="mcq", cluster=f"c{n}", value=value)
+        Score(item=f"{leaf}/i{n}", leaf=leaf, model="m", kind="mcq", cluster=f"{leaf}/c{n}", value=value)
         for n, value in enumerate(values)
     ]
 
@@ -25,12 +25,22 @@ def right(count: int, of: int = 20) -> list[Score]:
 
 
 def test_earliest_within_one_standard_error_of_the_best():
-    """Best 16/20 = .8, standard error sqrt(.16/19) = .0918: .75 will do, .70 will not."""
+    """The last is best with 16 of 20. One item less: behind .05, paired error sqrt(.05 * .95 / 19) = .05: will do.
+    Two items less: behind .10, error sqrt(.1 * .9 / 19) = .0688: will not."""
     result = choose(index(None, None, None), {"e1": right(14), "e2": right(15), "e3": right(16)})
     assert (result["name"], result["rule"]) == ("e2", BY_SCORE)
-    assert result["within"] == pytest.approx(0.8 - math.sqrt(0.16 / 19), abs=1e-6)
     assert [row["chosen"] for row in result["table"]] == [False, True, False]
     assert [row["items"] for row in result["table"]] == [20, 20, 20]
+    assert [row["behind"] for row in result["table"]] == pytest.approx([0.1, 0.05, 0.0])
+    errors = [row["standard_error"] for row in result["table"]]
+    assert errors == pytest.approx([math.sqrt(0.09 / 19), math.sqrt(0.0475 / 19), 0.0], abs=1e-6)
+
+
+def test_items_that_nobody_can_answer_do_not_hide_a_difference():
+    """Forty items that are wrong for everybody: the error of a mean would let e1 pass, that of the difference not."""
+    hopeless = scores([0.0] * 40, "skill/b")
+    result = choose(index(None, None), {"e1": [*right(12), *hopeless], "e2": [*right(19), *hopeless]})
+    assert result["name"] == "e2"
 
 
 def test_ties_go_to_the_earliest():
@@ -39,12 +49,7 @@ def test_ties_go_to_the_earliest():
 
 
 def test_without_dev_items_the_lowest_loss_then_the_last():
-    assert choose(index(0.9, 0.7, 0.8), {}) | {"table": 0} == {
-        "name": "e2",
-        "rule": BY_LOSS,
-        "within": None,
-        "table": 0,
-    }
+    assert choose(index(0.9, 0.7, 0.8), {}) | {"table": 0} == {"name": "e2", "rule": BY_LOSS, "table": 0}
     assert choose(index(float("nan"), 0.7, None), {"e1": []})["name"] == "e2"
     last = choose(index(None, float("nan"), float("inf")), {"e1": scores([None])})
     assert (last["name"], last["rule"]) == ("e3", UNSELECTED)

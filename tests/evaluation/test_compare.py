@@ -28,9 +28,7 @@ def make_items(leaf: str, n: int, per_cluster: int = 1, kind: str = "mcq") -> li
 
 def make_scores(items: list[Item], values: list[float | None], model: str = "m", note: str = "") -> list[Score]:
     return [
-        Score(
-            item=item.id, leaf=item.leaf, model=model, kind=item.kind, cluster=item.cluster, value=value, note=note
-        )
+        Score(item=item.id, leaf=item.leaf, model=model, kind=item.kind, cluster=item.cluster, value=value, note=note)
         for item, value in zip(items, values, strict=True)
     ]
 
@@ -140,9 +138,7 @@ def test_pooled_baselines_count_leaves_by_their_choices():
         *make_items("skills/c", 5, kind="exact"),
     ]
     scores = make_scores(items, [1.0] * 9)
-    result = compare(
-        {"m": scores}, items, {"open book": {"knowledge/a": 1.0, "knowledge/b": 0.0, "skills/c": None}}
-    )
+    result = compare({"m": scores}, items, {"open book": {"knowledge/a": 1.0, "knowledge/b": 0.0, "skills/c": None}})
     assert result["total"]["baselines"] == {"open book": 0.75}
     assert result["leaves"][2]["baselines"] == {"open book": None}
     assert result["total"]["verdict"] == INCONCLUSIVE and verdict_text(result["total"]).endswith(

@@ -106,9 +106,7 @@ def test_metrics_of_mixed_kinds():
     result = gate(items, score(items, [0.0] * 6), tuned, metrics=("accuracy", "f1"))
     assert result["metrics"]["accuracy"] == 0.5
     assert result["metrics"]["f1"] == pytest.approx((1 + 0 + 1 + 2 / 3 + 0.5 + 0.25) / 6, abs=1e-6)
-    assert result["score"] == pytest.approx(
-        (result["metrics"]["accuracy"] + result["metrics"]["f1"]) / 2, abs=1e-6
-    )
+    assert result["score"] == pytest.approx((result["metrics"]["accuracy"] + result["metrics"]["f1"]) / 2, abs=1e-6)
 
 
 def test_accuracy_of_free_answers_alone_is_not_defined():

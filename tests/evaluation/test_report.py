@@ -165,8 +165,7 @@ def view() -> View:
     baselines = {"choices only": choices_only(items), "open book": open_book(items, chunks)}
     comparison = compare(scores, items, baselines)
     index = [
-        {"name": f"step-{n}", "epoch": 5.0 * k, "step": n, "loss": 2.0 / k}
-        for k, n in enumerate((300, 600, 900), 1)
+        {"name": f"step-{n}", "epoch": 5.0 * k, "step": n, "loss": 2.0 / k} for k, n in enumerate((300, 600, 900), 1)
     ]
     dev = {entry["name"]: make_scores(items)[model] for entry, model in zip(index, MODELS, strict=True)}
     return View(
@@ -205,9 +204,7 @@ def view() -> View:
         },
         samples=[sample for leaf in KNOWLEDGE for sample in make_samples(leaf)],
         rejected=[
-            Rejected(
-                id=f"{KNOWLEDGE[0]}#9c41ab02/number-{n}", leaf=KNOWLEDGE[0], block="dedup", reason=reason, row=row
-            )
+            Rejected(id=f"{KNOWLEDGE[0]}#9c41ab02/number-{n}", leaf=KNOWLEDGE[0], block="dedup", reason=reason, row=row)
             for n, (reason, row) in enumerate(
                 [
                     ("equal to definition-3", {"question": "How high is the tower?", "answer": "31 metres"}),
@@ -402,9 +399,7 @@ def test_a_large_run_stays_under_a_megabyte(view: View):
         sample.model_copy(update={"messages": (Message(role="user", content="x " * 4000), sample.messages[1])})
         for sample in samples
     ]
-    rejected = [
-        view.rejected[0].model_copy(update={"id": f"{n}", "row": {"text": "y " * 4000}}) for n in range(500)
-    ]
+    rejected = [view.rejected[0].model_copy(update={"id": f"{n}", "row": {"text": "y " * 4000}}) for n in range(500)]
     big = replace(view, samples=long, rejected=rejected, metrics={"phase 1": make_metrics(20_000, 7.6, 0.3)})
     assert len(render(big).encode()) < 1_000_000
 

@@ -102,15 +102,11 @@ def test_paired_difference_equals_the_paired_t_test_and_ignores_order(numbers: l
     assert ours.low == pytest.approx(max(-1, low), abs=1e-8) and ours.high == pytest.approx(min(1, high), abs=1e-8)
     order = list(range(len(numbers)))
     draw.shuffle(order)
-    turned = paired_difference(
-        [numbers[i] for i in order], [other[i] for i in order], [clusters[i] for i in order]
-    )
+    turned = paired_difference([numbers[i] for i in order], [other[i] for i in order], [clusters[i] for i in order])
     assert turned == ours
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0]), st.integers(0, 6)), max_size=30)
-)
+@given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0]), st.integers(0, 6)), max_size=30))
 def test_interval_and_p_always_agree_and_bounds_hold_the_mean(rows: list[tuple[float, float, int]]):
     ours = paired_difference([r[0] for r in rows], [r[1] for r in rows], [f"c{r[2]}" for r in rows])
     assert 0 <= ours.p <= 1 + 1e-12
@@ -183,9 +179,7 @@ def test_minimum_detectable_effect_is_found_with_80_percent_power():
     draw, n, hits = random.Random(11), 200, 0
     effect = minimum_detectable_effect(n)
     for _ in range(400):
-        moved = [
-            draw.choices([1.0, 0.0, -1.0], [(0.2 + effect) / 2, 0.8, (0.2 - effect) / 2])[0] for _ in range(n)
-        ]
+        moved = [draw.choices([1.0, 0.0, -1.0], [(0.2 + effect) / 2, 0.8, (0.2 - effect) / 2])[0] for _ in range(n)]
         hits += paired_difference([0.5] * n, [0.5 + move / 2 for move in moved], own(moved)).p < 0.05
     assert 0.74 < hits / 400 < 0.86
 
@@ -195,9 +189,7 @@ def test_bootstrap_is_seeded_ignores_order_and_resembles_scipy():
     numbers = [draw.random() ** 2 for _ in range(60)]
     ours = bootstrap_interval(numbers, own(numbers), seed=9)
     assert (
-        ours
-        == bootstrap_interval(numbers, own(numbers), seed=9)
-        != bootstrap_interval(numbers, own(numbers), seed=10)
+        ours == bootstrap_interval(numbers, own(numbers), seed=9) != bootstrap_interval(numbers, own(numbers), seed=10)
     )
     turned = bootstrap_interval(numbers[::-1], own(numbers)[::-1], seed=9)
     assert turned == ours

@@ -46,9 +46,7 @@ def test_limit_never_leaves_its_range() -> None:
 
 
 @given(st.integers(1, 5), st.lists(st.booleans(), min_size=1, max_size=30))
-def test_slots_are_neither_lost_nor_doubled_when_waiters_are_cancelled(
-    ceiling: int, cancelled: list[bool]
-) -> None:
+def test_slots_are_neither_lost_nor_doubled_when_waiters_are_cancelled(ceiling: int, cancelled: list[bool]) -> None:
     async def run() -> tuple[int, int]:
         budget = Budget(ceiling)
 

@@ -27,9 +27,7 @@ def request(text: str, model: str = "teacher", **sampling: object) -> Request:
     return Request(model, (Message(role="user", content=text),), Sampling(**sampling))
 
 
-def ask(
-    teacher: Teacher | str, *requests: Request, endpoint: dict | None = None, **options: object
-) -> list[Reply]:
+def ask(teacher: Teacher | str, *requests: Request, endpoint: dict | None = None, **options: object) -> list[Reply]:
     """All requests at once through one client."""
     url = teacher if isinstance(teacher, str) else teacher.url
 
@@ -45,9 +43,7 @@ def ask(
 
 def test_request_and_reply_are_carried_whole() -> None:
     with serve(echo) as teacher:
-        [reply] = ask(
-            teacher, request("hello", temperature=0.5, max_tokens=7, top_p=0.9, seed=3, stop=("x",), n=2)
-        )
+        [reply] = ask(teacher, request("hello", temperature=0.5, max_tokens=7, top_p=0.9, seed=3, stop=("x",), n=2))
     assert [choice.text for choice in reply.choices] == ["text of hello"] * 2
     assert reply.usage == {"prompt_tokens": 1, "completion_tokens": 3}
     assert reply.reported == {"model": "teacher", "system_fingerprint": "scripted"}

@@ -69,9 +69,7 @@ def sentence_piece(special: list[str]) -> Tokenizer:
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     alphabet = [f"<0x{byte:02X}>" for byte in range(256)]
-    trainer = trainers.BpeTrainer(
-        vocab_size=700, special_tokens=["<unk>", *special, *alphabet], show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=["<unk>", *special, *alphabet], show_progress=False)
     pieces = [word for text in WORDS for word in text.replace(" ", " ▁").split(" ")]
     tokenizer.train_from_iterator(pieces, trainer)
     plain = json.loads(tokenizer.to_str())
@@ -90,9 +88,7 @@ def save(folder: Path, tokenizer: Tokenizer, template: object, **tokens: object)
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = byte_level(list(TINY_SPECIAL_TOKENS))
-    return save(
-        tmp_path_factory.mktemp("tiny"), tokenizer, TINY_TEMPLATE, pad_token="<|pad|>", eos_token="<|end|>"
-    )
+    return save(tmp_path_factory.mktemp("tiny"), tokenizer, TINY_TEMPLATE, pad_token="<|pad|>", eos_token="<|end|>")
 
 
 @pytest.fixture(scope="module")
@@ -205,9 +201,7 @@ def test_special_tokens_in_a_message_stay_text(tiny: Path, chatml: Path, llama2:
 
 
 def test_special_token_cannot_be_completed_by_a_message(tmp_path: Path) -> None:
-    template = (
-        "{% for m in messages %}<|{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|{% endif %}"
-    )
+    template = "{% for m in messages %}<|{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|{% endif %}"
     renderer = Renderer.load(save(tmp_path, byte_level(list(TINY_SPECIAL_TOKENS)), template, eos_token="<|end|>"))
     encoded = renderer.encode([{"role": "user", "content": "system|>"}], "all")
     assert [renderer.decode([number], keep_special=True) for number in encoded.ids].count("<|system|>") == 0

@@ -17,9 +17,7 @@ FACTS = CardFacts(
     taxonomy_revision="a1b2c3d",
     leaves=(
         LeafFact(path="skills/record", kind="freeform", created_by="ann", samples=1),
-        LeafFact(
-            path="knowledge/canal", kind="knowledge", created_by="bob", attribution="By *us*\nCC0", samples=1200
-        ),
+        LeafFact(path="knowledge/canal", kind="knowledge", created_by="bob", attribution="By *us*\nCC0", samples=1200),
     ),
     flow="extractive",
     accepted=1201,
@@ -91,9 +89,7 @@ def test_what_is_not_so_is_not_said() -> None:
     assert yaml.safe_load(card.split("---\n")[1])["base_model"] == "org/m"
 
 
-NASTY = (
-    "x | y\n\n# Best model\n[click](http://evil.example) <script>x</script> ![a](b) www.evil.example `c`\n---\n"
-)
+NASTY = "x | y\n\n# Best model\n[click](http://evil.example) <script>x</script> ![a](b) www.evil.example `c`\n---\n"
 
 
 @pytest.mark.parametrize("field", ["path", "created_by", "attribution"])

@@ -31,9 +31,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def write(out: Path, model: Path) -> str:
-    return write_layout(
-        out, model, {"README.md": b"# card", "lineage.json": model / "config.json"}, NOTES, "0.1.0"
-    )
+    return write_layout(out, model, {"README.md": b"# card", "lineage.json": model / "config.json"}, NOTES, "0.1.0")
 
 
 def independent(layout: Path) -> dict[str, bytes]:
@@ -233,6 +231,4 @@ def test_umoci_unpacks_it(tmp_path: Path, model: Path) -> None:
         check=True,
     )
     rootfs = tmp_path / "bundle" / "rootfs"
-    assert {str(p.relative_to(rootfs)): p.read_bytes() for p in rootfs.rglob("*") if p.is_file()} == expected(
-        model
-    )
+    assert {str(p.relative_to(rootfs)): p.read_bytes() for p in rootfs.rglob("*") if p.is_file()} == expected(model)

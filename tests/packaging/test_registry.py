@@ -62,9 +62,7 @@ def test_the_highest_version_is_found(registry: Registry) -> None:
 
 
 def test_semantic_order_is_that_of_the_specification() -> None:
-    ordered = (
-        "1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2 1.0.0-beta.11 1.0.0-rc.1 1.0.0 1.0.1"
-    )
+    ordered = "1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2 1.0.0-beta.11 1.0.0-rc.1 1.0.0 1.0.1"
     jumbled = ordered.split()[::-1]
     assert sorted(jumbled, key=semantic) == ordered.split()
     assert semantic("1.0.0+build") == semantic("1.0.0")

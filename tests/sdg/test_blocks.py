@@ -79,9 +79,7 @@ def test_filter_without_a_number_is_unreadable_and_misuse_is_refused(context: Co
 def test_passage_rows_are_paragraphs_without_headings(context: Context) -> None:
     table = "| a | b |\n| --- | --- |\n| c | d |"
     text = f"# Title\n\n## Part\nFirst line of it.\nSecond line.\n\nToo short.\n\n{table}\n"
-    rows = run(
-        Passage(name="passage"), Row("k#1", "k", {"document": text, "headings": ["Title", "Part"]}), context
-    )
+    rows = run(Passage(name="passage"), Row("k#1", "k", {"document": text, "headings": ["Title", "Part"]}), context)
     assert [(row.id, row.columns["answer"]) for row in rows] == [
         ("k#1/passage-1", "First line of it.\nSecond line."),
         ("k#1/passage-2", table),
@@ -96,9 +94,7 @@ def test_llm_asks_again_with_another_seed_and_counts_what_it_used(
     answers = iter(["nothing", "<question>a?</question><answer>b</answer>"])
     model = ScriptedModel(lambda request: next(answers))
     context = Context(context.rows, 42, 2, Cached(model, memos("teacher")), "m")
-    block = Llm(
-        name="write", prompt="Ask {{ x }}", tags={"question": "QUESTION", "answer": "ANSWER"}, temperature=0.7
-    )
+    block = Llm(name="write", prompt="Ask {{ x }}", tags={"question": "QUESTION", "answer": "ANSWER"}, temperature=0.7)
     [row] = run(block, Row("k#1", "k", {"x": "this"}), context)
     assert (row.id, row.columns["question"], row.columns["answer"]) == ("k#1/write-1", "a?", "b")
     first, second = (request.sampling.seed for request in model.requests)

@@ -15,10 +15,11 @@ from ilab.sdg.extractive_markdown import plain
 
 MILL = """# Vellmar Windmill
 
-Vellmar Windmill is a tower mill on the island of Osk. The tower of Vellmar Windmill is 22 metres tall.
-It was built by Anna Moss in 1841. The mill was restored in 1978 because the sails had rotted. The cap is painted
-red. The miller grinds flour every Saturday. There are 64 steps in the tower. The store holds 300 sacks of rye.
-In 1902, Greta Lund bought the mill. The sails are made of **larch**. The key is kept in the bakery.
+Vellmar Windmill is a tower mill on the island of Osk. The tower of Vellmar Windmill is 22 metres
+tall. It was built by Anna Moss in 1841. The mill was restored in 1978 because the sails had rotted.
+The cap is painted red. The miller grinds flour every Saturday. There are 64 steps in the tower.
+The store holds 300 sacks of rye. In 1902, Greta Lund bought the mill.
+The sails are made of **larch**. The key is kept in the bakery.
 The museum opens at 10:00 and closes at 16:30.
 """
 GLOSSARY = """**fid**
@@ -64,9 +65,7 @@ def test_sentences_are_asked_about(question: str, answer: str) -> None:
     assert asked(extract(MILL, ["Vellmar Windmill"]))[question] == answer
 
 
-@pytest.mark.parametrize(
-    "answer", ["22 metres", "Anna Moss", "1841", "1978", "red", "larch", "10:00", "16:30", "64"]
-)
+@pytest.mark.parametrize("answer", ["22 metres", "Anna Moss", "1841", "1978", "red", "larch", "10:00", "16:30", "64"])
 def test_each_fact_has_several_wordings(answer: str) -> None:
     questions = [pair.question for pair in extract(MILL, ["Vellmar Windmill"]) if pair.answer == answer]
     assert len(questions) >= 3
@@ -131,10 +130,7 @@ def test_sentences_with_two_predicates_give_two_clauses() -> None:
 
 
 def test_markdown_is_taken_off() -> None:
-    assert (
-        plain("The **black** [cap](cap 'x') is `3` *mm* (see\nbelow)")
-        == "The black cap is `3` mm (see below)"
-    )
+    assert plain("The **black** [cap](cap 'x') is `3` *mm* (see\nbelow)") == "The black cap is `3` mm (see below)"
 
 
 def check(pairs: list[Pair], text: str) -> None:
@@ -162,9 +158,36 @@ def test_answers_are_copied_and_places_are_right() -> None:
         check(pairs, text)
 
 
-PIECES = ["The tower", " is ", "31 metres", " tall. ", "**", "| a | b |\n", "| --- | --- |\n", "\n\n", "# T\n", "It ",
-          "- ", "was built by Anna Moss in 1890", ". ", "[x](y)", "```\n", " and ", "(SO)", "“q”", "\t", "\u2028", "\x0c",
-          "1.5", "Supply Officer ", ": ", "$", "\\", "ß", "İ"]  # fmt: skip
+PIECES = [
+    "The tower",
+    " is ",
+    "31 metres",
+    " tall. ",
+    "**",
+    "| a | b |\n",
+    "| --- | --- |\n",
+    "\n\n",
+    "# T\n",
+    "It ",
+    "- ",
+    "was built by Anna Moss in 1890",
+    ". ",
+    "[x](y)",
+    "```\n",
+    " and ",
+    "(SO)",
+    "“q”",
+    "\t",
+    "\u2028",
+    "\x0c",
+    "1.5",
+    "Supply Officer ",
+    ": ",
+    "$",
+    "\\",
+    "ß",
+    "İ",
+]
 
 
 @settings(max_examples=300, deadline=None)
@@ -182,10 +205,31 @@ def test_any_text_is_handled(text: str, headings: list[str]) -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        MILL, GLOSSARY, TABLE, "a ", "(", "[", "**x ", "The a b c, ", "| ", "- a\n", "A. ", "\n", "The tower and ",
-        "from x ", "A b (", "1,", "1-", "the of ", "Aa Bb ", "_", "```\n", "<a", "every two ",
+        MILL,
+        GLOSSARY,
+        TABLE,
+        "a ",
+        "(",
+        "[",
+        "**x ",
+        "The a b c, ",
+        "| ",
+        "- a\n",
+        "A. ",
+        "\n",
+        "The tower and ",
+        "from x ",
+        "A b (",
+        "1,",
+        "1-",
+        "the of ",
+        "Aa Bb ",
+        "_",
+        "```\n",
+        "<a",
+        "every two ",
     ],
-)  # fmt: skip
+)
 def test_100_kilobytes_are_read_in_linear_time(piece: str) -> None:
     text = piece * (100_000 // len(piece))
     started = time.process_time()
@@ -202,3 +246,20 @@ def test_real_documents(shared: Path) -> None:
         check(extract(text, [text.partition("\n")[0]]), text)
     glossary = next(path for path in documents if path.name.endswith("glossary.md"))
     assert len(extract(glossary.read_text(encoding="utf-8"), ["Glossary"])) >= 300
+
+
+def test_a_colour_that_holds_under_a_condition_keeps_it():
+    text = "The status lamp is green when the kiln is ready. The status lamp is orange when the kiln is heating."
+    pairs = extract(text, ("Kiln",))
+    asked = {pair.question: pair.answer for pair in pairs if pair.rule == "colour"}
+    assert set(asked.values()) == {"green", "orange"}
+    assert all(("ready" in question) == (answer == "green") for question, answer in asked.items())
+    assert any(pair.answer == "when the kiln is heating" and "orange" in pair.question for pair in pairs)
+
+
+def test_instruments_and_counted_intervals():
+    text = "The operator cleans the window with vinegar. The technician checks the coils every 140 firings."
+    pairs = extract(text, ("Kiln",))
+    tools = [pair.question for pair in pairs if pair.rule == "instrument" and pair.answer == "vinegar"]
+    assert len(tools) >= 3 and all("window" in question for question in tools)
+    assert "every 140 firings" in {pair.answer for pair in pairs if pair.rule == "how-often"}

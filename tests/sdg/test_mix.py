@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ilab.data import Message, Origin, Sample, TrainingRow
-from ilab.sdg.mix import Recipe, by_source, disturb, mix
+from ilab.sdg.mix import Recipe, _parts, by_source, disturb, mix
 from ilab.sdg.text import words
 
 
@@ -140,3 +140,23 @@ def test_noise_is_as_strong_as_asked() -> None:
     kept = disturb(text, "", 0.4, 1).split()
     assert len(kept) / 20_000 == pytest.approx(0.83, abs=0.03)  # a swap takes its neighbour's turn: 1 - p(drop)
     assert disturb(text, "", 0.0, 1) == text
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.tuples(st.integers(0, 30), st.floats(0.5, 3)), min_size=1),
+    st.integers(0, 200),
+)
+def test_replay_is_split_by_weight_and_never_takes_more_than_there_is(
+    leaves: dict[str, tuple[int, float]], wanted: int
+) -> None:
+    most = {leaf: count for leaf, (count, _) in leaves.items()}
+    shares = {leaf: count * weight for leaf, (count, weight) in leaves.items()}
+    parts = _parts(wanted, shares, most)
+    assert sum(parts.values()) == min(wanted, sum(most.values()))
+    assert all(0 <= parts[leaf] <= most[leaf] for leaf in leaves)
+
+
+def test_a_weak_leaf_comes_back_more_often() -> None:
+    assert _parts(30, {"strong": 100.0, "weak": 200.0}, {"strong": 100, "weak": 100}) == {"strong": 10, "weak": 20}
+    assert _parts(150, {"strong": 100.0, "weak": 200.0}, {"strong": 100, "weak": 100}) == {"strong": 50, "weak": 100}

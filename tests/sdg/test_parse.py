@@ -73,9 +73,9 @@ def test_words_that_look_like_tags_inside_a_sentence_are_text() -> None:
     ]
 
 
-plain = st.text(
-    st.characters(codec="utf-8", exclude_characters="[]<>*:：#\r", exclude_categories=["Cc", "Cs"])
-).map(str.strip)
+plain = st.text(st.characters(codec="utf-8", exclude_characters="[]<>*:：#\r", exclude_categories=["Cc", "Cs"])).map(
+    str.strip
+)
 
 
 @given(st.lists(st.tuples(plain.filter(bool), plain.filter(bool)), min_size=1, max_size=4))

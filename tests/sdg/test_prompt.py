@@ -36,9 +36,7 @@ def test_no_way_out_of_the_sandbox(template: str) -> None:
 
 
 def test_a_template_renders_and_is_stripped() -> None:
-    assert (
-        render("\n {% for e in es[:2] %}{{ e.q | upper }} {% endfor %}\n", {"es": [{"q": "a"}] * 3}, "w") == "A A"
-    )
+    assert render("\n {% for e in es[:2] %}{{ e.q | upper }} {% endfor %}\n", {"es": [{"q": "a"}] * 3}, "w") == "A A"
 
 
 def test_missing_variables_are_errors_and_known_beforehand() -> None:

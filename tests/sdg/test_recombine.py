@@ -12,9 +12,7 @@ from ilab.sdg.recombine import Seed, analyse, recombine
 
 NOTES = [
     Seed("Note: bring pears to Norhaven on Tuesday", None, "ITEM: pears | TO: Norhaven | DAY: Tuesday"),
-    Seed(
-        "Please send ripe plums to Old Vell by Friday!", None, "ITEM: ripe plums | TO: Old Vell | DAY: Friday"
-    ),
+    Seed("Please send ripe plums to Old Vell by Friday!", None, "ITEM: ripe plums | TO: Old Vell | DAY: Friday"),
     Seed("Write a record.", "On Monday, Osk wants oats.", "ITEM: oats | TO: Osk | DAY: Monday"),
 ]
 HOSTILE = [

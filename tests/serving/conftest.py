@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from ilab.models.renderer import TINY_SPECIAL_TOKENS, TINY_TEMPLATE
 from ilab.models.local import LocalModel
+from ilab.models.renderer import TINY_SPECIAL_TOKENS, TINY_TEMPLATE
 from ilab.serving.server import Server
 
 SENTENCES = ["How many locks has the canal? It has 14 locks.", "Größe, café, 東京 🙂", "Note: lamp=red; count=37."]

@@ -83,9 +83,7 @@ def test_answers_are_the_decoded_tokens(model: LocalModel) -> None:
         answer = Answer.to(model, MESSAGES, sampling)
         pieces = list(answer)
         ids = list(
-            model.generate(
-                model.renderer.prompt_ids(MESSAGES), 60, 1.5, seed=seed, stop_ids=model.renderer.stop_ids
-            )
+            model.generate(model.renderer.prompt_ids(MESSAGES), 60, 1.5, seed=seed, stop_ids=model.renderer.stop_ids)
         )
         assert "".join(pieces) == model.renderer.decode(ids)
         assert answer.tokens == len(ids)

@@ -30,11 +30,7 @@ MESSAGES = [{"role": "user", "content": "How many locks has the canal?"}]
 def call(url: str, body: Any = None) -> tuple[int, Any]:
     async def talk() -> tuple[int, Any]:
         async with aiohttp.ClientSession() as session:
-            data = (
-                None
-                if body is None
-                else io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
-            )
+            data = None if body is None else io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
             async with session.request("GET" if data is None else "POST", url, data=data) as reply:
                 return reply.status, await reply.json()
 
@@ -94,9 +90,7 @@ def test_text_completion(base_url: str, local: LocalModel) -> None:
 
 
 def test_seed_and_text_parts(base_url: str) -> None:
-    parts = [
-        {"role": "user", "content": [{"type": "text", "text": "How many locks "}, {"type": "text", "text": "?"}]}
-    ]
+    parts = [{"role": "user", "content": [{"type": "text", "text": "How many locks "}, {"type": "text", "text": "?"}]}]
     body = {"messages": parts, "max_completion_tokens": 12, "seed": 11, "temperature": 1.2}
     whole = {**body, "messages": [{"role": "user", "content": "How many locks ?"}]}
     answers = [call(f"{base_url}/chat/completions", b)[1]["choices"][0]["message"] for b in (body, body, whole)]
@@ -163,9 +157,7 @@ class Gate:
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-def test_a_client_that_leaves_stops_its_answer(
-    base_url: str, monkeypatch: pytest.MonkeyPatch, streamed: bool
-) -> None:
+def test_a_client_that_leaves_stops_its_answer(base_url: str, monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
     gate = Gate(monkeypatch)
 
     async def leave() -> None:

@@ -116,9 +116,7 @@ seed_examples:
     assert [seed.pairs[0].answer for seed in found.seeds] == ["no", "2024-01-01", "007"]
     assert [seed.pairs[0].question for seed in found.seeds] == ["Is it hot?", "When?", "How many?"]
     assert found.seeds[2].context == "  indented"
-    assert [str(seed.place) for seed in found.seeds] == [
-        f"compositional_skills/a/qna.yaml:{n}" for n in (6, 8, 13)
-    ]
+    assert [str(seed.place) for seed in found.seeds] == [f"compositional_skills/a/qna.yaml:{n}" for n in (6, 8, 13)]
 
 
 @pytest.mark.parametrize(
@@ -270,9 +268,7 @@ def test_the_digest_covers_what_is_taught_and_nothing_else(tmp_path: Path) -> No
 
     base = digest(knowledge())
     assert digest(knowledge(created_by="other"), "License: MIT") == base
-    assert (
-        digest("# comment\n\n" + yaml.safe_dump(knowledge(), sort_keys=True, indent=4, default_style='"')) == base
-    )
+    assert digest("# comment\n\n" + yaml.safe_dump(knowledge(), sort_keys=True, indent=4, default_style='"')) == base
     for change in ({"domain": "x"}, {"document_outline": "x"}, {"document": {"path": "x.md"}}):
         assert digest(knowledge(**change)) != base
     changed = knowledge()
@@ -328,9 +324,7 @@ TREES = st.recursive(
 @given(st.sampled_from([skill, knowledge]), st.sampled_from([1, 2, 3]), st.dictionaries(NOISE, TREES, max_size=3))
 def test_wrong_shapes_give_input_errors_only(tmp_path_factory, make, version, noise) -> None:  # type: ignore[no-untyped-def]
     root = tmp_path_factory.mktemp("t")
-    path = write(
-        root, "knowledge/a", make(version, **{key: value for key, value in noise.items() if key != "version"})
-    )
+    path = write(root, "knowledge/a", make(version, **{key: value for key, value in noise.items() if key != "version"}))
     try:
         assert len(read_taxonomy(root).leaves) == 1
     except InputErrors as error:

@@ -126,9 +126,7 @@ def test_aliases_are_followed_within_limits() -> None:
     assert "levels deep" in error_of(ladder)
 
 
-@pytest.mark.parametrize(
-    "text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000, "? " * 100_000, "[" * 51 + "]" * 51]
-)
+@pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000, "? " * 100_000, "[" * 51 + "]" * 51])
 def test_deep_nesting_is_refused(text: str) -> None:
     assert "levels deep" in error_of(text)
 

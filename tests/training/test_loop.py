@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -51,9 +52,7 @@ def job(
     (folder / "out").mkdir(parents=True, exist_ok=True)
     (folder / "work").mkdir(exist_ok=True)
     settings = TrainSettings.model_validate({**SETTINGS, **more})
-    return TrainJob(
-        data, base, folder / "out", folder / "work", settings, "cpu", 1, Bus().for_step("train"), stopping
-    )
+    return TrainJob(data, base, folder / "out", folder / "work", settings, "cpu", 1, Bus().for_step("train"), stopping)
 
 
 def models() -> list[Any]:
@@ -68,9 +67,7 @@ def models() -> list[Any]:
         "max_position_embeddings": 256,
     }
     configs = [LlamaConfig(**shape), Qwen3Config(**shape, head_dim=16), GraniteConfig(**shape, logits_scaling=4.0)]
-    return [
-        AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").float().eval() for config in configs
-    ]
+    return [AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").float().eval() for config in configs]
 
 
 @pytest.mark.parametrize("index", range(3))
@@ -141,17 +138,15 @@ def test_the_trajectory_does_not_depend_on_the_layout(
     rows = []
     for name, settings in (("a", {"layout": "bucketed"}), ("b", {"layout": "bucketed", **change})):
         train(job(data, base, tmp_path / name, **settings))
-        rows.append([line for line in (tmp_path / name / "out" / "metrics.jsonl").read_text().splitlines()])
-    for first, second in zip(*(list(map(__import__("json").loads, lines)) for lines in rows), strict=True):
+        rows.append([json.loads(line) for line in (tmp_path / name / "out" / "metrics.jsonl").read_text().splitlines()])
+    for first, second in zip(*rows, strict=True):
         assert first["loss"] == pytest.approx(second["loss"], rel=2e-4)
         assert first["gradient_norm"] == pytest.approx(second["gradient_norm"], rel=2e-3)
         assert first["trained_tokens"] == second["trained_tokens"]
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 7])
-def test_a_stopped_run_goes_on_to_the_same_bytes(
-    data: EncodedSet, base: Path, tmp_path: Path, stop_at: int
-) -> None:
+def test_a_stopped_run_goes_on_to_the_same_bytes(data: EncodedSet, base: Path, tmp_path: Path, stop_at: int) -> None:
     """Stops inside an epoch, at its end, and in a later one; three epochs of three steps."""
     train(job(data, base, tmp_path / "unbroken", schedule="cosine", warmup_steps=2))
     calls = 0
@@ -176,7 +171,7 @@ def test_it_learns_and_the_candidates_are_models(data: EncodedSet, base: Path, t
         index[1]["training_loss"]
         < 0.2
         < 4
-        < __import__("json").loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[0])["loss"]
+        < json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[0])["loss"]
     )
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "epoch-060").eval()
     renderer = Renderer.load(tmp_path / "out" / "epoch-060")

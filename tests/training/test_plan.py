@@ -16,9 +16,7 @@ def members(plan: StepPlan) -> list[int]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    LENGTHS, st.integers(1, 17), st.integers(60, 200), st.integers(0, 3), st.sampled_from(["packed", "bucketed"])
-)
+@given(LENGTHS, st.integers(1, 17), st.integers(60, 200), st.integers(0, 3), st.sampled_from(["packed", "bucketed"]))
 def test_every_sample_once_and_no_micro_batch_over_the_cap(
     lengths: list[int], batch: int, cap: int, epoch: int, layout: str
 ) -> None:

@@ -80,9 +80,7 @@ def main(ctx: click.Context, /, directory: str, sets: tuple[str, ...], store: st
 class Options:
     """The global options; ``load`` gives the merged configuration."""
 
-    def __init__(
-        self, directory: Path, sets: Sequence[str], store: str | None, as_json: bool, verbose: bool
-    ) -> None:
+    def __init__(self, directory: Path, sets: Sequence[str], store: str | None, as_json: bool, verbose: bool) -> None:
         self.directory, self.sets, self.store = directory, sets, store
         self.as_json, self.verbose = as_json, verbose
 

@@ -21,10 +21,6 @@ def show(options: Options, origin: bool) -> None:
 
     loaded = options.load()
     values = flatten(loaded.config)
-    rows = {
-        path: {"value": value, "origin": loaded.origins.get(path, "default")} for path, value in values.items()
-    }
-    lines = [
-        f"{path}: {row['value']}" + (f"    # {row['origin']}" if origin else "") for path, row in rows.items()
-    ]
+    rows = {path: {"value": value, "origin": loaded.origins.get(path, "default")} for path, value in values.items()}
+    lines = [f"{path}: {row['value']}" + (f"    # {row['origin']}" if origin else "") for path, row in rows.items()]
     options.result(rows if origin else values, "\n".join([*lines, f"# store: {loaded.store}"]))

@@ -27,7 +27,9 @@ def group() -> None:
 @group.command()
 @MODEL_PATH
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("-p", "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option(
+    "-p", "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one."
+)
 @click.option("--served-model-name", metavar="NAME", help="Name under which the model is served.")
 @click.pass_obj
 def serve(options: Options, model_path: str | None, host: str, port: int, served_model_name: str | None) -> None:
@@ -45,8 +47,13 @@ def serve(options: Options, model_path: str | None, host: str, port: int, served
 
     sys.exit(
         serve_model(
-            folder, host=host, port=port, name=served_model_name or name, on_ready=ready,
-            device=loaded.config.where.device, threads=loaded.config.where.threads,
+            folder,
+            host=host,
+            port=port,
+            name=served_model_name or name,
+            on_ready=ready,
+            device=loaded.config.where.device,
+            threads=loaded.config.where.threads,
         )
     )
 
@@ -60,7 +67,9 @@ def serve(options: Options, model_path: str | None, host: str, port: int, served
 @click.option("-qq", "--quick-question", is_flag=True, help="Answer QUESTION and leave.")
 @click.option("-t", "--temperature", type=click.FloatRange(0), default=0.0, show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True)
-@click.option("-s", "--session", "session_file", type=click.Path(dir_okay=False), help="Go on with a saved conversation.")
+@click.option(
+    "-s", "--session", "session_file", type=click.Path(dir_okay=False), help="Go on with a saved conversation."
+)
 @click.option("--system", default="", help="A system message to begin with.")
 @click.pass_obj
 def chat(options: Options, /, question: tuple[str, ...], **settings: Any) -> None:
@@ -133,4 +142,3 @@ def _read_line(interactive: bool) -> str | None:
             return None
         if line.strip():
             return line
-

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
-from ilab.errors import IlabError, InputError, Stopped
+from ilab.errors import IlabError, InputError, SetupError, Stopped
 
 if TYPE_CHECKING:
     from ilab.actions import Build
@@ -78,9 +78,7 @@ def plan(
         click.echo(f"note: {note}", err=True)
     console().print(plan_table(previews))
     work = sum(preview.state in ("run", "maybe") for preview in previews)
-    click.echo(
-        f"\n{work} of {len(previews)} steps to run." if work else "\nNothing to do: everything is up to date."
-    )
+    click.echo(f"\n{work} of {len(previews)} steps to run." if work else "\nNothing to do: everything is up to date.")
 
 
 @group.command()
@@ -108,16 +106,19 @@ def run(
     if only and until:
         raise InputError("--only and --until exclude each other")
     failure: IlabError | None = None
-    with engine_for(build) as engine, watching(engine) as run_folder:
-        chosen = build.plan.until(until) if until else build.plan
+    chosen = build.plan.until(until) if until else build.plan
+    again = forced(build, force)
+    with engine_for(build) as engine:
+        folder = run_folder(engine)
         try:
-            if only:
-                engine.run_step(build.plan, build.plan.named(only).name, force=only in force)
-            else:
-                engine.run(chosen, forced(build, force))
+            with watching(engine, folder):
+                if only:
+                    engine.run_step(build.plan, build.plan.named(only).name, force=only in again)
+                else:
+                    engine.run(chosen, again)
         except IlabError as error:
             failure = error
-        drawn = draw_report(build, engine, run_folder)
+        drawn = draw_report(build, engine, folder)
         result = outcome(build, engine, drawn)
     if options.as_json:
         options.result({**result, "error": failure.message if failure else None})
@@ -133,9 +134,10 @@ def run(
 @click.pass_obj
 def status(options: Options, pipeline: str | None, parameters: Sequence[str]) -> None:
     """Which steps are done, which one is running and how far it is."""
+    from rich.table import Table
+
     from ilab.actions import step_states
     from ilab.cli.render import console, finished_text, progress_text
-    from rich.table import Table
 
     build = prepare(options, pipeline, parameters)
     with engine_for(build) as engine:
@@ -161,9 +163,10 @@ def status(options: Options, pipeline: str | None, parameters: Sequence[str]) ->
 @click.pass_obj
 def params(options: Options, pipeline: str | None, parameters: Sequence[str]) -> None:
     """The pipeline parameters: value, where it comes from, what it does."""
+    from rich.table import Table
+
     from ilab.actions import parameters_of
     from ilab.cli.render import console
-    from rich.table import Table
 
     given = parameters_of(options.load(pipeline=pipeline), split_parameters(parameters))
     if options.as_json:
@@ -218,10 +221,13 @@ def forced(build: Build, names: Sequence[str]) -> frozenset[str]:
 
 
 def make_cheap(engine: Engine, plan: Any) -> None:
-    """Make the steps that only read files, so that the plan can say what the rest will cost."""
+    """Make the steps that only read files, so that the plan can say what the rest will cost.
+
+    The links to the latest results stay, so that the plan compares with what was built last, however often it is asked.
+    """
     for name, planned in plan.steps.items():
         if planned.step.cheap:
-            engine.run_step(plan, name)
+            engine.run_step(plan, name, latest=False)
 
 
 @contextlib.contextmanager
@@ -236,14 +242,24 @@ def engine_for(build: Build) -> Iterator[Engine]:
         engine.close()
 
 
+def run_folder(engine: Engine) -> Path:
+    """A new folder for the events and the report of one run, named so that the newest sorts last."""
+    runs = engine.store.root / "runs"
+    runs.mkdir(exist_ok=True)
+    for count in range(1, 1000):
+        folder = runs / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}.{count:03d}"
+        with contextlib.suppress(FileExistsError):  # another run began in the same second
+            folder.mkdir()
+            return folder
+    raise SetupError("too many runs began within a second", where=str(runs))
+
+
 @contextlib.contextmanager
-def watching(engine: Engine) -> Iterator[Path]:
-    """A folder for this run's events, a view of them on the terminal, and signals that stop with the work saved."""
+def watching(engine: Engine, folder: Path) -> Iterator[None]:
+    """This run's events in ``folder`` and on the terminal, and signals that stop with the work saved."""
     from ilab.cli.render import LiveView, sink
     from ilab.core.events import Bus, jsonl_sink
 
-    folder = engine.store.root / "runs" / time.strftime("%Y-%m-%dT%H-%M-%S")
-    folder.mkdir(parents=True, exist_ok=True)
     view = sink()
     engine.bus = Bus([jsonl_sink(folder / "events.jsonl"), view])
     caught: list[int] = []
@@ -259,7 +275,7 @@ def watching(engine: Engine) -> Iterator[Path]:
     previous = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)} if main_thread else {}
     try:
         with view if isinstance(view, LiveView) else contextlib.nullcontext():
-            yield folder
+            yield
     except Stopped as error:
         if caught:
             error.exit_code = 128 + caught[0]  # what shells expect of a process that a signal stopped

@@ -18,9 +18,10 @@ def group() -> None:
 @click.pass_obj
 def list_(options: Options) -> None:
     """All registered versions, newest first."""
-    from ilab.outcome import open_registry
-    from ilab.cli.render import console
     from rich.table import Table
+
+    from ilab.cli.render import console
+    from ilab.outcome import open_registry
 
     entries = [entry.dump() for entry in open_registry(options.load()).list()]
     if options.as_json:

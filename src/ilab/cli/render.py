@@ -25,7 +25,9 @@ STATES = {"reuse": "reused", "link": "reused (same contents)", "run": "done"}
 
 
 def console(stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+    """A terminal's own width; a file or a pipe gets lines long enough for every table."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 160)
 
 
 class PlainLines:
@@ -40,12 +42,16 @@ class PlainLines:
             if now - self._told.get(event.step, 0.0) < QUIET:
                 return
             self._told[event.step] = now
-            print(f"{event.step}: {progress_text(event.data)}", file=sys.stderr, flush=True)
+            self._say(event.step, progress_text(event.data))
         elif event.kind == "started":
             self._told[event.step] = time.monotonic()
-            print(f"{event.step}: started", file=sys.stderr, flush=True)
+            self._say(event.step, "started")
         elif event.kind == "finished" and event.data["state"] != "reuse":
-            print(f"{event.step}: {finished_text(event.data)}", file=sys.stderr, flush=True)
+            self._say(event.step, finished_text(event.data))
+
+    def _say(self, step: str, text: str) -> None:
+        sys.stderr.write(f"{step}: {text}\n")
+        sys.stderr.flush()
 
 
 class LiveView:
@@ -141,29 +147,44 @@ def expected_text(expected: Mapping[str, float]) -> str:
     return ", ".join(parts)
 
 
-def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The per-leaf table (rows of ``summary_rows``): one column per model, the change, the verdict, baselines."""
+def result_table(rows: Sequence[Mapping[str, Any]], width: int) -> Table:
+    """The per-leaf table (rows of ``summary_rows``): one column per model, the change, the verdict, the baseline.
+
+    Intervals of all models need 110 columns; a narrower terminal shows that of the change alone.
+    """
+    wide = width >= 110
+    names = short_names([row["name"] for row in rows])
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("leaf", overflow="fold")
     table.add_column("items", justify="right")
     for cell in rows[0]["cells"]:
-        table.add_column(cell["model"], justify="right")
-    table.add_column("change", justify="right")
-    table.add_column("verdict", overflow="fold")
-    baselines = list(rows[0]["baselines"])
-    for name in baselines:
-        table.add_column(name, justify="right")
+        table.add_column(cell["model"], justify="right", no_wrap=True)
+    table.add_column("change", justify="right", no_wrap=True)
+    table.add_column("verdict")
+    baseline = "open book" if "open book" in rows[0]["baselines"] else ""
+    if baseline:
+        table.add_column(baseline, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(
-            row["name"],
-            str(row["items"]),
-            *(cell["text"] for cell in row["cells"]),
-            row["change"]["text"] if row["change"] else "–",
-            row["verdict"],
-            *(row["baselines"].get(name, {}).get("text", "–") for name in baselines),
-            style="" if row["level"] == "leaf" else "bold",
-        )
+        cells = [cell["text"] if wide else cell["text"].split(" [")[0] for cell in row["cells"]]
+        change = row["change"]["text"] if row["change"] else "–"
+        verdict = row["verdict_text"] if wide else row["verdict"]
+        last = [row["baselines"][baseline]["text"]] if baseline else []
+        style = "" if row["level"] == "leaf" else "bold"
+        table.add_row(names[row["name"]], str(row["items"]), *cells, change, verdict, *last, style=style)
     return table
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Each path's last part, or as many of its last parts as it takes to tell it from the others."""
+    names: dict[str, str] = {}
+    for path in paths:
+        parts = path.split("/")
+        for count in range(1, len(parts) + 1):
+            tail = "/".join(parts[-count:])
+            if sum(other == tail or other.endswith(f"/{tail}") for other in paths) == 1:
+                break
+        names[path] = tail
+    return names
 
 
 def sink() -> PlainLines | LiveView:

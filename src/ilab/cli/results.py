@@ -14,7 +14,7 @@ def show_outcome(result: dict[str, Any]) -> None:
     out = console()
     if result.get("table"):
         out.print()
-        out.print(result_table(result["table"]))
+        out.print(result_table(result["table"], out.width))
         out.print()
     for line in result["lines"]:
         out.print(line, markup=False)

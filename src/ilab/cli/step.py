@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ilab.cli.app import Options
+from ilab.errors import InputError
 
 
 @click.group(name="step")
@@ -28,7 +29,7 @@ def run(options: Options, plan_file: str, name: str, force: bool) -> None:
     from pathlib import Path
 
     from ilab.actions import absolute_where
-    from ilab.cli.pipeline import watching
+    from ilab.cli.pipeline import run_folder, watching
     from ilab.core.files import read_json
     from ilab.core.pipeline import Plan
     from ilab.core.run import Engine
@@ -36,9 +37,13 @@ def run(options: Options, plan_file: str, name: str, force: bool) -> None:
     from ilab.steps import STEPS
 
     loaded = options.load()
-    plan = Plan.load(read_json(Path(plan_file)), STEPS)
+    try:
+        plan = Plan.load(read_json(Path(plan_file)), STEPS)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        hint = "make one with: ilab plan --output FILE"
+        raise InputError("is not a plan", where=plan_file, hint=hint) from error
     engine = Engine(Store(loaded.store), absolute_where(loaded, plan.parameters))
-    with watching(engine):
+    with watching(engine, run_folder(engine)):
         try:
             record = engine.run_step(plan, plan.named(name).name, force=force)
         finally:

@@ -66,7 +66,8 @@ def fsync_tree(root: Path) -> None:
     """Flush every file and folder below ``root`` to the disk."""
     for folder, _, names in os.walk(root):
         for name in names:
-            _fsync(Path(folder) / name)
+            if not (Path(folder) / name).is_symlink():
+                _fsync(Path(folder) / name)
         _fsync(Path(folder))
 
 

@@ -29,9 +29,7 @@ FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
 _URL = re.compile(r"(?:https?|ssh|git|file)://|[\w.-]+@[\w.-]+:(?!//)", re.IGNORECASE)
 _BAD_REF = re.compile(r"^[-+]|[\s:*?\[\\\x00-\x1f\x7f]|\.\.")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
-_NO_SUCH_REF = re.compile(
-    r"couldn't find remote ref|not our ref|unadvertised object|remote branch .* not found", re.I
-)
+_NO_SUCH_REF = re.compile(r"couldn't find remote ref|not our ref|unadvertised object|remote branch .* not found", re.I)
 _NETWORK = re.compile(
     r"could not resolve|failed to connect|couldn't connect|timed out|connection (?:refused|reset|closed)|"
     r"unreachable|early EOF|hung up|returned error: 5\d\d|returned error: 429|temporary failure",
@@ -200,14 +198,8 @@ def _git(*arguments: str, cwd: Path | None = None) -> str:
 
 def _refuse_dangerous(origin: Origin) -> None:
     if not origin.ref or _BAD_REF.search(origin.ref):
-        raise InputError(
-            f"{origin.ref!r} is no name of a branch, tag or commit", where=origin.where, hint=origin.hint
-        )
-    if (
-        "::" in origin.url
-        or origin.url.startswith("-")
-        or not (is_url(origin.url) or Path(origin.url).is_absolute())
-    ):
+        raise InputError(f"{origin.ref!r} is no name of a branch, tag or commit", where=origin.where, hint=origin.hint)
+    if "::" in origin.url or origin.url.startswith("-") or not (is_url(origin.url) or Path(origin.url).is_absolute()):
         raise InputError(
             f"{redacted(origin.url)!r} is no address of a git repository that may be used",
             where=origin.where,

@@ -59,9 +59,7 @@ class Memo:
 
     def put(self, key: str, value: Any) -> None:
         """Append ``value``. Raises OSError when the disk is full; nothing half-written is ever read back."""
-        line = (
-            json.dumps({"k": key, "v": value}, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
-        )
+        line = json.dumps({"k": key, "v": value}, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
         with self._lock:
             if self._segment is None:
                 self._segment = (self.folder / f"{uuid.uuid4().hex}.jsonl").open("ab", buffering=0)
@@ -105,9 +103,7 @@ class Memo:
             connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute(
-                    "PRAGMA synchronous=OFF"
-                )  # the index can be rebuilt; the segments are the truth
+                connection.execute("PRAGMA synchronous=OFF")  # the index can be rebuilt; the segments are the truth
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS entry (key TEXT PRIMARY KEY, segment TEXT, offset INT, length INT)"
                 )

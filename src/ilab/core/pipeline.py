@@ -143,9 +143,7 @@ def read_pipeline(path: Path, find: Callable[[str], Path]) -> Pipeline:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise InputError(
-            f"not readable YAML: {getattr(error, 'problem', error)}", where=f"{path}{line}"
-        ) from error
+        raise InputError(f"not readable YAML: {getattr(error, 'problem', error)}", where=f"{path}{line}") from error
     if not isinstance(data, dict):
         raise InputError("a pipeline file is a mapping with name, parameters and steps", where=str(path))
     known = ("name", "description", "extends", "parameters", "steps")
@@ -156,9 +154,7 @@ def read_pipeline(path: Path, find: Callable[[str], Path]) -> Pipeline:
     parameters = {**(parent.parameters if parent else {}), **(data.get("parameters") or {})}
     steps = {**(parent.steps if parent else {}), **(data.get("steps") or {})}
     if not steps:
-        raise InputError(
-            "the pipeline has no steps", where=str(path), hint="write steps:, or extends: instructlab"
-        )
+        raise InputError("the pipeline has no steps", where=str(path), hint="write steps:, or extends: instructlab")
     return Pipeline(str(data.get("name") or path.stem), parameters, steps, str(path))
 
 
@@ -207,27 +203,19 @@ def _planned(name: str, step: Step, wiring: Wiring, earlier: Mapping[str, Planne
     return Planned(name, step, wiring, keys, step.key(keys))
 
 
-def _node(
-    pipeline: Pipeline, name: str, body: Any, types: Mapping[str, type[Step]], values: Mapping[str, Any]
-) -> Node:
+def _node(pipeline: Pipeline, name: str, body: Any, types: Mapping[str, type[Step]], values: Mapping[str, Any]) -> Node:
     where = f"{pipeline.path}, step {name}"
     if not isinstance(body, Mapping) or "step" not in body:
         raise InputError("a step needs `step:` with its type", where=where)
     if body["step"] not in types:
-        raise InputError(
-            f"unknown step type {body['step']!r}", where=where, hint=nearest(body["step"], types, "types")
-        )
+        raise InputError(f"unknown step type {body['step']!r}", where=where, hint=nearest(body["step"], types, "types"))
     settings: dict[str, Any] = {}
     for field, value in body.items():
         if field in ("step", "from"):
             continue
-        if isinstance(value, str) and value.startswith("$"):
-            if value[1:] not in values:
-                raise InputError(
-                    f"unknown parameter {value}", where=where, hint=nearest(value[1:], values, "parameters")
-                )
-            value = values[value[1:]]
-        settings[field] = value
+        if isinstance(value, str) and value.startswith("$") and value[1:] not in values:
+            raise InputError(f"unknown parameter {value}", where=where, hint=nearest(value[1:], values, "parameters"))
+        settings[field] = values[value[1:]] if isinstance(value, str) and value.startswith("$") else value
     wiring = body.get("from") or {}
     return Node(name, types[body["step"]], settings, wiring)
 

@@ -74,26 +74,28 @@ class Engine:
             previews[planned.name] = self._preview(plan, planned, previews, force)
         return list(previews.values())
 
-    def _preview(
-        self, plan: Plan, planned: Planned, earlier: Mapping[str, Preview], force: frozenset[str]
-    ) -> Preview:
+    def _preview(self, plan: Plan, planned: Planned, earlier: Mapping[str, Preview], force: frozenset[str]) -> Preview:
         newest = self.store.latest(planned.name)
         record = self.store.record(planned.step.type, planned.key)
-        if record is not None and planned.name not in force and self._holds(plan, planned, record):
-            return Preview(planned, "reuse", "nothing it depends on has changed")
-        why = "asked for" if planned.name in force else difference(planned, newest)
-        changing = tuple(name for name in sources(planned.inputs) if earlier[name].state in ("run", "maybe"))
         if planned.name in force:
-            return Preview(planned, "run", why, expected=self._expect(plan, planned, newest))
+            return Preview(planned, "run", "asked for", expected=self._expect(plan, planned, newest))
+        why = difference(planned, newest, self._known_digests(planned, plan))
+        if record is not None:
+            if not self._holds(plan, planned, record):
+                gone = "what it did outside the store is gone"
+                return Preview(planned, "run", gone, expected=self._expect(plan, planned, newest))
+            changed = newest is not None and newest.key != planned.key
+            return Preview(
+                planned, "reuse", f"made already ({why})" if changed else "nothing it depends on has changed"
+            )
+        changing = tuple(name for name in sources(planned.inputs) if earlier[name].state in ("run", "maybe"))
         if not changing:
             older = self.store.same_contents(planned.step, self._digests(plan, planned.inputs))
             if older is not None:
-                return Preview(planned, "link", f"{why}, but their contents are the same")
+                return Preview(planned, "link", f"{why}; there is a result for the same contents")
             return Preview(planned, "run", why, expected=self._expect(plan, planned, newest))
         if newest is not None and _same_but_inputs(planned, newest):
-            return Preview(
-                planned, "maybe", why, tuple(dict.fromkeys(changing)), self._expect(plan, planned, newest)
-            )
+            return Preview(planned, "maybe", why, tuple(dict.fromkeys(changing)), self._expect(plan, planned, newest))
         return Preview(planned, "run", why, expected=self._expect(plan, planned, newest))
 
     def _expect(self, plan: Plan, planned: Planned, newest: RecordFile | None) -> dict[str, float]:
@@ -143,23 +145,20 @@ class Engine:
             raise Stopped("stopped", hint="everything finished so far is kept; run the same command to go on")
         return done
 
-    def run_step(self, plan: Plan, name: str, force: bool = False) -> RecordFile:
-        """Reuse, link or run one step whose inputs exist."""
+    def run_step(self, plan: Plan, name: str, force: bool = False, *, latest: bool = True) -> RecordFile:
+        """Reuse, link or run one step whose inputs exist. ``latest``: let the link for people point to the result."""
         planned = plan.named(name)
         type_, key = planned.step.type, planned.key
         emit = self.bus.for_step(name)
         record = self.store.record(type_, key)
         if record is not None and not force and self._holds(plan, planned, record):
-            self.store.point_latest(name, record)
+            if latest:
+                self.store.point_latest(name, record)
             emit.finished(state="reuse", key=key, counts=record.counts)
             return record
         draft = self._draft(plan, planned)
         try:
-            older = (
-                None
-                if force or record is not None
-                else self.store.same_contents(planned.step, draft.input_digests)
-            )
+            older = None if force or record is not None else self.store.same_contents(planned.step, draft.input_digests)
             if older is not None:
                 record = self.store.link(draft, older)
                 emit.finished(state="link", key=key, counts=record.counts)
@@ -167,7 +166,8 @@ class Engine:
                 record = self._make(plan, planned, draft)
         except OSError as error:
             raise disk_error(error, self.store.root) from error
-        self.store.point_latest(name, record)
+        if latest:
+            self.store.point_latest(name, record)
         return record
 
     def _make(self, plan: Plan, planned: Planned, draft: RecordFile) -> RecordFile:
@@ -243,21 +243,35 @@ class Engine:
             for given, source in wiring.items()
         }
 
+    def _known_digests(self, planned: Planned, plan: Plan) -> dict[str, Any]:
+        """Like ``_digests``, with ``None`` for what does not exist yet."""
+
+        def known(name: str) -> str | None:
+            record = self.store.record(plan.steps[name].step.type, plan.steps[name].key)
+            return record.digest if record else None
+
+        return {
+            given: known(source) if isinstance(source, str) else {key: known(name) for key, name in source.items()}
+            for given, source in planned.inputs.items()
+        }
+
     def _open_inputs(self, plan: Plan, planned: Planned) -> dict[str, Any]:
         def opened(name: str) -> Artifact:
             record = self._record_of(plan, name)
             return plan.steps[name].step.makes()(self.store.contents(record))
 
         return {
-            given: opened(source)
-            if isinstance(source, str)
-            else {key: opened(name) for key, name in source.items()}
+            given: opened(source) if isinstance(source, str) else {key: opened(name) for key, name in source.items()}
             for given, source in planned.inputs.items()
         }
 
 
-def difference(planned: Planned, newest: RecordFile | None) -> str:
-    """Why a step has no result yet: its fields and inputs against the newest record of its name."""
+def difference(planned: Planned, newest: RecordFile | None, digests: Mapping[str, Any]) -> str:
+    """Why a step has no result yet: its fields and inputs against the newest record of its name.
+
+    ``digests`` are those of the inputs' contents, ``None`` where an input does not exist yet: an input with another key
+    and the same contents is no reason, unless there is no other.
+    """
     if newest is None:
         return "never made"
     parts: list[str] = []
@@ -266,10 +280,17 @@ def difference(planned: Planned, newest: RecordFile | None) -> str:
     elif newest.version != planned.step.version:
         parts.append(f"step version {newest.version} → {planned.step.version}")
     parts += _field_changes("", newest.fields, planned.step.fields(), planned)
+    same: list[str] = []
     for name in {**newest.inputs, **planned.input_keys}:
-        if newest.inputs.get(name) != planned.input_keys.get(name):
-            parts.append(f"input {name} changed" if name in newest.inputs else f"input {name} is new")
-    return "; ".join(parts) or "its result was removed"
+        if newest.inputs.get(name) == planned.input_keys.get(name):
+            continue
+        if name not in newest.inputs:
+            parts.append(f"input {name} is new")
+        elif name in digests and newest.input_digests.get(name) == digests[name]:
+            same.append(f"input {name} was made again and is the same")
+        else:
+            parts.append(f"input {name} changed")
+    return "; ".join(parts or same) or "its result was removed"
 
 
 def _field_changes(path: str, old: Any, new: Any, planned: Planned) -> list[str]:

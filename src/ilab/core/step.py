@@ -27,7 +27,7 @@ import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Union
@@ -135,17 +135,14 @@ class Step(BaseModel):
     def resolvable(cls) -> dict[str, Resolve]:
         """Field name to resolver, for the fields that hold digests of outside things."""
         return {
-            name: mark
-            for name, info in cls.model_fields.items()
-            for mark in info.metadata
-            if isinstance(mark, Resolve)
+            name: mark for name, info in cls.model_fields.items() for mark in info.metadata if isinstance(mark, Resolve)
         }
 
 
-@lru_cache(maxsize=None)
+@cache
 def _signature(cls: type[Step]) -> tuple[dict[str, InputSpec], type[Artifact]]:
     """Read inputs and output off ``run``'s annotations, once per class."""
-    run = cls.__dict__.get("run") or getattr(cls, "run")
+    run: Callable[..., Any] = getattr(cls, "run")  # noqa: B009 - each step types its own
     hints = typing.get_type_hints(run)
     specs: dict[str, InputSpec] = {}
     for name, parameter in inspect.signature(run).parameters.items():

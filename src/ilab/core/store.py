@@ -248,6 +248,9 @@ class Store:
             update={"digest": older.digest, "counts": older.counts, "linked_to": older.linked_to or older.key}
         )
         with self.writing(record.type, record.key) as partial:
+            for entry in self.contents(older).iterdir():  # so that people find the contents under either key
+                if entry.name != RECORD:
+                    (partial.artifact / entry.name).symlink_to(Path("..") / (record.linked_to or "") / entry.name)
             write_json(partial.artifact / RECORD, record.model_dump(mode="json"))
             fsync_tree(partial.artifact)
             final = self.directory(record.type, record.key)
@@ -308,9 +311,7 @@ def digest_tree(root: Path) -> str:
     total = hashlib.sha256()
     for path in sorted(root.rglob("*"), key=lambda path: path.relative_to(root).as_posix()):
         if path.is_file() and path.relative_to(root).as_posix() != RECORD:
-            total.update(
-                f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0{digest_file(path)}\n".encode()
-            )
+            total.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0{digest_file(path)}\n".encode())
     return total.hexdigest()
 
 

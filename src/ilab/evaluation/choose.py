@@ -1,55 +1,71 @@
 """Which checkpoint a training run hands on, and which leaves are still weak.
 
-The classic one-standard-error rule (Breiman et al. 1984, section 3.4.3): the earliest checkpoint whose mean dev
-score is within one standard error of the best mean. The standard error is the clustered one of the best
-checkpoint's mean. Noise between checkpoints is larger than most differences; the earliest good one has
-over-fitted least. Without dev items the lowest held-out loss decides; without that, the last checkpoint is taken
-and the result says so. Only dev items may come in here.
+The one-standard-error rule (Breiman et al. 1984, section 3.4.3), paired: the earliest checkpoint that is behind the
+best mean dev score by no more than the standard error of that very difference. All checkpoints answer the same
+items, so most noise is shared, and the error of the difference, not of a mean, says what is noise (docs/decisions/
+0004). The earliest good one has over-fitted least. Without dev items the lowest held-out loss decides; without that,
+the last checkpoint is taken and the result says so. Only dev items may come in here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ilab.data import Score
 from ilab.errors import InputError
-from ilab.evaluation.statistics import Mean, mean_interval
+from ilab.evaluation.statistics import paired_difference
 
-BY_SCORE = "earliest within one standard error of the best dev score"
+BY_SCORE = "earliest within one standard error (paired) of the best dev score"
 BY_LOSS = "lowest held-out loss"
 UNSELECTED = "not selected: no validation data"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A checkpoint's mean dev score, how far it is ``behind`` the best, and the standard error of that difference."""
+
+    score: float
+    behind: float
+    standard_error: float | None
+    items: int
+
+    @property
+    def as_good(self) -> bool:
+        return self.behind <= (self.standard_error or 0.0) + 1e-12
 
 
 def choose(index: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Score]]) -> dict[str, Any]:
     """Choose among ``index`` (earliest first: name, epoch, step, loss) by the dev ``scores`` of each name.
 
-    Returns plain JSON: ``name``, ``rule``, ``within`` (the lowest mean that would still have done, or None) and
-    ``table``: per checkpoint name, epoch, step, loss, score, standard_error, items, chosen. Raises InputError
-    when no checkpoint was saved.
+    Returns plain JSON: ``name``, ``rule`` and ``table``: per checkpoint name, epoch, step, loss, score, behind,
+    standard_error (of the difference to the best), items, chosen. Raises InputError when no checkpoint was saved.
     """
     if not index:
         raise InputError("the training run saved no checkpoint", hint="train for at least one epoch")
-    means = _means([entry["name"] for entry in index], scores)
+    names = [entry["name"] for entry in index]
+    standings = _standings(names, scores)
     losses = {entry["name"]: _finite(entry.get("loss")) for entry in index}
-    name, rule, within = _decide([entry["name"] for entry in index], means, losses)
+    name, rule = _decide(names, standings, losses)
     table = []
     for entry in index:
-        mean = means.get(entry["name"])
+        standing = standings.get(entry["name"])
         table.append(
             {
                 "name": entry["name"],
                 "epoch": entry.get("epoch"),
                 "step": entry.get("step"),
                 "loss": losses[entry["name"]],
-                "score": _rounded(mean.mean if mean else None),
-                "standard_error": _rounded(mean.standard_error if mean else None),
-                "items": mean.n if mean else 0,
+                "score": _rounded(standing.score if standing else None),
+                "behind": _rounded(standing.behind if standing else None),
+                "standard_error": _rounded(standing.standard_error if standing else None),
+                "items": standing.items if standing else 0,
                 "chosen": entry["name"] == name,
             }
         )
-    return {"name": name, "rule": rule, "within": _rounded(within), "table": table}
+    return {"name": name, "rule": rule, "table": table}
 
 
 def leaf_weights(scores: Iterable[Score], leaves: Iterable[str] = (), floor: float = 1.0) -> dict[str, float]:
@@ -70,8 +86,8 @@ def leaf_weights(scores: Iterable[Score], leaves: Iterable[str] = (), floor: flo
     }
 
 
-def _means(names: Sequence[str], scores: Mapping[str, Sequence[Score]]) -> dict[str, Mean]:
-    """Mean dev score per checkpoint, over the items that every measured checkpoint has a score on."""
+def _standings(names: Sequence[str], scores: Mapping[str, Sequence[Score]]) -> dict[str, Standing]:
+    """Where each checkpoint stands, over the items that every measured checkpoint has a score on."""
     values: dict[str, dict[str, float]] = {}
     clusters: dict[str, str] = {}
     for name in names:
@@ -84,21 +100,29 @@ def _means(names: Sequence[str], scores: Mapping[str, Sequence[Score]]) -> dict[
     if not shared:
         return {}
     groups = [clusters[item] for item in shared]
-    return {name: mean_interval([found[item] for item in shared], groups) for name, found in values.items()}
+    vectors = {name: [found[item] for item in shared] for name, found in values.items()}
+    means = {name: math.fsum(vector) / len(vector) for name, vector in vectors.items()}
+    best = max((name for name in names if name in means), key=lambda name: means[name])  # the first of equals
+    return {
+        name: Standing(
+            means[name],
+            means[best] - means[name],
+            paired_difference(vector, vectors[best], groups).standard_error,
+            len(shared),
+        )
+        for name, vector in vectors.items()
+    }
 
 
 def _decide(
-    names: Sequence[str], means: Mapping[str, Mean], losses: Mapping[str, float | None]
-) -> tuple[str, str, float | None]:
-    measured = [name for name in names if name in means]
-    if measured:
-        best = means[max(measured, key=lambda name: means[name].mean or 0.0)]  # max() takes the first of equals
-        within = (best.mean or 0.0) - (best.standard_error or 0.0)
-        return next(name for name in measured if (means[name].mean or 0.0) >= within - 1e-12), BY_SCORE, within
+    names: Sequence[str], standings: Mapping[str, Standing], losses: Mapping[str, float | None]
+) -> tuple[str, str]:
+    if standings:
+        return next(name for name in names if name in standings and standings[name].as_good), BY_SCORE
     known = {name: loss for name in names if (loss := losses[name]) is not None}
     if known:
-        return min(known, key=lambda name: known[name]), BY_LOSS, None
-    return names[-1], UNSELECTED, None
+        return min(known, key=lambda name: known[name]), BY_LOSS
+    return names[-1], UNSELECTED
 
 
 def _finite(value: Any) -> float | None:

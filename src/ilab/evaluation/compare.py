@@ -137,9 +137,7 @@ def _group(
             model: {
                 **_value(values[model], clusters, level),
                 "unscored": dict(
-                    sorted(
-                        Counter(reason for item in ordered if (reason := unscored(scores.get(item.id)))).items()
-                    )
+                    sorted(Counter(reason for item in ordered if (reason := unscored(scores.get(item.id)))).items())
                 ),
             }
             for model, scores in table.items()

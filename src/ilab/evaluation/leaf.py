@@ -70,7 +70,7 @@ def _score_choices(name: str, model: LocalModel, items: Sequence[tuple[int, Item
 
 
 def log_likelihoods(model: LocalModel, requests: Sequence[Request]) -> dict[tuple[int, int], float]:
-    """(item, option) to the summed log-probability (nats) of the continuation. One row a request, padded on the right."""
+    """(item, option) to the summed log-probability (nats). A row is a request, padded on the right."""
     values: dict[tuple[int, int], float] = {}
     order = sorted(requests, key=lambda r: (len(r.context) + len(r.continuation), r.item, r.option))
     for batch in _batches(order):
@@ -102,9 +102,7 @@ def _batches(requests: Sequence[Request]) -> Iterator[list[Request]]:
 
 def _score_answer(name: str, model: LocalModel, item: Item) -> Score:
     limit = len(model.renderer.encode_text(item.gold)) + ANSWER_TOKENS
-    ids = model.generate(
-        model.renderer.prompt_ids(prompt(item)), max_tokens=limit, stop_ids=model.renderer.stop_ids
-    )
+    ids = model.generate(model.renderer.prompt_ids(prompt(item)), max_tokens=limit, stop_ids=model.renderer.stop_ids)
     answer = model.renderer.decode([token for token in ids if token not in model.renderer.stop_ids])
     if item.kind == "exact":
         return _score(name, item, float(plain(answer) == plain(item.gold)), plain(answer))

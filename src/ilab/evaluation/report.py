@@ -200,9 +200,7 @@ def _curves(metrics: Mapping[str, Sequence[JSON]], choices: Mapping[str, JSON]) 
             drawn[key] = charts.curves([line], title=f"{title}, {name}", unit="optimizer steps", height=height)
         last = rows[-1] if rows else {}
         tokens = sum(row.get("tokens") or 0 for row in rows)
-        phases.append(
-            {"name": name, "steps": len(rows), "tokens": tokens, "last": last, "chosen": chosen, **drawn}
-        )
+        phases.append({"name": name, "steps": len(rows), "tokens": tokens, "last": last, "chosen": chosen, **drawn})
     return phases
 
 

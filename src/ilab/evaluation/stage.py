@@ -28,9 +28,7 @@ def evaluate(models: Mapping[str, Path], items: Sequence[Item], split: str, out:
         scores += score_items(name, folder, items, pick_device(site.where.device), site)
         if site.stopping():
             raise Stopped("evaluation stopped", hint="run the same command to go on")
-    means: dict[str, Any] = {
-        name: _mean([score.value for score in scores if score.model == name]) for name in models
-    }
+    means: dict[str, Any] = {name: _mean([score.value for score in scores if score.model == name]) for name in models}
     out.write({"split": split, "items": len(items), "mean": means}, scores)
     return {"models": len(models), "items": len(items)}
 
@@ -47,15 +45,15 @@ def select(candidates: Candidates, evaluation: Report, out: Checkpoint) -> Count
     return {"candidates": len(candidates.index())}
 
 
-def compare_models(
-    models: Mapping[str, Report], items: Sequence[Item], chunks: Sequence[Chunk], out: Report
-) -> Counts:
+def compare_models(models: Mapping[str, Report], items: Sequence[Item], chunks: Sequence[Chunk], out: Report) -> Counts:
     """All models on the same items, with the baselines that need no model beside them."""
     # The mapping's order in the pipeline file says which is the base and which the candidate.
     scores = {name: report.scores() for name, report in models.items()}
     baselines = {"open book": open_book(items, chunks), "choices only": choices_only(items)}
     comparison = compare(scores, items, baselines)
-    out.write(comparison, [score.model_copy(update={"model": name}) for name, found in scores.items() for score in found])
+    out.write(
+        comparison, [score.model_copy(update={"model": name}) for name, found in scores.items() for score in found]
+    )
     return {"models": len(models), "items": len(items), "leaves": len(comparison["leaves"])}
 
 

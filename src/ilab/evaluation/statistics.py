@@ -83,10 +83,8 @@ def proportion(values: Sequence[float], clusters: Sequence[Hashable], level: flo
         return Mean(0, 0, None, None, None, None)
     p, error = math.fsum(values) / n, clustered_standard_error(values, clusters)
     simple = p * (1 - p) / n  # the variance if all items were independent
-    if simple <= 0 or error is None:
-        effective = float(groups)
-    else:
-        effective = n / max(1.0, error * error * (n - 1) / n / simple)
+    unanimous = simple <= 0 or error is None
+    effective = float(groups) if unanimous else n / max(1.0, (error or 0.0) ** 2 * (n - 1) / n / simple)
     bounds = wilson(p * effective, effective, level)
     return Mean(n, groups, p, error, bounds.low, bounds.high)
 
@@ -164,7 +162,7 @@ def bootstrap_interval(
     if len(groups) < 2:
         return Interval(None, None)
     parts = [(math.fsum(groups[name]), len(groups[name])) for name in sorted(groups)]
-    draw = random.Random(seed)  # noqa: S311 - resampling, not secrets
+    draw = random.Random(seed)
     means = []
     for _ in range(replicates):
         chosen = draw.choices(parts, k=len(parts))

@@ -71,9 +71,7 @@ def _row(level: str, group: Mapping[str, Any], comparison: Mapping[str, Any]) ->
         "change": None if delta is None else {**delta, "text": change_with_interval(delta)},
         "verdict": group["verdict"],
         "verdict_text": verdict_text(group),
-        "baselines": {
-            name: {"value": value, "text": percent(value)} for name, value in group["baselines"].items()
-        },
+        "baselines": {name: {"value": value, "text": percent(value)} for name, value in group["baselines"].items()},
         "unscored": group["items"] - group["n"],
     }
 

@@ -101,7 +101,7 @@ class ChatModel(Protocol):
         """Give back connections. The model may be used again afterwards, also on another event loop."""
 
 
-class Refused(ServiceError):  # noqa: N818 - who refuses is the server, as the base class says
+class Refused(ServiceError):
     """The server refuses this one request (too long, an unknown field): others may still pass."""
 
 

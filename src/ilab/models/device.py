@@ -12,7 +12,7 @@ def pick_device(wanted: str) -> str:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available.get(wanted.split(":")[0], False):
+    if not available.get(wanted.split(":", maxsplit=1)[0], False):
         raise SetupError(
             f"there is no {wanted} device on this machine",
             where="where.device",

@@ -50,9 +50,7 @@ class LocalModel:
         self.device = device
         length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if not isinstance(length, int):
-            raise InputError(
-                "the model's config.json does not say how long its context is (max_position_embeddings)"
-            )
+            raise InputError("the model's config.json does not say how long its context is (max_position_embeddings)")
         self.context_length = length
         self._model = model
         # Models that can give logits of the last position alone spare a prompt-by-vocabulary matrix.
@@ -140,9 +138,7 @@ class LocalModel:
     def _logits(self, ids: list[int], cache: Any) -> torch.Tensor:
         """Logits of the next token, (vocabulary,) in float32 on the CPU."""
         try:
-            out = self._model(
-                input_ids=torch.tensor([ids], device=self.device), past_key_values=cache, **self._options
-            )
+            out = self._model(input_ids=torch.tensor([ids], device=self.device), past_key_values=cache, **self._options)
         except torch.OutOfMemoryError as error:
             raise SetupError(
                 f"the device {self.device} has too little memory for a context of this length",

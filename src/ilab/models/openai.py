@@ -94,9 +94,7 @@ class OpenAIModel:
             elif outcome.kind == "garbled" or not self._breaker.open:
                 failures += 1
                 if failures >= self._tries:
-                    raise self._error(
-                        f"no usable answer in {failures} tries: {outcome.reason}", "", retryable=True
-                    )
+                    raise self._error(f"no usable answer in {failures} tries: {outcome.reason}", "", retryable=True)
             await asyncio.sleep(max(outcome.wait, self._pause(body, attempt)))
         raise AssertionError("unreachable")
 
@@ -183,9 +181,7 @@ class OpenAIModel:
     async def _post(self, body: bytes, n: int) -> Reply | Failure:
         """Send once. Raises ``ServiceError`` for answers that no repetition would change."""
         try:
-            async with self._open().post(
-                f"{self.url}/chat/completions", data=body, allow_redirects=False
-            ) as response:
+            async with self._open().post(f"{self.url}/chat/completions", data=body, allow_redirects=False) as response:
                 status, headers, raw = response.status, response.headers, await response.read()
         except TimeoutError:
             return Failure("slow", f"no answer within {self._endpoint.timeout:g} seconds")
@@ -252,9 +248,7 @@ def parse_reply(raw: bytes, n: int = 1) -> Reply | Failure:
         )
         usage = body.get("usage") or {}
         counted = {
-            name: int(usage[name])
-            for name in ("prompt_tokens", "completion_tokens")
-            if usage.get(name) is not None
+            name: int(usage[name]) for name in ("prompt_tokens", "completion_tokens") if usage.get(name) is not None
         }
         reported = {name: str(body[name]) for name in ("model", "system_fingerprint") if body.get(name)}
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -96,9 +96,7 @@ class Renderer:
         eos: set[int] = set()
         for name in ("config.json", "generation_config.json"):
             value = json_object(model_dir / name).get("eos_token_id")
-            eos.update(
-                number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)
-            )
+            eos.update(number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int))
         return cls(path.read_text(encoding="utf-8"), ChatTemplate.load(model_dir), eos)
 
     @property
@@ -324,6 +322,4 @@ def _check_unicode(text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(
-            f"the text is not valid Unicode at character {error.start + 1}: {error.reason}"
-        ) from error
+        raise InputError(f"the text is not valid Unicode at character {error.start + 1}: {error.reason}") from error

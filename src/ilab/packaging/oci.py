@@ -132,9 +132,7 @@ def read_layout(path: Path) -> Layout:
         raise InputError("the manifest lists no layers", where=str(_blob(path, entry)))
     annotations = entries[0].get("annotations")
     reference = annotations.get(REFERENCE, "") if isinstance(annotations, dict) else ""
-    return Layout(
-        path, entry.digest, str(reference), manifest, config, tuple(_descriptor(e, path) for e in layers)
-    )
+    return Layout(path, entry.digest, str(reference), manifest, config, tuple(_descriptor(e, path) for e in layers))
 
 
 def verify_layout(path: Path) -> list[str]:
@@ -321,9 +319,7 @@ def _hash(path: Path) -> str:
 
 def _safe(path: PurePosixPath) -> bool:
     parts: Iterable[str] = path.parts
-    return (
-        bool(path.parts) and not path.is_absolute() and not any(p == ".." or "\0" in p or "\\" in p for p in parts)
-    )
+    return bool(path.parts) and not path.is_absolute() and not any(p == ".." or "\0" in p or "\\" in p for p in parts)
 
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, to: Path, blob: Path) -> None:

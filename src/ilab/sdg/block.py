@@ -64,7 +64,7 @@ class Row:
         return replace(self, trace=trace)
 
 
-class Reject(Exception):  # noqa: N818 - it is a decision about a row, not an error
+class Reject(Exception):
     """Raised by a block that refuses a row. ``kind`` is counted, ``detail`` is for the reader of that one row.
 
     ``shown`` are values to keep beside the row, such as the ``raw`` answer.

@@ -21,9 +21,7 @@ def card(
     tallies: Mapping[str, Tally],
 ) -> dict[str, Any]:
     """Plain JSON: ``flow``, ``digest``, ``leaves``, ``blocks`` and ``lengths`` (in words); ``kinds`` by leaf."""
-    blocks = {
-        name: {"in": t.entered, "out": t.left, "rejected": t.rejected} for name, t in sorted(tallies.items())
-    }
+    blocks = {name: {"in": t.entered, "out": t.left, "rejected": t.rejected} for name, t in sorted(tallies.items())}
     refused = Counter(entry.block for entry in rejected)
     entering = len(samples) + sum(refused[name] for name in LATER)
     for name in LATER:
@@ -41,9 +39,7 @@ def card(
     }
 
 
-def _leaves(
-    leaf_kinds: Mapping[str, Kind], samples: Sequence[Sample], rejected: Sequence[Rejected]
-) -> dict[str, Any]:
+def _leaves(leaf_kinds: Mapping[str, Kind], samples: Sequence[Sample], rejected: Sequence[Rejected]) -> dict[str, Any]:
     accepted = Counter(sample.leaf for sample in samples)
     kinds: dict[str, Counter[str]] = {}
     for entry in rejected:

@@ -128,9 +128,7 @@ class _Run:
         if self._done < self._total and now - self._spoke < PULSE:
             return
         self._spoke = now
-        note = (
-            f"{outcome.rows[0].columns['question']} → {outcome.rows[0].columns['answer']}" if outcome.rows else ""
-        )
+        note = f"{outcome.rows[0].columns['question']} → {outcome.rows[0].columns['answer']}" if outcome.rows else ""
         teacher = self._context.teacher
         used: dict[str, Any] = {"calls": teacher.calls, "tokens": teacher.tokens} if teacher else {}
         self._emit.progress(

@@ -45,6 +45,7 @@ from ilab.sdg.extractive_lexicon import (
 from ilab.sdg.extractive_markdown import Block, blocks, plain, sentences
 from ilab.sdg.extractive_rules import clause_candidates, yes_no
 from ilab.sdg.extractive_subjects import (
+    GENERIC,
     NUMERIC,
     RESIDUE,
     Context,
@@ -57,15 +58,14 @@ from ilab.sdg.extractive_subjects import (
     section_subject,
 )
 
-_LOOSE = re.compile(
-    r"\b(?:it|its|they|their|them|this|these|those|he|she|his|her|him|we|our|us|my|i)\b", re.IGNORECASE
-)
+_LOOSE = re.compile(r"\b(?:it|its|they|their|them|this|these|those|he|she|his|her|him|we|our|us|my|i)\b", re.IGNORECASE)
 _NAME = re.compile(r"[A-Z][\w'’-]{1,30}(?: (?:(?:of|the|and|de|von|for) (?=[A-Z]))?[A-Z][\w'’-]{0,30}){0,4}")
 _DATE = re.compile(rf"{MONTH}|{DAY}")
 _WORD = re.compile(r"[^\W_]+")
 _INSTRUCTION = re.compile(
-    r"(?:^|[,;:] |\b(?:and|then) )(?:click|select|see|look|go|enter|run|scroll|use|choose|open|add|find|create|make"
-    r"|copy|replace|set|type|push|paste|install|navigate|check|note|refer|verify|ensure|complete)\b",
+    r"(?:^|[,;:] |\b(?:and|then) )(?:click|select|see|look|go|enter|run|scroll|use|choose|open|add|find"
+    r"|create|make|log|set|copy|replace|type|push|paste|install|navigate|visit|confirm|check|note|refer|verify"
+    r"|ensure|complete)\b",
     re.IGNORECASE,
 )
 _EXPLAINING = frozenset(["why", "how", "purpose", "occasion", "yes-no", "definition"])
@@ -87,7 +87,8 @@ def extract(text: str, headings: Sequence[str] = ()) -> list[Pair]:
     """The pairs read from one chunk of Markdown, in the order of the text, without repetitions.
 
     ``headings`` is the path of headings above the chunk, document title first. Any text is accepted; one that
-    the rules cannot read gives an empty list. ``text[pair.start:][:len(pair.evidence)] == pair.evidence`` holds.
+    the rules cannot read gives an empty list. ``text[pair.start:][:len(pair.evidence)] ==
+    pair.evidence`` holds.
     """
     path = [plain(heading) for heading in headings]
     pairs: list[Pair] = []
@@ -105,21 +106,25 @@ def extract(text: str, headings: Sequence[str] = ()) -> list[Pair]:
             pairs.extend(_term_pairs(text, block, context))
         else:
             items += [block] if block.kind == "item" else []
-            pairs.extend(_prose_pairs(text, block.start, block.end, context, section_subject(path)))
-    return list(
-        {(pair.question.casefold(), pair.answer.casefold()): pair for pair in reversed(pairs)}.values()
-    )[::-1]
+            pairs.extend(
+                _prose_pairs(text, block.start, block.end, context, section_subject(path), whole=block.kind == "item")
+            )
+    return list({(pair.question.casefold(), pair.answer.casefold()): pair for pair in reversed(pairs)}.values())[::-1]
 
 
 # -- Rules over blocks
 # ----------------------------------------------------------------------------------------
 
 
-def _prose_pairs(text: str, start: int, end: int, context: Context, subject: str) -> Iterator[Pair]:
+def _prose_pairs(
+    text: str, start: int, end: int, context: Context, subject: str, *, whole: bool = False
+) -> Iterator[Pair]:
     """The pairs of a paragraph's sentences; ``subject`` is what a first "It" may mean."""
     previous, polar = subject, 0
     for offset, raw in sentences(text, start, end):
         sentence = plain(raw)
+        if not whole and not sentence.endswith((".", "!", '"', "”", ")")):  # a caption, a menu, or cut off
+            continue
         read, previous = _sentence_candidates(sentence, context, previous)
         pairs = list(_kept(read, raw, offset, sentence))
         # Yes/no questions all have the same answer: one per paragraph, and only where nothing else was asked.
@@ -130,12 +135,10 @@ def _prose_pairs(text: str, start: int, end: int, context: Context, subject: str
 def _sentence_candidates(sentence: str, context: Context, previous: str) -> tuple[list[Candidate], str]:
     """What can be asked of one sentence, and the subject that a pronoun in the next one stands for."""
     found: list[Candidate] = [*existence(sentence), *acronym(sentence)]
-    clauses = parse(sentence)
+    clauses = [] if _INSTRUCTION.match(sentence) else parse(sentence)
     subject = previous
     for clause in clauses:
-        first, *_, last = (
-            [*clause.subject.split(), ""] if " " not in clause.subject else clause.subject.split()
-        )
+        first, *_, last = [*clause.subject.split(), ""] if " " not in clause.subject else clause.subject.split()
         if first.lower() in BASE and not plural(last or first):
             return found, ""  # "Use Conftest ..." is an instruction
         resolved = resolve(clause.subject, context, subject)
@@ -181,6 +184,8 @@ def _unfit(statement: str, mark: re.Match[str]) -> bool:
     """Whether a name is a unit, part of a date or an abbreviation in brackets: trivial to fill in."""
     if statement[mark.start() - 1] not in ' "“‘(' or re.match(r"\.\w", statement[mark.end() :]):
         return True  # a piece of a word
+    if mark.group().lower() in GENERIC:
+        return True
     before = statement[: mark.start()].rstrip()
     return mark.group()[0].isalpha() and (
         before[-1:].isdigit() or before.endswith("(") or bool(_DATE.match(mark.group()))
@@ -196,9 +201,7 @@ def _term_pairs(text: str, block: Block, context: Context) -> Iterator[Pair]:
     definition = plain(parts[0][1]).rstrip(" .:;")
     term = re.sub(r" ?\([^)]*\)", "", block.term).rstrip(" :.")
     evidence = text[block.start : stop]
-    yield from _kept(
-        term_candidates(term, definition), evidence, block.start, f"{block.term} {definition}", loose=True
-    )
+    yield from _kept(term_candidates(term, definition), evidence, block.start, f"{block.term} {definition}", loose=True)
     yield from _kept(acronym(block.term), evidence, block.start, block.term)
     if len(parts) > 1:
         yield from _prose_pairs(text, parts[1][0], block.end, context, term)
@@ -245,9 +248,7 @@ def _list_pairs(text: str, items: list[Block], heading: str) -> Iterator[Pair]:
 # -----------------------------------------------------------------------------------------------
 
 
-def _kept(
-    read: Iterable[Candidate], raw: str, start: int, source: str, *, loose: bool = False
-) -> Iterator[Pair]:
+def _kept(read: Iterable[Candidate], raw: str, start: int, source: str, *, loose: bool = False) -> Iterator[Pair]:
     """The candidates that pass `_good`, as pairs. ``source`` is the plain text an answer must stand in."""
     for rule, question, answer in read:
         question, answer = _tidy(question), _trimmed(answer)  # noqa: PLW2901
@@ -271,17 +272,16 @@ def _words(text: str) -> str:
 
 
 def _good(rule: str, question: str, answer: str, source: str, loose: bool) -> bool:
-    """Whether a pair is worth keeping: short, free of Markdown, self-contained, copied, not its own answer."""
+    """Whether a pair is worth keeping: short, free of Markdown, self-contained and copied."""
     asked, said = _words(question), _words(answer)
     words = answer.lower().split()
+    if answer.lower() in {"n/a", "none", "yes", "no"}:
+        return False
+    if "the following" in f"{question} {answer}".lower() or (rule == "object" and re.fullmatch(r"\w+ed", answer)):
+        return False
     if rule not in _EXPLAINING and not loose and _LOOSE.search(answer):
         return False
-    if (
-        not said.strip()
-        or not asked.strip()
-        or len(question.split()) > _MAX_QUESTION
-        or len(words) > _MAX_ANSWER
-    ):
+    if not said.strip() or not asked.strip() or len(question.split()) > _MAX_QUESTION or len(words) > _MAX_ANSWER:
         return False
     if (
         RESIDUE.search(question.replace("____", ""))
@@ -317,6 +317,8 @@ def _good(rule: str, question: str, answer: str, source: str, loose: bool) -> bo
         "for",
         "with",
         "by",
+        "from",
+        "as",
         "is",
         "are",
     }

@@ -6,13 +6,25 @@ import re
 from collections.abc import Iterator
 
 from ilab.sdg.extractive_grammar import Candidate, parse
-from ilab.sdg.extractive_lexicon import APPROXIMATE, BASE, NUMBER, VAGUE, plural, upper_first, word_set
+from ilab.sdg.extractive_lexicon import (
+    APPROXIMATE,
+    BASE,
+    NUMBER,
+    PAST,
+    PLACE_PREPOSITIONS,
+    THIRD,
+    VAGUE,
+    plural,
+    upper_first,
+    word_set,
+)
 from ilab.sdg.extractive_markdown import plain
-from ilab.sdg.extractive_subjects import GENERIC
 
+_NO_NOUN = word_set("the if how what why when where who see from to for with by")
 _REMARKS = word_set(
     """
-    note notes tip important warning caution optional example procedure prerequisite
+    note notes tip important warning caution optional example procedure prerequisite solution
+    problem result answer
     """
 )
 
@@ -40,7 +52,14 @@ def acronym(sentence: str) -> Iterator[Candidate]:
 
 
 def term_candidates(term: str, definition: str) -> Iterator[Candidate]:
-    if term.lower() in _REMARKS or parse(definition):  # a sentence is no definition
+    first, opening = term.partition(" ")[0], definition.partition(" ")[0].lower()
+    if first.lower() in BASE and first[:1].isupper() and len(term.split()) >= 3:  # "Add team members": a step
+        return
+    if opening in PLACE_PREPOSITIONS | THIRD.keys() | PAST.keys() | (_NO_NOUN - {"the"}) or opening.endswith("ing"):
+        return
+    if (
+        term.lower() in _REMARKS or "/" in term or definition.endswith("?") or parse(definition)
+    ):  # a sentence is no definition
         return
     if (
         not definition
@@ -49,11 +68,7 @@ def term_candidates(term: str, definition: str) -> Iterator[Candidate]:
     ):
         return
     article = re.match(r"(an?|one) ", definition, re.IGNORECASE)
-    named = (
-        f"{'an' if term[0] in 'aeio' else 'a'} {term}"
-        if article and term.islower() and not plural(term)
-        else term
-    )
+    named = f"{'an' if term[0] in 'aeio' else 'a'} {term}" if article and term.islower() and not plural(term) else term
     if term.endswith("ing") or len(term.split()) > 6:
         named = term
     be, do = ("are", "do") if plural(term) and not article else ("is", "does")
@@ -83,12 +98,10 @@ def term_candidates(term: str, definition: str) -> Iterator[Candidate]:
 
 def is_column(name: str) -> bool:
     """Whether a column's name is a noun that a question can use."""
-    first = name.partition(" ")[0].lower()
-    return 1 <= len(name.split()) <= 4 and first not in BASE | VAGUE | GENERIC - {
-        "key",
-        "notes",
-        "index",
-    } | {"the", "if"}
+    words = name.lower().split()
+    if not 1 <= len(words) <= 4 or words[0] in VAGUE | _NO_NOUN:
+        return False
+    return len(words) == 1 or words[0] not in BASE  # "Range" is a noun, "Find the name" an instruction
 
 
 def cells_of(line: str) -> list[str]:

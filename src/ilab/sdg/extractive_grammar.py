@@ -43,14 +43,15 @@ from ilab.sdg.extractive_lexicon import (
 _BOUNDARY = re.compile(
     rf"(?:^|(?<=\s))(?:from \S.{{0,30}}? (?:to|until) (?=\S)|between \S.{{0,30}}? and (?=\S)"
     rf"|{FREQUENCY.pattern}"
-    r"|(?:in order to|so that|because of|because|due to|in|on|at|by|from|since|until|during|before|after|near|inside"
-    r"|outside|beside|behind|under|above|below|beneath|opposite|along|across|between|throughout|within|around"
+    r"|(?:in order to|so that|because of|because|due to|in|on|at|by|from|since|until|during|before|after|near"
+    r"|inside|outside|beside|behind|under|above|below|beneath|opposite|along|across|between|throughout|within|around"
     r"|through|into|(?<!\bup )to|for|with|using|via|when|once|as|against|over|onto)(?=\s))"
 )
 _CLAUSE_END = re.compile(
     r"[;—]| – |: |,? such as |,? (?:but|which|who|whose|while|although|though)\b"
     r"|,? (?:so(?! that)|whereas|where|if|unless|then)\b"
-    r"|, (?:\w{2,14}ing|it|they|he|she|and (?:it|they|he|she|the|this|these|that|is|are|was|were)|making|with"
+    r"|, and (?:you|we|it|they|he|she|the|this|these|that|is|are|was|were)\b"
+    r"|, (?:\w{2,14}ing|it|they|he|she|making|with"
     r"|including|and then)\b|\. "
 )
 _AND = re.compile(r",? (?:and|or) (\w{2,20})(?: (\w{1,20}))?")
@@ -80,7 +81,19 @@ _SKIP_OPENINGS = (
     "unlike ",
 )
 _NO_VERB_AFTER = word_set("of to for and or by with from into as")
-_MANNER = ("average", "general", "particular", "fact", "addition", "order", "total", "turn", "part", "case")
+_MANNER = (
+    "the form",
+    "average",
+    "general",
+    "particular",
+    "fact",
+    "addition",
+    "order",
+    "total",
+    "turn",
+    "part",
+    "case",
+)
 _SHORT = re.compile(r"[^\"“'’]{1,20}(?: [^\"“'’ ]{1,20}){0,4}")
 _DURATION = re.compile(rf"{APPROXIMATE}(?:{NUMBER}|a|many) (?:more )?{UNIT_OF_TIME}\b")
 _RESOLVABLE = frozenset(["it", "they", "he", "she"])
@@ -108,7 +121,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One main clause: ``said`` is the verb group as written, ``aux`` and ``verb`` its halves in a question."""
+    """One main clause: ``said`` is the verb group as written, ``aux`` and ``verb`` its halves when asked."""
 
     subject: str
     aux: str
@@ -140,28 +153,35 @@ def _verbal(words: list[str], low: list[str], i: int) -> bool:
     """Whether word ``i`` is the clause's verb and not a noun or an adjective spelled alike."""
     word, before = low[i], low[i - 1]
     following = low[i + 1] if i + 1 < len(low) else ""
-    if word != words[i] or before.endswith(
-        ("'s", "’s", "s'", "s’")
-    ):  # a possessive, or "releases," in a list
+    if word != words[i] or before.endswith(("'s", "’s", "s'", "s’")):  # a possessive, or "releases," in a list
         return False
     if before in DETERMINERS or before in PLACE_PREPOSITIONS or before in _NO_VERB_AFTER:
         return False
-    if i == 1 and before.endswith("ing"):  # "Running builds in ..."
+    if low[0].endswith("ing") and (i <= 2 or word in BASE):  # "Running builds in ..."
         return False
     if following in FINITE or (following == "of" and word in BASE | set(THIRD) - {"consists", "consist"}):
         return False
     subject_plural = (plural(words[i - 1]) and not words[i - 1].endswith(("'s", "’s"))) or "and" in low[:i]
-    if word in THIRD and following not in THIRD:
+    # "The images signed by X are ...": a finite verb soon after means that this one is a participle.
+    soon = low[i + 1 : i + 7]
+    if any(w in FINITE for w in soon) and not {"that", "which", "and", "who"} & set(soon):
+        return False
+    if word in THIRD and following not in THIRD and not (following in PAST and following not in BASE):
         return not subject_plural or words[i - 1][:1].isupper()
     if unlisted_base(word, following) and not subject_plural:
         return True
-    # "The images signed by X are ..." : a finite verb soon after means that this one is a participle.
-    later_finite = any(w in FINITE for w in low[i + 1 : i + 7]) and not {"that", "which", "and"} & set(
-        low[i + 1 : i + 7]
-    )
     if word in PAST and word not in BASE:
-        return not later_finite and following != "by"
-    return word in BASE and subject_plural and not later_finite
+        return following != "by" and _opens_object(words, low, i)
+    return word in BASE and subject_plural
+
+
+def _opens_object(words: list[str], low: list[str], i: int) -> bool:
+    """Whether a past form at ``i`` is a verb; in "a separate managed team" it describes a noun."""
+    following = words[i + 1] if i + 1 < len(words) else ""
+    if i > 1 and low[i - 1].endswith("ly") and low[i - 2] in DETERMINERS:
+        return False
+    known = DETERMINERS | PLACE_PREPOSITIONS | _NO_VERB_AFTER | {"", "since", "until", "during", "before", "after"}
+    return i == 1 or words[i - 1][:1].isupper() or bare(following) in known or not following[:1].islower()
 
 
 def unlisted_base(word: str, following: str) -> str | None:
@@ -220,6 +240,8 @@ def _perfect(low: list[str], i: int, j: int) -> _Group | None:
     k = _past_adverbs(low, j + 1)
     if following == "been" and _is_participle(low, k):
         return "passive", low[i], f"been {low[k]}", PARTICIPLE.get(low[k], low[k]), k + 1
+    if following in PARTICIPLE and j + 1 < len(low) and low[j + 1] not in DETERMINERS | _NO_VERB_AFTER:
+        return None  # "has limited access" and "has redefined art" are written alike
     if following in PARTICIPLE and j + 1 < len(low):
         return "active", low[i], following, PARTICIPLE[following], j + 1
     if following in {"been", "to"} or following.endswith("ed"):  # a perfect of a verb that is not listed
@@ -246,9 +268,8 @@ def clip(rest: str) -> tuple[str, str]:
         # "opens and closes at nine" has a second verb; "deciduous and mixed forests", "tasks and
         # tests" have not.
         after = (joint.group(2) or "").lower()
-        verbal = word in THIRD or (
-            word in PAST and after in DETERMINERS | PLACE_PREPOSITIONS | _NO_VERB_AFTER
-        )
+        verbal = word in THIRD or (word in PAST and after in DETERMINERS | PLACE_PREPOSITIONS | _NO_VERB_AFTER)
+        verbal = verbal or (word.endswith("s") and after in {"you", "the", "a", "an", "your"})
         if word in FINITE or (verbal and after):
             return rest[: joint.start()].strip(_CLOSING), rest[joint.start(1) :]
     return rest.strip(_CLOSING), ""
@@ -345,9 +366,7 @@ def _predicates(body: str, lead: Chunk | None) -> Iterator[Clause]:
         said = " ".join(word for word in words[i:after] if word not in ADVERBS)
         bare_subject = re.sub(r" ?\([^)]*\)?", "", subject).strip()
         if bare_subject:
-            yield Clause(
-                bare_subject, aux, verb, said, kind, base, rest, core, (*chunks, lead) if lead else chunks
-            )
+            yield Clause(bare_subject, aux, verb, said, kind, base, rest, core, (*chunks, lead) if lead else chunks)
         if not second:
             return
         # "was built in 1890 and restored in 1978": the second participle takes the auxiliary of the first.

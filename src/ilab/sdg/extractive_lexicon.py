@@ -129,9 +129,7 @@ NUMBER = (
     rf"|(?:{'|'.join(NUMBER_WORDS)})(?:-\w{{3,5}})?"
     r"(?: (?:hundred|thousand|million|dozen))?|(?:one|a) (?:hundred|dozen))"
 )
-APPROXIMATE = (
-    r"(?:(?:about|nearly|almost|around|over|roughly|up to|exactly|at least|at most|more than|only) )?"
-)
+APPROXIMATE = r"(?:(?:about|nearly|almost|around|over|roughly|up to|exactly|at least|at most|more than|only) )?"
 MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 DAY = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)s?"
 TIME = re.compile(
@@ -143,7 +141,9 @@ TIME = re.compile(
 UNIT_OF_TIME = r"(?:seconds?|minutes?|hours?|days?|nights?|weeks?|months?|years?|decades?|centuries)"
 FREQUENCY = re.compile(
     rf"(?:every|each) (?:{NUMBER} |other |second |third )?(?:{UNIT_OF_TIME}"
-    rf"|morning|evening|spring|summer|autumn|winter|{DAY}|{MONTH})|(?:once|twice|{NUMBER} times) (?:a|an|per|each|every) (?:{NUMBER} )?\w+"
+    rf"|morning|evening|spring|summer|autumn|winter|{DAY}|{MONTH})"
+    rf"|every {NUMBER} [a-z]+"
+    rf"|(?:once|twice|{NUMBER} times) (?:a|an|per|each|every) (?:{NUMBER} )?\w+"
     r"|(?:hourly|daily|weekly|monthly|yearly|annually)\b"
 )
 COLOURS = sorted(

@@ -20,14 +20,12 @@ _TERM_LINE = re.compile(r"\s{0,3}\*\*([^*\n]{1,80})\*\*:?\s*$")
 _TERM_INLINE = re.compile(r"\s{0,3}\*\*([^*\n]{1,80}?)(?::\*\*|\*\*\s*(?::|–|—|-))\s+(?=\S)")
 _LINK = re.compile(r"!?\[([^\[\]]{0,300})\]\([^()]{0,400}(?:\([^()]{0,100}\)[^()]{0,200})?\)")
 _SENTENCE = re.compile(r"[.!?][\"”’)*_]{0,3}\s+(?=[\"“‘(*_\[]{0,3}[A-Z0-9])")
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:e\.g|i\.e|etc|vs|cf|Dr|Mr|Mrs|Ms|St|No|Prof|Fig|approx|ca|c)|\b[A-Z])\.$"
-)
+_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|Dr|Mr|Mrs|Ms|St|No|Prof|Fig|approx|ca|c)|\b[A-Z])\.$")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A piece of the text: ``term`` is a term's or a heading's words, ``body`` where the definition begins."""
+    """A piece of the text: ``term`` is a term's or heading's words, ``body`` the definition's start."""
 
     kind: str  # "prose", "item", "term", "table" or "heading"
     start: int
@@ -37,9 +35,9 @@ class Block:
 
 
 def plain(markdown: str) -> str:
-    """The text on one line, without emphasis, links, tags, escapes and list marks; code keeps its backticks."""
+    """The text on one line, without emphasis, links, tags, escapes, list marks; code keeps its backticks."""
     text = "\n".join(_ITEM.sub("", line.lstrip("> ")) for line in markdown.splitlines())
-    text = _LINK.sub(r"\1", text)
+    text = _LINK.sub(r"\1", text.replace(")[", ") ["))
     text = re.sub(r"</?[A-Za-z][^<>]{0,200}>|\[\^\w{1,20}\]", "", text)
     text = re.sub(r"\\([\\_*#|\[\]()-])", r"\1", text).replace("*", "")
     text = re.sub(r"(?<!\w)_{1,2}(?=\w)|(?<=\w)_{1,2}(?!\w)", "", text)

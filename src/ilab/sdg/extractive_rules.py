@@ -34,8 +34,8 @@ from ilab.sdg.extractive_lexicon import (
 )
 
 ADJECTIVES = {
-    "tall": "height", "high": "height", "long": "length", "wide": "width", "deep": "depth", "thick": "thickness",
-    "old": "age", "heavy": "weight",
+    "tall": "height", "high": "height", "long": "length", "wide": "width", "deep": "depth",
+    "thick": "thickness", "old": "age", "heavy": "weight",
 }  # fmt: skip
 _MEASURE = re.compile(rf"({APPROXIMATE}{NUMBER} [\w°%-]{{1,20}}) ({'|'.join(ADJECTIVES)})\b", re.IGNORECASE)
 _COUNT = re.compile(rf"({APPROXIMATE}{NUMBER}) ([a-z][^,;(]{{2,60}})", re.IGNORECASE)
@@ -44,7 +44,8 @@ _HAS_VALUE = re.compile(rf"(?:an?|the) ([a-z]+(?: [a-z]+)?) of ({APPROXIMATE}{NU
 # After these a "to ..." completes the verb; it does not say why.
 _CONTROL = word_set(
     """
-    allow enable require need help begin start continue able use try like want have ask tell cause
+    allow assign provide present contribute enable require need help begin start continue able use
+    try like want have ask tell cause
     encourage seem appear set direct prepare refuse expect prefer remain go come relate link connect
     belong lead add send give bring move close limit apply refer say know hear order offer consider
     """
@@ -53,7 +54,7 @@ _MOVING = word_set("bring come import originate ship buy transport travel")
 # "based on OpenShift" is no place, nor is "written in Go".
 _ABSTRACT = word_set(
     """
-    based base rely depend focus write involved interested engaged result increase specify use
+    based base rely depend focus write involved interested engaged result increase feed specify use
     """
 )
 _INTRANSITIVE = word_set(
@@ -105,13 +106,14 @@ def copula(c: Clause) -> Iterator[Candidate]:
         yield "measure", f"{upper_first(noun)} of {c.subject}", value
         return
     colour = re.match(rf"({COLOUR}(?:(?:,| and|, and) {COLOUR}){{0,3}})$", c.core)
+    first = c.chunks[0] if c.chunks else None
+    if colour and first and first.kind == "occasion":
+        yield from _colour_when(c, colour.group(1), first)
+        return
     if colour:
-        yield from _emit(
-            "colour", wordings(c, "What colour", "", "colour", "____ in colour"), colour.group(1)
-        )
+        yield from _emit("colour", wordings(c, "What colour", "", "colour", "____ in colour"), colour.group(1))
         yield "colour", f"Which colour {c.aux} {c.subject}?", colour.group(1)
         return
-    first = c.chunks[0] if c.chunks else None
     if not c.core and first and first.kind == "place":
         yield from where(c, first, "")
         return
@@ -120,7 +122,7 @@ def copula(c: Clause) -> Iterator[Candidate]:
         return
     if first and first.kind in {"time", "occasion"} and re.fullmatch(r"[a-z]+", c.core):
         yield from when(c, first, c.core)
-    elif first and first.opening in _TIGHT and re.fullmatch(r"[a-z]+(?<!ly)", c.core):
+    elif first and first.opening in _TIGHT and re.fullmatch(r"[a-z]+(?<!ly)(?<![a-rt-z]s)", c.core):
         yield from _emit("preposition", wordings(c, "What", f"{c.core} {first.opening}"), first.text)
         yield "preposition", f"{no_article(c.subject)} {c.core} {first.opening}", first.text
         yield "preposition", f"{upper_first(c.subject)} {c.said} {c.core} {first.opening} ____.", first.text
@@ -128,6 +130,14 @@ def copula(c: Clause) -> Iterator[Candidate]:
         yield from _definition(c)
     elif re.match(rf"{APPROXIMATE}{NUMBER}\b|[A-Z\"“]", c.rest):
         yield from _value(c, c.rest)
+
+
+def _colour_when(c: Clause, colour: str, occasion: Chunk) -> Iterator[Candidate]:
+    """ "The lamp is green when the door is open": without its condition the colour would be one of many."""
+    asked = wordings(c, "What colour", occasion.whole, "colour", f"____ {occasion.whole}")
+    yield from _emit("colour", [asked[0], asked[1], asked[3], asked[4]], colour)
+    yield "colour", f"{upper_first(occasion.whole)}, which colour {c.aux} {c.subject}?", colour
+    yield from _emit("occasion", wordings(c, "When", colour, "when"), occasion.whole)
 
 
 def _definition(c: Clause) -> Iterator[Candidate]:
@@ -187,15 +197,11 @@ def where(c: Clause, chunk: Chunk, core: str) -> Iterator[Candidate]:
 def adverbials(c: Clause) -> Iterator[Candidate]:
     """When, where, how often, how long, why and how, for a clause with a full verb."""
     core = c.core
-    placed = (
-        c.kind == "passive"
-        or not core
-        or c.base in {"keep", "store", "find", "put", "place", "hang", "spend"}
-    )
+    placed = c.kind == "passive" or not core or c.base in {"keep", "store", "find", "put", "place", "hang", "spend"}
     for index, chunk in enumerate(c.chunks):
         if chunk.kind == "time":
             yield from when(c, chunk, core)
-        elif chunk.kind == "place" and placed and index == 0 and c.base not in _ABSTRACT:
+        elif chunk.kind == "place" and placed and not core.endswith("based") and index == 0 and c.base not in _ABSTRACT:
             yield from where(c, chunk, core)
         elif chunk.kind == "occasion" and chunk.opening in {"when", "after", "before"} and index == 0:
             yield from _emit("occasion", wordings(c, "When", core, "when"), chunk.whole)
@@ -218,15 +224,12 @@ def _explanations(c: Clause, chunk: Chunk, index: int) -> Iterator[Candidate]:
     elif chunk.kind == "means" and index == 0:
         yield from _emit("how", wordings(c, "How", c.core, "how"), tail)
         yield "how", joined("In what way", c.aux, c.subject, c.verb, c.core) + "?", tail
-    elif (
-        chunk.opening in {"to", "for"}
-        and c.base == "use"
-        and c.kind == "passive"
-        and index == 0
-        and not c.core
-    ):
+    elif chunk.opening in {"to", "for"} and c.base == "use" and c.kind == "passive" and index == 0 and not c.core:
         yield from _emit("purpose", wordings(c, "What", "for", "purpose"), tail)
         yield "purpose", f"What is the use of {c.subject}?", tail
+    elif chunk.opening == "with" and index == 0 and 0 < len(c.core.split()) <= 5:
+        yield from _emit("instrument", wordings(c, "What", f"{c.core} with", "", f"{c.core} with ____"), chunk.text)
+        yield "instrument", joined("With what", c.aux, c.subject, c.verb, c.core) + "?", chunk.text
     elif chunk.kind == "purpose" and c.base not in _CONTROL and index == 0:
         yield from _emit("purpose", wordings(c, "Why", c.core, "purpose"), tail)
 
@@ -279,13 +282,7 @@ def _after_preposition(c: Clause, chunk: Chunk, verb: str) -> Iterator[Candidate
         or (chunk.text.split(" ")[0].endswith("ing") and chunk.opening != "for")
     ):
         return
-    ask = (
-        "Who"
-        if is_person(chunk.text)
-        else "Where"
-        if chunk.opening == "from" and c.base in _MOVING
-        else "What"
-    )
+    ask = "Who" if is_person(chunk.text) else "Where" if chunk.opening == "from" and c.base in _MOVING else "What"
     questions = wordings(c, ask, chunk.opening, "", f"{chunk.opening} ____")
     yield from _emit("preposition", questions, chunk.text)
     yield "preposition", joined(no_article(c.subject), verb, chunk.opening), chunk.text
@@ -323,7 +320,7 @@ def active(c: Clause) -> Iterator[Candidate]:
         "them",
     }:
         return
-    if c.base not in {"be", "become", "remain", "seem", "appear", "go", "come", "mean"}:
+    if c.base not in {"be", "become", "remain", "seem", "appear", "go", "come", "mean", "get"}:
         yield from _object(c)
 
 

@@ -64,12 +64,7 @@ def context_of(text: str, path: Sequence[str]) -> Context:
 
 def is_name(heading: str) -> bool:
     words = heading.split()
-    if (
-        not 1 <= len(words) <= 6
-        or words[0].lower() in GENERIC
-        or RESIDUE.search(heading)
-        or heading.endswith("?")
-    ):
+    if not 1 <= len(words) <= 6 or words[0].lower() in GENERIC or RESIDUE.search(heading) or heading.endswith("?"):
         return False
     return words[0][:1].isupper() and not words[0].lower().endswith("ing") and words[0].lower() not in VAGUE
 
@@ -95,9 +90,7 @@ def lowered(phrase: str, context: Context) -> str:
     else:
         # Never seen in lower case: a plural or a describing word is common unless it has a
         # capital elsewhere, too.
-        common = first not in context.upper and (
-            plural(first) or (bool(others) and others.split()[0] != "of")
-        )
+        common = first not in context.upper and (plural(first) or (bool(others) and others.split()[0] != "of"))
     return phrase[:1].lower() + phrase[1:] if common else phrase
 
 
@@ -105,18 +98,15 @@ def resolve(written: str, context: Context, previous: str) -> str | None:
     """The subject as a question can name it."""
     words = written.split()
     first = words[0].lower()
+    if re.match(r"(?:i|you|we|it|they|he|she|that|there)['’]", first) or "following" in words:
+        return None
     if len(words) == 1 and first in {"it", "they", "he", "she"}:
         fits = {
             "they": plural(previous) or " and " in previous,
             "it": not plural(previous) and not is_person(previous),
         }
         return previous if previous and fits.get(first, is_person(previous)) else None
-    if (
-        first in {"its", "their", "his", "her"}
-        and previous
-        and len(words) <= 3
-        and len(previous.split()) <= 4
-    ):
+    if first in {"its", "their", "his", "her"} and previous and len(words) <= 3 and len(previous.split()) <= 4:
         return f"the {' '.join(words[1:])} of {previous}"
     if first in VAGUE | PLACE_PREPOSITIONS | ADVERBS | {
         "and",
@@ -142,9 +132,7 @@ def resolve(written: str, context: Context, previous: str) -> str | None:
 def needs_topic(subject: str) -> bool:
     """Whether the subject is a bare definite: "the tower", "the sails of the mill"."""
     short = len(subject.split()) <= 3 or " of the " in subject
-    return (
-        subject.lower().startswith("the ") and short and not any(w[:1].isupper() for w in subject.split()[1:])
-    )
+    return subject.lower().startswith("the ") and short and not any(w[:1].isupper() for w in subject.split()[1:])
 
 
 def beside_topic(candidates: Iterator[Candidate], topic: str) -> Iterator[Candidate]:

@@ -67,8 +67,7 @@ class Flow:
 
     def identity(self) -> dict[str, Any]:
         branches = [
-            {"input": branch.input, "blocks": [block.identity() for block in branch.blocks]}
-            for branch in self.branches
+            {"input": branch.input, "blocks": [block.identity() for block in branch.blocks]} for branch in self.branches
         ]
         return {"name": self.name, "version": self.version, "branches": branches}
 
@@ -173,8 +172,7 @@ def _load(path: Path, kind: Kind) -> Flow:
     branches = []
     for name, branch in file.branches.items():
         blocks = tuple(
-            _block(config, source, ("branches", name, "blocks", index))
-            for index, config in enumerate(branch.blocks)
+            _block(config, source, ("branches", name, "blocks", index)) for index, config in enumerate(branch.blocks)
         )
         branches.append(Branch(name, branch.input, blocks))
     flow = Flow(file.name, file.version, kind, tuple(branches), str(path))
@@ -260,9 +258,7 @@ def _check(flow: Flow, source: _Source) -> None:
             )
 
 
-def _explain(
-    error: ValidationError, cls: type[BaseModel], source: _Source, at: tuple[str | int, ...]
-) -> InputError:
+def _explain(error: ValidationError, cls: type[BaseModel], source: _Source, at: tuple[str | int, ...]) -> InputError:
     """The first thing that pydantic found wrong, in words, with its line."""
     first = error.errors()[0]
     location = (*at, *first["loc"])

@@ -24,7 +24,7 @@ HELD_SKILLS = 40  # recombinations of a skill leaf that are kept apart
 def hold_out(
     leaves: Sequence[Leaf], chunks: Sequence[Chunk], per_leaf: int, seed: int
 ) -> tuple[list[Item], list[Rejected]]:
-    """Items of all leaves, sorted by leaf, at most ``per_leaf`` of each split (0 for no limit), and what was dropped."""
+    """Items of all leaves, sorted by leaf, at most ``per_leaf`` of each split (0: all), and what was dropped."""
     items: list[Item] = []
     dropped: list[Rejected] = []
     by_leaf: dict[str, list[Chunk]] = defaultdict(list)
@@ -63,9 +63,7 @@ def _from_chunks(leaf: Leaf, chunks: Iterable[Chunk], seed: int) -> list[Item]:
         others = [answer for answer in answers[pair.rule] if answer.lower() != gold.lower()]
         if len(others) < OPTIONS - 1:
             continue
-        others.sort(
-            key=lambda answer: (abs(len(answer) - len(gold)) // 8, _rank(f"{pair.question}\0{answer}", seed))
-        )
+        others.sort(key=lambda answer: (abs(len(answer) - len(gold)) // 8, _rank(f"{pair.question}\0{answer}", seed)))
         options = sorted([gold, *others[: OPTIONS - 1]], key=lambda text: _rank(f"{pair.question}/{text}", seed))
         items.append(_item(leaf, pair.question, None, tuple(options), gold, f"{leaf.path}#{chunk_id}"))
     return items

@@ -29,7 +29,7 @@ class Recipe(BaseModel):
     """What goes into a dataset.
 
     ``replay`` is the share of the *finished* dataset that comes from the earlier one (a third: one row replayed
-    for two new ones). ``weights`` and ``cap_per_leaf`` hold for each leaf and source; ``balance`` raises every
+    for two new ones). ``weights`` hold for each leaf and source, replay included, ``cap_per_leaf`` for new rows; ``balance`` raises every
     leaf to as many samples as the largest of its source. A sample has up to ``variants`` rows: the first as it is,
     the others with its question disturbed (each word with probability ``noise``; see :func:`disturb`).
     """
@@ -82,7 +82,7 @@ def mix(
                 "weight": weight,
                 "rows": len(made),
             }
-    replayed = _replay(earlier, recipe.replay, len(rows), seed)
+    replayed = _replay(earlier, recipe, len(rows), seed)
     told["replay"] = {"earlier": len(earlier), "rows": len(replayed), "share": recipe.replay}
     told["rows"] = len(rows) + len(replayed)
     return [*rows, *replayed], told
@@ -94,7 +94,7 @@ def disturb(text: str, answer: str, noise: float, seed: int) -> str:
     Word dropout keeps a small model from recalling an answer by one exact wording. Words that stand in ``answer``
     are neither dropped nor moved: an answer that copies from the question must stay right. Line breaks stay.
     """
-    draw = random.Random(seed)  # noqa: S311 - augmentation, not secrets
+    draw = random.Random(seed)
     fixed = set(words(answer))
     lines = []
     for line in text.split("\n"):
@@ -123,9 +123,7 @@ def _rows(found: Sequence[Sample], wanted: int, source: Source, recipe: Recipe, 
         return []
     times, rest = divmod(wanted, len(found))
     once_more = {sample.id for sample in _choose(found, rest, seed)}
-    return [
-        row for sample in found for row in _copies(sample, times + (sample.id in once_more), source, recipe, seed)
-    ]
+    return [row for sample in found for row in _copies(sample, times + (sample.id in once_more), source, recipe, seed)]
 
 
 def _copies(sample: Sample, times: int, source: Source, recipe: Recipe, seed: int) -> list[TrainingRow]:
@@ -159,11 +157,35 @@ def _copies(sample: Sample, times: int, source: Source, recipe: Recipe, seed: in
     return rows
 
 
-def _replay(earlier: Sequence[TrainingRow], share: float, new: int, seed: int) -> list[TrainingRow]:
-    """Earlier rows, so many that they are ``share`` of the whole; all of them where there are fewer."""
-    wanted = round(share / (1 - share) * new)
-    chosen = _choose(earlier, wanted, seed)
+def _replay(earlier: Sequence[TrainingRow], recipe: Recipe, new: int, seed: int) -> list[TrainingRow]:
+    """Earlier rows, so many that they are the recipe's share of the whole; all of them where there are fewer.
+
+    Each leaf's part is its number of rows times its weight, so a leaf that is still weak comes back more often.
+    """
+    wanted = min(round(recipe.replay / (1 - recipe.replay) * new), len(earlier))
+    leaves: dict[str, list[TrainingRow]] = {}
+    for row in earlier:
+        leaves.setdefault(row.leaf, []).append(row)
+    shares = {leaf: len(rows) * recipe.weights.get(leaf, 1.0) for leaf, rows in leaves.items()}
+    parts = _parts(wanted, shares, {leaf: len(rows) for leaf, rows in leaves.items()})
+    chosen = [row for leaf, rows in leaves.items() for row in _choose(rows, parts[leaf], seed)]
     return [row.model_copy(update={"id": f"replay/{row.id}", "source": "replay"}) for row in chosen]
+
+
+def _parts(wanted: int, shares: Mapping[str, float], most: Mapping[str, int]) -> dict[str, int]:
+    """``wanted`` split in proportion to ``shares``, nobody above its ``most``, what is left over going to the others."""
+    parts = dict.fromkeys(shares, 0)
+    while (left := wanted - sum(parts.values())) > 0:
+        open_ = {leaf: share for leaf, share in shares.items() if parts[leaf] < most[leaf] and share > 0}
+        total = sum(open_.values())
+        if not open_:
+            break
+        given = {leaf: min(most[leaf] - parts[leaf], int(left * share / total)) for leaf, share in open_.items()}
+        if not any(given.values()):  # less than one row each: the largest shares first, then by name
+            given = dict.fromkeys(sorted(open_, key=lambda leaf: (-open_[leaf], leaf))[:left], 1)
+        for leaf, count in given.items():
+            parts[leaf] += count
+    return parts
 
 
 def _choose(found: Sequence[T], most: int | None, seed: int) -> list[T]:

@@ -32,9 +32,7 @@ def variables(text: str, where: str) -> frozenset[str]:
     try:
         return frozenset(meta.find_undeclared_variables(ENVIRONMENT.parse(text)))
     except jinja2.TemplateSyntaxError as error:
-        raise InputError(
-            f"the template cannot be read: {error.message}", where=f"{where}:{error.lineno}"
-        ) from error
+        raise InputError(f"the template cannot be read: {error.message}", where=f"{where}:{error.lineno}") from error
 
 
 def render(text: str, columns: Mapping[str, Any], where: str) -> str:

@@ -13,6 +13,10 @@ Any two texts in one language share a few words, so answers whose common tokens 
 the whole are called free text. A value that all seeds share becomes part of the template, which is harmless:
 it stays in the frames, too.
 
+This is sound for skills that copy: what stands in the question goes into its field. Where the answer is
+worked out (a sum, an order, a choice), exchanged values make it wrong, and nothing here can see that;
+a person must look at the combinations.
+
 Combinations are drawn without replacement by their numbers, which are decoded in mixed radix; the product is
 never enumerated. Combinations that equal a seed are not left out; the caller filters those.
 """
@@ -98,7 +102,7 @@ def recombine(seeds: Sequence[Seed], limit: int, seed: int) -> list[Combination]
 
 def _draw(total: int, count: int, seed: int) -> list[int]:
     """``count`` different numbers below ``total``, however large it is."""
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     if total < 2**31:
         return rng.sample(range(total), count)
     # range() has no length beyond the machine's word; so many numbers hardly ever repeat.
@@ -119,9 +123,7 @@ def _fill(seeds: Sequence[Seed], plan: _Plan, frame: int, sources: tuple[int, ..
 
 def _replace(text: str, old: Sequence[str], fresh: Sequence[str]) -> str:
     """The text with every old value replaced by the fresh one, all at once."""
-    spots = sorted(
-        (spot[0], len(value), slot) for slot, value in enumerate(old) if (spot := _spots(text, value))
-    )
+    spots = sorted((spot[0], len(value), slot) for slot, value in enumerate(old) if (spot := _spots(text, value)))
     pieces, position = [], 0
     for start, length, slot in spots:
         pieces += [text[position:start], fresh[slot]]
@@ -143,9 +145,7 @@ def _plan(seeds: Sequence[Seed]) -> _Plan:
         return _Plan((), {}, "All answers are the same, so there is nothing to exchange.")
     fixed = _template(answers)
     if not fixed:
-        return _Plan(
-            (), {}, "The answers have no fixed wording in common: they are free text, not a form with fields."
-        )
+        return _Plan((), {}, "The answers have no fixed wording in common: they are free text, not a form with fields.")
     values: dict[int, tuple[str, ...]] = {}
     for index, answer in enumerate(answers):
         read = _read(answer, fixed)
@@ -190,9 +190,7 @@ def _common(left: list[str], right: list[str]) -> list[str]:
     rows = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
     for i in range(len(left) - 1, -1, -1):
         for j in range(len(right) - 1, -1, -1):
-            rows[i][j] = (
-                rows[i + 1][j + 1] + 1 if left[i] == right[j] else max(rows[i + 1][j], rows[i][j + 1])
-            )
+            rows[i][j] = rows[i + 1][j + 1] + 1 if left[i] == right[j] else max(rows[i + 1][j], rows[i][j + 1])
     found, i, j = [], 0, 0
     while i < len(left) and j < len(right):
         if left[i] == right[j]:
@@ -234,9 +232,7 @@ def _usable(seed: Seed, values: tuple[str, ...]) -> bool:
     taken: list[tuple[int, int, int]] = []
     for value in values:
         spots = [
-            (part, at)
-            for part, text in enumerate((seed.question, seed.context or ""))
-            for at in _spots(text, value)
+            (part, at) for part, text in enumerate((seed.question, seed.context or "")) for at in _spots(text, value)
         ]
         if len(spots) != 1:
             return False

@@ -81,8 +81,7 @@ def mix_samples(
             f"no samples for this phase ({', '.join(recipe.sources)})",
             hint="the taxonomy has no leaves of that kind: leave the phase out, or add some",
         )
-    counts = {"rows": out.write(rows, summary), "replayed": summary["replay"]["rows"]}
-    return counts
+    return {"rows": out.write(rows, summary), "replayed": summary["replay"]["rows"]}
 
 
 def _teacher(name: str, site: Site) -> Any:

@@ -167,9 +167,7 @@ class Server:
 
     async def _models(self, request: web.Request) -> web.Response:
         model = {"id": self.name, "object": "model", "created": 0, "owned_by": "ilab"}
-        return web.json_response(
-            {"object": "list", "data": [{**model, "max_model_len": self.model.context_length}]}
-        )
+        return web.json_response({"object": "list", "data": [{**model, "max_model_len": self.model.context_length}]})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await _parse(request, _ChatRequest)
@@ -184,13 +182,9 @@ class Server:
 
     def _check_name(self, name: str | None) -> None:
         if name not in (None, self.name):
-            raise _RequestError(
-                404, f"the model {name!r} is not served here; this server has {self.name!r}", "model"
-            )
+            raise _RequestError(404, f"the model {name!r} is not served here; this server has {self.name!r}", "model")
 
-    async def _answer(
-        self, request: web.Request, body: _Request, prompt: list[int], chat: bool
-    ) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, body: _Request, prompt: list[int], chat: bool) -> web.StreamResponse:
         answer = Answer(self.model, prompt, body.sampling())
         head = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
@@ -343,9 +337,7 @@ async def _serve(server: Server, bound: socket.socket, on_ready: Callable[[str],
         for each in (signal.SIGINT, signal.SIGTERM):  # a second signal does not wait
             loop.remove_signal_handler(each)
 
-    runner = web.AppRunner(
-        server.application(), handler_cancellation=True, shutdown_timeout=STOPPING, access_log=None
-    )
+    runner = web.AppRunner(server.application(), handler_cancellation=True, shutdown_timeout=STOPPING, access_log=None)
     await runner.setup()
     try:
         await web.SockSite(runner, bound).start()
@@ -375,7 +367,5 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.close()
         reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
         free = port + 1 if 1024 <= port < 65535 else PORT
-        raise SetupError(
-            f"port {port} of {host} {reason}", hint=f"type: ilab model serve --port {free}"
-        ) from error
+        raise SetupError(f"port {port} of {host} {reason}", hint=f"type: ilab model serve --port {free}") from error
     return bound

@@ -82,9 +82,7 @@ class EndpointTalker:
                     raise self._failed(str(event["error"].get("message", event["error"])), retryable=True)
                 pieces = [choice["delta"].get("content") for choice in event["choices"]]
             except (ValueError, LookupError, TypeError, AttributeError) as error:
-                raise self._failed(
-                    f"the server sent something that is no chat completion: {data[:200]}"
-                ) from error
+                raise self._failed(f"the server sent something that is no chat completion: {data[:200]}") from error
             yield from (piece for piece in pieces if piece)
 
     def first_model(self) -> str:
@@ -107,9 +105,7 @@ class EndpointTalker:
     def _lines(self, path: str, body: dict[str, Any] | None) -> Iterator[str]:
         parts = urllib.parse.urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(
-                f"{self.url!r} is no address of a server", hint="give one like http://127.0.0.1:8000/v1"
-            )
+            raise InputError(f"{self.url!r} is no address of a server", hint="give one like http://127.0.0.1:8000/v1")
         request = urllib.request.Request(  # noqa: S310 - the scheme was just checked
             self.url.rstrip("/") + path,
             data=None if body is None else json.dumps(body).encode(),

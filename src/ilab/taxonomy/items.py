@@ -69,9 +69,7 @@ def _item(node: Node, file: str, leaf: str, problems: list[InputError]) -> Item:
         )
     elif kind != "mcq" and options:
         problems.append(
-            problem(
-                file, node.line, f"an item of kind `{kind}` has no options", "remove them, or write `kind: mcq`"
-            )
+            problem(file, node.line, f"an item of kind `{kind}` has no options", "remove them, or write `kind: mcq`")
         )
     elif options and gold not in options:
         answer = node.get("answer") or node

@@ -199,9 +199,7 @@ def _documents(node: Node | None, file: str, problems: list[InputError]) -> tupl
             problems.append(problem(file, pattern.line, f"the document path `{text(pattern)[:80]}` {fault}", hint))
     if repo is not None and _CREDENTIALS.search(text(repo)):
         message = "the repository address holds a password"
-        problems.append(
-            problem(file, repo.line, message, "remove it; git's own credential helper is asked for it")
-        )
+        problems.append(problem(file, repo.line, message, "remove it; git's own credential helper is asked for it"))
     return (
         DocumentRef(
             repo=text(repo) if repo else None,

@@ -24,9 +24,9 @@ MAX_DEPTH = 50
 MAX_NODES = 200_000
 MAX_CHARACTERS = 16 * 2**20
 
-_TAGS = {
-    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
-} | {"!"}
+_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")} | {
+    "!"
+}
 _BLANK_LINE = re.compile(r"(?m)^[ \t]++$")  # a tab on an otherwise empty line is no reason to refuse a file
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -185,9 +185,7 @@ class _Composer:
                     )
             elif isinstance(event, yaml.StreamEndEvent):
                 return (
-                    None
-                    if isinstance(self.root, ScalarNode) and self.root.plain and not self.root.text
-                    else self.root
+                    None if isinstance(self.root, ScalarNode) and self.root.plain and not self.root.text else self.root
                 )
 
     def _open(self, event: Any, line: int, column: int) -> None:
@@ -267,9 +265,7 @@ class _Composer:
 
     def _check_tag(self, tag: str | None, line: int) -> None:
         if tag is not None and tag not in _TAGS:
-            raise problem(
-                self.file, line, f"the YAML tag `{tag}` is not read", "remove it, or put the text in quotes"
-            )
+            raise problem(self.file, line, f"the YAML tag `{tag}` is not read", "remove it, or put the text in quotes")
 
 
 _REASONS = {
@@ -308,9 +304,7 @@ _REASONS = {
 def _explain(error: yaml.YAMLError, text: str, file: str) -> InputError:
     """The parser's complaint in plain words, at its line."""
     if isinstance(error, yaml.reader.ReaderError):
-        before = (
-            text.encode()[: error.position] if _LOADER is not yaml.SafeLoader else text[: error.position].encode()
-        )
+        before = text.encode()[: error.position] if _LOADER is not yaml.SafeLoader else text[: error.position].encode()
         return problem(
             file,
             before.count(b"\n") + 1,
@@ -328,7 +322,5 @@ def _explain(error: yaml.YAMLError, text: str, file: str) -> InputError:
         if found == "\t":
             return problem(file, line, "a tab stands in the indentation", "use spaces: YAML allows no tabs there")
         return problem(file, line, f"text may not begin with `{found}`", "put the text in quotes")
-    message, hint = _REASONS.get(
-        error.problem or "", (f"is not YAML: {error.problem}", "check quotes and indentation")
-    )
+    message, hint = _REASONS.get(error.problem or "", (f"is not YAML: {error.problem}", "check quotes and indentation"))
     return problem(file, line, message + begun, hint)

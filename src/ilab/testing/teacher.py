@@ -83,9 +83,7 @@ class Teacher:
     async def list_models(self, request: web.Request) -> web.Response:
         if self._key and request.headers.get("Authorization") != f"Bearer {self._key}":
             return _error(401, f"wrong key: {request.headers.get('Authorization')}")
-        return web.json_response(
-            {"object": "list", "data": [{"id": name, "object": "model"} for name in self._models]}
-        )
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in self._models]})
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -121,9 +119,7 @@ class Teacher:
             case "429-seconds":
                 return _error(429, "injected", {"Retry-After": "1"})
             case "429-date":
-                return _error(
-                    429, "injected", {"Retry-After": email.utils.formatdate(time.time() + 2, usegmt=True)}
-                )
+                return _error(429, "injected", {"Retry-After": email.utils.formatdate(time.time() + 2, usegmt=True)})
             case "reset":
                 if request.transport is not None:
                     request.transport.abort()

@@ -85,7 +85,7 @@ def train(job: TrainJob) -> list[dict[str, Any]]:
     torch.set_num_threads(job.threads)
     settings = job.settings
     layout = choose_layout(job.data.lengths, job.device) if settings.layout == "auto" else settings.layout
-    cap = max(settings.max_batch_tokens, max(job.data.lengths))
+    cap = max(settings.max_batch_tokens, *job.data.lengths)
     model = load_model(job.base, job.device)
     check_loss(model, job.data)
     optimizer = torch.optim.AdamW(
@@ -153,10 +153,10 @@ def load_model(path: Path, device: str) -> Any:
 
 def head_of(model: Any) -> Head:
     """Hidden states to logits, with the scaling some families put behind the output matrix."""
-    output = model.get_output_embeddings()
+    output: Head = model.get_output_embeddings()
     scale = getattr(model.config, "logits_scaling", None)  # Granite divides its logits
     if scale in (None, 1.0):
-        return lambda states: output(states)
+        return output
     return lambda states: output(states) / scale
 
 
@@ -226,12 +226,12 @@ def _schedule(settings: TrainSettings, step: int, total: int) -> float:
 
 def _precision(settings: TrainSettings, device: str) -> AbstractContextManager[Any]:
     if settings.precision == "bf16":
-        return torch.autocast(device.split(":")[0], dtype=torch.bfloat16)
+        return torch.autocast(device.split(":", maxsplit=1)[0], dtype=torch.bfloat16)
     return nullcontext()
 
 
 def _tensors(micro_batch: MicroBatch, data: EncodedSet, device: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Ids, labels and, for packed rows, positions, each [rows, longest]. No attention mask: see the module docstring."""
+    """Ids, labels and, for packed rows, positions, each [rows, longest]. No mask: see the module docstring."""
     rows = [[i for index in row for i in data.ids[index]] for row in micro_batch.rows]
     longest = max(map(len, rows))
     ids = torch.zeros(len(rows), longest, dtype=torch.long)

@@ -25,10 +25,8 @@ def save_state(work: Path, step: int, model: torch.nn.Module, optimizer: torch.o
     if temporary.exists():
         shutil.rmtree(temporary)
     temporary.mkdir(parents=True)
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    save_file(
-        {name: p.detach().cpu().contiguous() for p, name in names.items()}, temporary / "weights.safetensors"
-    )
+    names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters()}
+    save_file({name: p.detach().cpu().contiguous() for p, name in names.items()}, temporary / "weights.safetensors")
     moments = {
         f"{names[parameter]}/{key}": value.detach().cpu().contiguous()
         for parameter, values in optimizer.state.items()

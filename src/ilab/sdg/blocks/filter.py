@@ -60,9 +60,7 @@ class Filter(Block):
         if not self._holds(found):
             raise Reject(reason, f"{self.column} = {str(found)[:80]!r}")
         number = _number(found)
-        verdict = Verdict(
-            block=self.name, accepted=True, reason=f"{self.column} = {str(found)[:80]}", score=number
-        )
+        verdict = Verdict(block=self.name, accepted=True, reason=f"{self.column} = {str(found)[:80]}", score=number)
         return [row.same(replace(row.trace, verdicts=(*row.trace.verdicts, verdict)))]
 
     def _holds(self, found: Any) -> bool:

@@ -60,15 +60,11 @@ class Llm(Block):
             trace = self._traced(trace, context, sampling, reply)
             records = self._read(reply)
             if records:
-                return [
-                    row.child(f"{self.name}-{number}", record, trace) for number, record in enumerate(records, 1)
-                ]
+                return [row.child(f"{self.name}-{number}", record, trace) for number, record in enumerate(records, 1)]
             cut = reply.finish_reason == "length"
             refused = Reject(
                 "the answer was cut off" if cut else "the answer cannot be read",
-                f"asked {ask + 1} times; raise max_tokens"
-                if cut
-                else f"asked {ask + 1} times for {self._wanted()}",
+                f"asked {ask + 1} times; raise max_tokens" if cut else f"asked {ask + 1} times for {self._wanted()}",
                 raw=reply.text,
             )
         raise refused
