@@ -81,7 +81,7 @@ def build(store: Path, taxonomy: Path, seed: int) -> dict[str, float]:
     command += ["--until", "final-evaluation", "-p", f"sdg_repo_url={taxonomy}"]
     command += ["-p", f"train_seed={seed}", "-p", f"sdg_random_seed={seed}"]
     began = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
@@ -186,8 +186,8 @@ def table(figures: Mapping[str, Any]) -> str:
         f"| … tuned, above it | **{points(knowledge['over_base'])}** | **{points(knowledge['over_placebo'])}** | |",
         *skills,
         "",
-        f"Open book, word overlap with the document and no model at all answers {100 * knowledge['open_book']:.0f} % of "
-        "the knowledge questions. This is small-scale recall of two documents, not a chat model.",
+        f"Open book, word overlap with the document and no model at all answers {100 * knowledge['open_book']:.0f} % "
+        "of the knowledge questions. This is small-scale recall of two documents, not a chat model.",
         f"Peak memory of a build: {peak / 1e9:.1f} GB."
         + (
             f" Wall time of a build: {min(fresh):.0f} to {max(fresh):.0f} s on {os.cpu_count()} cores." if fresh else ""

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ilab.actions import Build, registry_path
 from ilab.config import Loaded
 from ilab.core.events import read_events
-from ilab.core.files import write_json, write_text
+from ilab.core.files import read_json, write_json, write_text
 from ilab.core.run import Engine, tool_versions
 from ilab.core.store import RecordFile
 from ilab.errors import InputError
 
+if TYPE_CHECKING:
+    from ilab.packaging.registry import Registry
 
-def open_registry(loaded: Loaded) -> Any:
+
+def open_registry(loaded: Loaded) -> Registry:
     """The model registry of this project."""
     from ilab.packaging.registry import Registry
 
@@ -38,14 +43,14 @@ def newest_report(loaded: Loaded) -> Path:
 def draw_report(build: Build, engine: Engine, folder: Path) -> Path | None:
     """Draw the page and its JSON twin into ``folder`` from what the store holds; None before the gate has spoken.
 
-    When nothing ran, the newest earlier page still holds and is returned instead.
+    When nothing ran and the newest earlier page shows the same results, it still holds and is returned instead.
     """
     records = _records(build, engine)
     if "gate" not in records:
         return None
     ran = {event.step for event in read_events(folder / "events.jsonl") if event.data.get("state") in ("run", "link")}
     earlier = sorted((engine.store.root / "runs").glob("*/report.html"))
-    if not ran and earlier:
+    if not ran and earlier and _shows(earlier[-1], records):
         return earlier[-1]
     from ilab.evaluation.report import render, twin
 
@@ -53,6 +58,15 @@ def draw_report(build: Build, engine: Engine, folder: Path) -> Path | None:
     write_text(folder / "report.html", render(view))
     write_json(folder / "report.json", twin(view))
     return folder / "report.html"
+
+
+def _shows(page: Path, records: Mapping[str, RecordFile]) -> bool:
+    """Whether the page was drawn from just these records, and not for a build with other settings."""
+    try:
+        steps = read_json(page.with_suffix(".json"))["steps"]
+    except (OSError, ValueError):  # killed before the twin was written
+        return False
+    return {step["name"]: step["key"] for step in steps} == {name: record.key for name, record in records.items()}
 
 
 def outcome(build: Build, engine: Engine, page: Path | None) -> dict[str, Any]:
@@ -170,11 +184,13 @@ def _package(package: Any) -> dict[str, Any]:
 
 
 def _command(loaded: Loaded) -> str:
-    """``ilab``, with the ``-C`` that leads from the current folder to the project."""
+    """This program as the user can type it again, with the ``-C`` that leads to the project."""
     here = Path.cwd()
-    if loaded.base == here:
-        return "ilab"
-    return f"ilab -C {os.path.relpath(loaded.base, here)}"
+    program = Path(sys.argv[0])
+    known = shutil.which("ilab")
+    is_ours = program.name == "ilab" and program.is_file() and not (known and program.samefile(known))
+    ilab = os.path.relpath(program, here) if is_ours else "ilab"
+    return ilab if loaded.base == here else f"{ilab} -C {os.path.relpath(loaded.base, here)}"
 
 
 def model_to_use(loaded: Loaded, given: str | None) -> tuple[Path, str]:

@@ -19,7 +19,7 @@ import click
 
 from ilab import __version__
 from ilab.cli.compat import ALIASES
-from ilab.errors import IlabError, InputErrors
+from ilab.errors import IlabError, InputErrors, SetupError
 
 NOUNS = {
     "config": "Where every setting comes from",
@@ -120,8 +120,21 @@ def run() -> None:
         show_error(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # `ilab … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         sys.exit(0)
+    except OSError as error:  # outside of any step: a full disk, a folder that cannot be written
+        from ilab.core.store import disk_error
+
+        if verbose:
+            raise
+        drop_output()
+        show_error(disk_error(error))
+        sys.exit(SetupError.exit_code)
+
+
+def drop_output() -> None:
+    """Nobody takes standard output any more: what is still buffered goes nowhere, instead of failing at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_error(error: IlabError) -> None:

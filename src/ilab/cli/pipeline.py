@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ilab.cli.app import Options
+from ilab.cli.app import Options, drop_output
+from ilab.cli.threads import passive_threads
 from ilab.errors import IlabError, InputError, SetupError, Stopped
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ def run(
 ) -> None:
     """Build. What is up to date is reused; run it again after any interruption."""
     from ilab.cli.results import show_outcome
+    from ilab.core.store import disk_error
     from ilab.outcome import draw_report, outcome
 
     build = prepare(options, pipeline, parameters)
@@ -118,12 +121,19 @@ def run(
                     engine.run(chosen, again)
         except IlabError as error:
             failure = error
-        drawn = draw_report(build, engine, folder)
-        result = outcome(build, engine, drawn)
-    if options.as_json:
-        options.result({**result, "error": failure.message if failure else None})
-    elif not only:
-        show_outcome(result)
+        try:
+            result = outcome(build, engine, draw_report(build, engine, folder))
+        except OSError as error:
+            raise failure or disk_error(error, engine.store.root) from error
+    try:
+        if options.as_json:
+            options.result({**result, "error": failure.message if failure else None})
+        elif not only:
+            show_outcome(result)
+    except BrokenPipeError:  # `ilab run | head`: what is not read is not said, but a failure stays one
+        if failure is None:
+            raise
+        drop_output()
     if failure:
         raise failure
 
@@ -260,13 +270,14 @@ def watching(engine: Engine, folder: Path) -> Iterator[None]:
     from ilab.cli.render import LiveView, sink
     from ilab.core.events import Bus, jsonl_sink
 
+    passive_threads()
     view = sink()
     engine.bus = Bus([jsonl_sink(folder / "events.jsonl"), view])
     caught: list[int] = []
 
     def handler(number: int, _frame: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt
+        if caught:  # at once: finished steps are whole, unfinished ones resume, and nothing else is worth waiting for
+            os._exit(128 + number)
         caught.append(number)
         engine.stop.set()
         click.echo("\nstopping: saving the work (again to stop at once) …", err=True)

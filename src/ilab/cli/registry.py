@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from ilab.cli.app import Options
+from ilab.errors import InputError
 
 
 @click.group(name="registry")
@@ -23,7 +22,7 @@ def list_(options: Options) -> None:
     from ilab.cli.render import console
     from ilab.outcome import open_registry
 
-    entries = [entry.dump() for entry in open_registry(options.load()).list()]
+    entries = [entry.model_dump() for entry in open_registry(options.load()).list()]
     if options.as_json:
         options.result(entries)
         return
@@ -55,5 +54,15 @@ def show(options: Options, name: str, version: str | None) -> None:
 
     from ilab.outcome import open_registry
 
-    entry: dict[str, Any] = open_registry(options.load()).get(name, version).dump()
+    registry = open_registry(options.load())
+    found = registry.get(name, version)
+    if found is None:
+        known = [f"{entry.name} {entry.version}" for entry in registry.list()]
+        wanted = f"{name} {version}" if version else name
+        raise InputError(
+            f"{wanted} is not registered",
+            where=str(registry.path),
+            hint=f"registered: {', '.join(known)}" if known else "nothing is registered yet: ilab run",
+        )
+    entry = found.model_dump()
     options.result(entry, json.dumps(entry, indent=2, sort_keys=True))

@@ -24,10 +24,17 @@ QUIET = 5.0  # seconds between two progress lines of a step in a log
 STATES = {"reuse": "reused", "link": "reused (same contents)", "run": "done"}
 
 
+class PlainConsole(Console):
+    """A console that leaves a closed pipe to ``cli/app.py`` instead of ending the process with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console(stderr: bool = False) -> Console:
     """A terminal's own width; a file or a pipe gets lines long enough for every table."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 160)
+    return PlainConsole(stderr=stderr, highlight=False, width=None if stream.isatty() else 160)
 
 
 class PlainLines:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -21,6 +22,12 @@ from pathlib import Path
 from typing import Any
 
 GROUP = 1.0  # seconds after which a write is made durable
+BLOCK = 1 << 16  # bytes; with less a disk counts as full
+INDEX = "index.sqlite"
+TABLES = (
+    "entry (key TEXT PRIMARY KEY, segment TEXT, offset INT, length INT)",
+    "segment (name TEXT PRIMARY KEY, read INT)",
+)
 
 
 class Memo:
@@ -34,25 +41,24 @@ class Memo:
         self._segment: Any = None
         self._synced = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
-        self._index = self._open_index()
+        self._index = self._open()
         self._scan()
 
     def get(self, key: str) -> Any | None:
         """The value stored under ``key``, or None."""
         with self._lock:
-            row = self._index.execute("SELECT segment, offset, length FROM entry WHERE key = ?", (key,)).fetchone()
-            if row is None:
+            found = self._sql("SELECT segment, offset, length FROM entry WHERE key = ?", key)
+            if not found:
                 return None
-            segment, offset, length = row
+            segment, offset, length = found[0]
             try:
                 with (self.folder / segment).open("rb") as handle:
                     handle.seek(offset)
                     entry = json.loads(handle.read(length))
             except (OSError, ValueError):  # the segment was removed or changed by hand
-                self._index.execute("DELETE FROM entry WHERE key = ?", (key,))
-                return None
-            if entry.get("k") != key:
-                self._index.execute("DELETE FROM entry WHERE key = ?", (key,))
+                entry = None
+            if not isinstance(entry, dict) or entry.get("k") != key:
+                self._sql("DELETE FROM entry WHERE key = ?", key)
                 return None
             self.hits += 1
             return entry["v"]
@@ -72,10 +78,7 @@ class Memo:
                 self._segment.close()
                 self._segment = None  # what follows must not stand behind a torn line
                 raise
-            self._index.execute(
-                "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?)",
-                (key, Path(self._segment.name).name, offset, len(line)),
-            )
+            self._point(key, Path(self._segment.name).name, offset, len(line))
             self.writes += 1
             if time.monotonic() - self._synced > GROUP:
                 self.flush()
@@ -86,7 +89,7 @@ class Memo:
             if self._segment is not None:
                 os.fsync(self._segment.fileno())
                 name = Path(self._segment.name).name
-                self._index.execute("INSERT OR REPLACE INTO segment VALUES (?, ?)", (name, self._segment.tell()))
+                self._sql("INSERT OR REPLACE INTO segment VALUES (?, ?)", name, self._segment.tell())
             self._synced = time.monotonic()
 
     def close(self) -> None:
@@ -97,29 +100,51 @@ class Memo:
                 self._segment = None
             self._index.close()
 
-    def _open_index(self) -> sqlite3.Connection:
-        path = self.folder / "index.sqlite"
-        for attempt in (1, 2):
-            connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+    def _open(self) -> sqlite3.Connection:
+        """The index, made new where it is missing or damaged. Raises OSError where the disk takes no more."""
+        for last in (False, True):
+            connection = sqlite3.connect(self.folder / INDEX, timeout=30, check_same_thread=False, isolation_level=None)
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=OFF")  # the index can be rebuilt; the segments are the truth
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS entry (key TEXT PRIMARY KEY, segment TEXT, offset INT, length INT)"
-                )
-                connection.execute("CREATE TABLE IF NOT EXISTS segment (name TEXT PRIMARY KEY, read INT)")
+                for table in TABLES:
+                    connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
                 return connection
-            except sqlite3.DatabaseError:
+            except sqlite3.Error as error:
                 connection.close()
-                if attempt == 2:
-                    raise
-                for leftover in self.folder.glob("index.sqlite*"):
-                    leftover.unlink(missing_ok=True)
+                if last or not _damaged(error):
+                    raise self._explain(error) from error
+                self._remove_index()
         raise AssertionError("unreachable")
+
+    def _sql(self, statement: str, *values: Any) -> list[Any]:
+        """Run a statement on the index; a damaged one is built again first."""
+        for last in (False, True):
+            try:
+                return self._index.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                if last or not _damaged(error):
+                    raise self._explain(error) from error
+                self._index.close()
+                self._remove_index()
+                self._index = self._open()
+                self._scan()
+        raise AssertionError("unreachable")
+
+    def _remove_index(self) -> None:
+        for leftover in self.folder.glob(f"{INDEX}*"):
+            leftover.unlink(missing_ok=True)
+
+    def _explain(self, error: sqlite3.Error) -> OSError:
+        """SQLite's error as the one the system would have given."""
+        # Without room for its shared memory SQLite speaks of an I/O error, not of a full disk.
+        full = _code(error) == sqlite3.SQLITE_FULL or shutil.disk_usage(self.folder).free < BLOCK
+        number = errno.ENOSPC if full else errno.EBUSY if _code(error) == sqlite3.SQLITE_BUSY else errno.EIO
+        return OSError(number, f"{os.strerror(number)} ({error})", str(self.folder / INDEX))
 
     def _scan(self) -> None:
         """Index what other writers, or an earlier run that was killed, appended since the index was last written."""
-        known = dict(self._index.execute("SELECT name, read FROM segment").fetchall())
+        known = dict(self._sql("SELECT name, read FROM segment"))
         for path in sorted(self.folder.glob("*.jsonl")):
             start = known.get(path.name, 0)
             if path.stat().st_size <= start:
@@ -132,11 +157,23 @@ class Memo:
                         break
                     self._index_line(path.name, offset, line)
                     offset += len(line)
-            self._index.execute("INSERT OR REPLACE INTO segment VALUES (?, ?)", (path.name, offset))
+            self._sql("INSERT OR REPLACE INTO segment VALUES (?, ?)", path.name, offset)
 
     def _index_line(self, segment: str, offset: int, line: bytes) -> None:
         try:
             key = json.loads(line)["k"]
         except (ValueError, KeyError, TypeError):
             return
-        self._index.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?)", (key, segment, offset, len(line)))
+        self._point(key, segment, offset, len(line))
+
+    def _point(self, key: str, segment: str, offset: int, length: int) -> None:
+        self._sql("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?)", key, segment, offset, length)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _damaged(error: sqlite3.Error) -> bool:
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

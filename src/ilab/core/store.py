@@ -336,12 +336,12 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def disk_error(error: OSError, where: Path) -> SetupError:
+def disk_error(error: OSError, where: Path | str = "") -> SetupError:
     """What a full disk or a forbidden folder means to a person."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SetupError(
             "the disk is full",
-            where=str(where),
+            where=str(where or error.filename or ""),
             hint="free some space (ilab pipeline gc removes what no pipeline needs) and run the same command again: "
             "finished steps and teacher answers are kept",
         )

@@ -20,6 +20,7 @@ import torch
 from ilab.errors import InputError, SetupError
 from ilab.models.device import pick_device
 from ilab.models.renderer import Messages, Renderer
+from ilab.models.weights import load_weights
 
 FinishReason = Literal["stop", "length"]
 COLDEST = 1e-4  # below this temperature the likeliest token is all there is, and dividing would overflow
@@ -64,33 +65,10 @@ class LocalModel:
         Raises ``InputError`` where the folder holds no model that can be loaded safely, ``SetupError`` for a
         device that is not there.
         """
-        from safetensors import SafetensorError
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging as transformers_logging
-        from transformers.utils.logging import disable_progress_bar
-
-        if not (model_dir / "config.json").is_file():
-            raise InputError(
-                "this folder holds no Hugging Face model (config.json is missing)",
-                where=str(model_dir),
-                hint="build one with `ilab run`, or give another folder",
-            )
-        renderer = Renderer.load(model_dir)
         chosen = pick_device(device)
+        model = load_weights(model_dir, "auto", chosen)
         torch.set_num_threads(threads)
-        disable_progress_bar()  # the terminal is the caller's
-        transformers_logging.disable_progress_bar()
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                str(model_dir), use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype="auto"
-            )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise InputError(
-                f"this model cannot be loaded: {str(error).strip().splitlines()[0]}",
-                where=str(model_dir),
-                hint="it must be a known architecture with its weights as safetensors",
-            ) from error
-        return cls(model.to(chosen).eval(), renderer, chosen)
+        return cls(model, Renderer.load(model_dir), chosen)
 
     def room(self, prompt: int, max_tokens: int | None) -> int:
         """Tokens that an answer to a prompt of ``prompt`` tokens may have. Raises ``ContextError`` where none."""

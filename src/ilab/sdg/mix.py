@@ -29,9 +29,10 @@ class Recipe(BaseModel):
     """What goes into a dataset.
 
     ``replay`` is the share of the *finished* dataset that comes from the earlier one (a third: one row replayed
-    for two new ones). ``weights`` hold for each leaf and source, replay included, ``cap_per_leaf`` for new rows; ``balance`` raises every
-    leaf to as many samples as the largest of its source. A sample has up to ``variants`` rows: the first as it is,
-    the others with its question disturbed (each word with probability ``noise``; see :func:`disturb`).
+    for two new ones). ``weights`` hold for each leaf and source, replay included, ``cap_per_leaf`` for new rows;
+    ``balance`` raises every leaf to as many samples as the largest of its source. A sample has up to ``variants``
+    rows: the first as it is, the others with its question disturbed (each word with probability ``noise``; see
+    :func:`disturb`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -173,7 +174,7 @@ def _replay(earlier: Sequence[TrainingRow], recipe: Recipe, new: int, seed: int)
 
 
 def _parts(wanted: int, shares: Mapping[str, float], most: Mapping[str, int]) -> dict[str, int]:
-    """``wanted`` split in proportion to ``shares``, nobody above its ``most``, what is left over going to the others."""
+    """``wanted`` split in proportion to ``shares``, nobody above its ``most``; the others take what is left over."""
     parts = dict.fromkeys(shares, 0)
     while (left := wanted - sum(parts.values())) > 0:
         open_ = {leaf: share for leaf, share in shares.items() if parts[leaf] < most[leaf] and share > 0}

@@ -26,12 +26,11 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from transformers import AutoModelForCausalLM
-from transformers.utils import logging as transformers_logging
 
 from ilab.core.events import Emit
 from ilab.data import seed_from
 from ilab.errors import InputError, SetupError, Stopped
+from ilab.models.weights import load_weights
 from ilab.training.encode import EncodedSet
 from ilab.training.loss import IGNORED, Head, summed_loss
 from ilab.training.plan import Layout, MicroBatch, StepPlan, choose_layout, plan_epoch, steps_per_epoch
@@ -86,7 +85,7 @@ def train(job: TrainJob) -> list[dict[str, Any]]:
     settings = job.settings
     layout = choose_layout(job.data.lengths, job.device) if settings.layout == "auto" else settings.layout
     cap = max(settings.max_batch_tokens, *job.data.lengths)
-    model = load_model(job.base, job.device)
+    model = load_weights(job.base, torch.float32, job.device)
     check_loss(model, job.data)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
@@ -133,22 +132,6 @@ def _run_epochs(
         if due and (step > done or (step == done and not _candidate(job, epoch + 1).exists())):
             _save_candidate(model, job, epoch + 1, step)
             save_state(job.work, step, model, optimizer)
-
-
-def load_model(path: Path, device: str) -> Any:
-    """The model of a Hugging Face directory in float32, from safetensors only. Raises SetupError otherwise."""
-    transformers_logging.disable_progress_bar()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, use_safetensors=True, local_files_only=True, attn_implementation="sdpa"
-        )
-    except (OSError, ValueError) as error:
-        raise SetupError(
-            f"cannot load the model: {str(error).splitlines()[0]}",
-            where=str(path),
-            hint="a Hugging Face directory with config.json and *.safetensors is needed",
-        ) from error
-    return model.to(device)
 
 
 def head_of(model: Any) -> Head:

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ilab.models.renderer import TINY_SPECIAL_TOKENS, TINY_TEMPLATE
+from ilab.models.weights import BUILDING
 
 
 class TinySpec(BaseModel):
@@ -89,7 +90,8 @@ def _write_weights(out: Path, spec: TinySpec) -> int:
         eos_token_id=len(TINY_SPECIAL_TOKENS) - 1,
     )
     # Drawn from one generator in the order of the names: equal bytes wherever torch draws equal numbers.
-    model = LlamaForCausalLM(config).to(torch.float32)
+    with BUILDING:
+        model = LlamaForCausalLM(config).to(torch.float32)
     generator = torch.Generator().manual_seed(spec.seed)
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):

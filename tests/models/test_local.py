@@ -7,6 +7,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,13 @@ def test_code_that_comes_with_a_model_is_not_run(tiny_model: Path, tmp_path: Pat
     with pytest.raises(InputError, match="cannot be loaded"):
         LocalModel.load(folder, "cpu")
     assert not mark.exists()
+
+
+def test_models_loaded_in_several_threads_have_their_weights(tiny_model: Path) -> None:
+    """transformers builds models under process-wide settings: unlocked, most of these loads failed or lost weights."""
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda _: LocalModel.load(tiny_model, "cpu"), range(12)))
+    ids = torch.tensor([[5, 9, 30, 31]])
+    expected = loaded[0].logits(ids)
+    assert not expected.isnan().any()
+    assert all(torch.equal(model.logits(ids), expected) for model in loaded)

@@ -1,0 +1,51 @@
+"""Loading a model's weights: from safetensors only, never with code of its own, one at a time.
+
+transformers builds a model under settings that hold for the whole process (default device and dtype), so two threads
+that load at once spoil each other's weights. Steps run in threads; hence the lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from ilab.errors import InputError
+
+BUILDING = threading.Lock()  # held while transformers builds or loads a model
+
+
+def load_weights(folder: Path, dtype: Any, device: str) -> Any:
+    """The causal language model of a Hugging Face directory on ``device``, ready for evaluation.
+
+    ``dtype`` is a torch dtype, or ``"auto"`` for the one the weights are stored in. Raises ``InputError`` where the
+    folder holds no model that can be loaded safely.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            "this folder holds no Hugging Face model (config.json is missing)",
+            where=str(folder),
+            hint="build one with `ilab run`, or give another folder",
+        )
+    logging.disable_progress_bar()
+    try:
+        with BUILDING:
+            model = AutoModelForCausalLM.from_pretrained(
+                str(folder),
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                attn_implementation="sdpa",
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"this model cannot be loaded: {str(error).strip().splitlines()[0]}",
+            where=str(folder),
+            hint="it must be a known architecture with its weights as safetensors",
+        ) from error
+    return model.to(device).eval()
