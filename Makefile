@@ -43,7 +43,7 @@ docs: $(SETUP)
 	$(BIN)/python docs/generate.py
 
 bench: $(SETUP)
-	$(BIN)/python benchmarks/quickstart.py
+	$(BIN)/python benchmarks/quickstart.py --write
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist

@@ -96,7 +96,7 @@ def _choose_flow(values: dict[str, Any], where: Where) -> tuple[str, ...]:
         values["sdg_pipeline"] = "simple" if where.teacher else "extractive"
         if not where.teacher:
             notes.append(
-                "no teacher is configured: samples are made by rule from the text (flow `extractive`, not a language "
+                "no teacher is configured: samples are made by rule from the text (flow extractive, not a language "
                 "model). For a teacher: --set where.teacher.url=http://127.0.0.1:8000/v1 -p sdg_teacher_model=NAME"
             )
     if values["sdg_teacher_model"] and not where.teacher:

@@ -1,6 +1,6 @@
 """The kinds of artifact on disk: how each is read and written, nothing more.
 
-    taxonomy    leaves.jsonl  source/…                     what people wrote
+    taxonomy    leaves.jsonl                               what people wrote
     documents   documents.jsonl  chunks.jsonl              what the leaves refer to
     items       items.jsonl  dropped.jsonl                 held-out questions
     samples     samples.jsonl  rejected.jsonl  card.json   synthetic data
@@ -105,7 +105,10 @@ class Dataset(Artifact):
 
 
 class Candidates(Artifact):
-    """``candidates.json``: a list of {name, epoch, step, samples, loss}, earliest first. Each name is a folder."""
+    """``candidates.json``: a list of {name, epoch, step, training_loss, loss}, earliest first; each name is a folder.
+
+    ``loss`` is that of rows held out of training, None where none were.
+    """
 
     kind: ClassVar[str] = "candidates"
 

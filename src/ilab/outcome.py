@@ -110,11 +110,14 @@ def notes_of(build: Build, engine: Engine) -> list[str]:
             "This is a small-scale demonstration: the base is untrained, so the table shows recall of these documents "
             "by 0.4 million parameters, not a chat model."
         )
-        notes.append("`open book` needs no model: word overlap between the question and the document.")
+        notes.append("The open-book column needs no model: word overlap between the question and the document.")
     if build.plan.steps["generate"].step.fields()["teacher"] == "":
         notes.append("No teacher: samples were made by rule. No judge: scores are likelihoods and exact matches.")
     if values["sdg_base_model"] == "tiny":
-        notes.append("For a real run: -p sdg_base_model=DIR -p sdg_teacher_model=NAME --set where.teacher.url=URL")
+        notes.append(
+            "For a real run: ilab run --pipeline instructlab -p sdg_base_model=DIR -p sdg_teacher_model=NAME "
+            "--set where.teacher.url=URL"
+        )
     return notes
 
 

@@ -42,6 +42,10 @@ def _share(value: Any) -> bool:
     return bool(0 <= value <= 1)
 
 
+def _part(value: Any) -> bool:
+    return bool(0 <= value < 1)
+
+
 def _one_of(*words: str) -> Check:
     return lambda value: value in words
 
@@ -73,17 +77,17 @@ TABLE: tuple[Parameter, ...] = (
         "mix_question_noise",
         float,
         0.0,
-        "share of a copied question's words that is perturbed",
-        valid="0-1",
-        check=_share,
+        "share of a copied question's words that is dropped or swapped",
+        valid="0 up to, not including, 1",
+        check=_part,
     ),
     Parameter(
         "mix_replay",
         float,
-        0.5,
-        "rows of phase 1 replayed in phase 2, as a share of phase 2's own",
-        valid=">= 0",
-        check=_not_negative,
+        0.3,
+        "share of phase 2's rows that come from phase 1 again",
+        valid="0 up to, not including, 1",
+        check=_part,
     ),
     Parameter("train_epochs_phase_1", int, 7, "epochs of the knowledge phase", valid="> 0", check=_positive),
     Parameter("train_epochs_phase_2", int, 10, "epochs of the skills phase", valid="> 0", check=_positive),
@@ -123,6 +127,14 @@ TABLE: tuple[Parameter, ...] = (
     ),
     Parameter("train_sequence_length", int, 2048, "longest sample, tokens", valid="> 0", check=_positive),
     Parameter("train_max_batch_len", int, 5000, "most tokens of one micro-batch", valid="> 0", check=_positive),
+    Parameter(
+        "train_validation_share",
+        float,
+        0.0,
+        "share of the rows that are held out of training; their loss chooses a checkpoint where no dev items exist",
+        valid="0 up to, not including, 1",
+        check=_part,
+    ),
     Parameter("train_seed", int, 42, "seed of data order and dropout"),
     Parameter("output_checkpoint_frequency", int, 1, "epochs between two candidates", valid="> 0", check=_positive),
     Parameter(

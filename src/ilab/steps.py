@@ -143,6 +143,7 @@ class Train(Step):
     max_length: int = 2048
     max_batch_tokens: int = 5000
     save_every: int = 1
+    validation: float = 0.0
     seed: int = 42
 
     def run(self, dataset: Dataset, base: Checkpoint, *, out: Candidates, site: Site) -> Counts:

@@ -18,7 +18,7 @@ def pairs(lines: list[str], chunk: str | None = None) -> list[tuple[str, str, st
     found = []
     for line in lines:
         sample = json.loads(line)
-        if chunk is None or sample["origin"]["chunk"] == chunk:
+        if chunk is None or sample["origin"].get("chunk") == chunk:
             found.append((sample["id"], sample["messages"][0]["content"], sample["messages"][-1]["content"]))
     return found
 

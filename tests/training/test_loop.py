@@ -17,7 +17,7 @@ from ilab.core.store import digest_tree
 from ilab.data import Message, TrainingRow
 from ilab.errors import InputError, Stopped
 from ilab.models.renderer import Renderer
-from ilab.training.encode import EncodedSet, encode_rows
+from ilab.training.encode import EncodedSet, encode_rows, split_rows
 from ilab.training.loop import TrainJob, TrainSettings, _tensors, check_loss, head_of, hidden_states, train
 from ilab.training.loss import IGNORED, summed_loss
 from ilab.training.plan import MicroBatch
@@ -52,7 +52,10 @@ def job(
     (folder / "out").mkdir(parents=True, exist_ok=True)
     (folder / "work").mkdir(exist_ok=True)
     settings = TrainSettings.model_validate({**SETTINGS, **more})
-    return TrainJob(data, base, folder / "out", folder / "work", settings, "cpu", 1, Bus().for_step("train"), stopping)
+    data, held_out = split_rows(data, settings.validation, settings.seed)
+    return TrainJob(
+        data, held_out, base, folder / "out", folder / "work", settings, "cpu", 1, Bus().for_step("train"), stopping
+    )
 
 
 def models() -> list[Any]:
@@ -211,3 +214,21 @@ def test_the_tiny_base_has_the_same_bytes_every_time(tmp_path: Path) -> None:
         assert make_tiny(tmp_path / name, TinySpec(width=32, heads=2, feed_forward=64, vocabulary=400)) > 0
     assert digest_tree(tmp_path / "a") == digest_tree(tmp_path / "b")
     assert threading.active_count() < 50
+
+
+def test_the_loss_of_held_out_rows_is_that_of_transformers(data: EncodedSet, base: Path, tmp_path: Path) -> None:
+    index = train(job(data, base, tmp_path, epochs=2, validation=0.3))
+    training, held_out = split_rows(data, 0.3, SETTINGS["seed"])
+    assert sorted(training.rows + held_out.rows) == sorted(data.rows)
+    assert 0 < len(held_out.rows) < len(data.rows)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "epoch-002").eval()
+    total = 0.0
+    for ids, trained in zip(held_out.ids, held_out.trained, strict=True):
+        labels = [token if bears else IGNORED for token, bears in zip(ids, trained, strict=True)]
+        with torch.no_grad():
+            mean = model(torch.tensor([ids]), labels=torch.tensor([labels])).loss.item()
+        total += mean * sum(trained[1:])
+    assert index[-1]["loss"] == pytest.approx(total / sum(held_out.trained_counts), rel=1e-4)
+    assert split_rows(data, 0.0, 1)[1].rows == ()
+    with pytest.raises(InputError, match="every row"):
+        split_rows(data, 0.9999999, 1)

@@ -103,7 +103,7 @@ def run() -> None:
     """Entry point of the ``ilab`` executable: runs the command and turns errors into exit codes."""
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     try:
-        main.main(standalone_mode=False)
+        main.main(hoisted(sys.argv[1:]), standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -130,6 +130,26 @@ def run() -> None:
         drop_output()
         show_error(disk_error(error))
         sys.exit(SetupError.exit_code)
+
+
+def hoisted(arguments: Sequence[str]) -> list[str]:
+    """``arguments`` with the global options in front, so that ``ilab run --json`` is ``ilab --json run``.
+
+    What stands behind ``--`` is left alone.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments[:end])
+    for word in words:
+        if word == "--json" or word.startswith(("--set=", "--store=")):
+            front.append(word)
+        elif word in ("--set", "--store"):
+            front.append(word)
+            front += [value for value in [next(words, None)] if value is not None]
+        else:
+            rest.append(word)
+    return [*front, *rest, *arguments[end:]]
 
 
 def drop_output() -> None:

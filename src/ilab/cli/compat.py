@@ -6,5 +6,6 @@ ALIASES: dict[str, tuple[str, str, str]] = {
     "chat": ("model", "chat", "talk to a model"),
     "plan": ("pipeline", "plan", "what a build would do, and why"),
     "run": ("pipeline", "run", "build"),
+    "status": ("pipeline", "status", "which steps are done, and how far the running one is"),
     "serve": ("model", "serve", "an OpenAI-compatible server"),
 }

@@ -137,7 +137,8 @@ def plan_table(previews: Sequence[Preview]) -> Table:
         what = preview.state if preview.state != "maybe" else "run, unless"
         why = preview.why
         if preview.unless:
-            why = f"{' and '.join(preview.unless)} turn out unchanged ({why})"
+            verb = "turns" if len(preview.unless) == 1 else "turn"
+            why = f"{' and '.join(preview.unless)} {verb} out unchanged ({why})"
         table.add_row(
             preview.planned.name, Text(what, style=styles[preview.state]), why, expected_text(preview.expected)
         )

@@ -304,7 +304,7 @@ def _field_changes(path: str, old: Any, new: Any, planned: Planned) -> list[str]
         return []
     if path in planned.step.resolvable():
         return [f"{path} has other contents"]
-    return [f"{path}: {old} → {new}"]
+    return [f"{path}: {old!r} → {new!r}" if "" in (old, new) else f"{path}: {old} → {new}"]
 
 
 def _same_but_inputs(planned: Planned, newest: RecordFile) -> bool:

@@ -124,7 +124,7 @@ class OpenAIModel:
         if served and model not in served:
             raise self._error(
                 f"this server does not serve a model named {model!r}",
-                f"it serves: {', '.join(served)}; give one of these names with --model",
+                f"it serves: {', '.join(served)}; give one of these names",
             )
 
     async def _first_contact(self) -> tuple[str, ...]:

@@ -217,8 +217,8 @@ def _use(facts: CardFacts) -> str:
             "## How to use it",
             "",
             "```sh",
-            "ilab model chat --model DIRECTORY     # in the terminal",
-            "ilab model serve --model DIRECTORY    # an OpenAI-compatible server",
+            "ilab model chat --model-path DIRECTORY     # in the terminal",
+            "ilab model serve --model-path DIRECTORY    # an OpenAI-compatible server",
             "```",
             "",
             "`DIRECTORY` is the folder that holds this file. It is an ordinary Hugging Face directory "

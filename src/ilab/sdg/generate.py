@@ -140,10 +140,12 @@ def _check(job: Job) -> None:
         raise InputError(
             f"the flow {job.flow.name!r} asks a teacher, and there is none",
             where=job.flow.where,
-            hint="give one with --endpoint-url URL --model NAME, or take the offline flow: --flow extractive",
+            hint="add --set where.teacher.url=URL and -p sdg_teacher_model=NAME, or -p sdg_pipeline=extractive",
         )
     if job.flow.calls_teacher and not job.teacher_name:
-        raise InputError("the teacher's name is not given", hint="type --model NAME, as its server calls it")
+        raise InputError(
+            "the teacher's name is not given", hint="add -p sdg_teacher_model=NAME, as its server calls it"
+        )
 
 
 def starts_of(leaves: Sequence[Leaf], chunks: Sequence[Chunk], flow: FlowSet) -> list[Start]:
@@ -224,7 +226,7 @@ def _nothing(leaf: Leaf, rejected: list[Rejected], job: Job) -> InputError | Ser
         return ServiceError(
             message,
             where=where,
-            hint="take another teacher (--model NAME), or mend the prompts in "
+            hint="take another teacher (-p sdg_teacher_model=NAME), or mend the prompts in "
             f"{job.flow.flows[leaf.kind].where}; then run the same command again: good answers are kept",
         )
     return InputError(message, where=where, hint="mend the leaf or its documents, then run the same command again")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ilab.data import TrainingRow
+from ilab.data import TrainingRow, seed_from
 from ilab.errors import InputError
 from ilab.models.renderer import Renderer
 
@@ -32,6 +32,29 @@ class EncodedSet:
     def trained_counts(self) -> list[int]:
         """Tokens that bear loss. The first token of a row is never predicted, so it never counts."""
         return [sum(mask[1:]) for mask in self.trained]
+
+
+def split_rows(data: EncodedSet, share: float, seed: int) -> tuple[EncodedSet, EncodedSet]:
+    """(training, held out): each row's place derives from its id alone, so another row more moves nobody.
+
+    Raises InputError when nothing is left to train on.
+    """
+    if not share:
+        return data, EncodedSet((), (), (), ())
+    held = [seed_from(f"validation/{row}", seed) / (1 << 63) < share for row in data.rows]
+    if all(held):
+        raise InputError("every row is held out of training", hint="lower train_validation_share")
+
+    def part(wanted: bool) -> EncodedSet:
+        kept = [index for index, out in enumerate(held) if out is wanted]
+        return EncodedSet(
+            tuple(data.rows[i] for i in kept),
+            tuple(data.ids[i] for i in kept),
+            tuple(data.trained[i] for i in kept),
+            () if wanted else data.left_out,
+        )
+
+    return part(False), part(True)
 
 
 def encode_rows(rows: Sequence[TrainingRow], renderer: Renderer, max_length: int) -> EncodedSet:

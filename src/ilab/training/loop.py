@@ -58,6 +58,7 @@ class TrainSettings(BaseModel):
     max_batch_tokens: int = Field(gt=1, description="tokens of one micro-batch on a device, padding included")
     layout: Layout = "auto"
     save_every: int = Field(1, gt=0, description="epochs between two candidates")
+    validation: float = Field(0.0, ge=0, lt=1, description="share of the rows held out of training")
     seed: int = 42
 
 
@@ -66,6 +67,7 @@ class TrainJob:
     """Everything one run needs. ``work`` survives a crash; ``out`` receives the finished candidates."""
 
     data: EncodedSet
+    held_out: EncodedSet
     base: Path
     out: Path
     work: Path
@@ -96,6 +98,20 @@ def train(job: TrainJob) -> list[dict[str, Any]]:
         model.train()
         _run_epochs(model, optimizer, job, progress, (cap, layout))
     return _collect(job, progress)
+
+
+def held_out_loss(model: Any, job: TrainJob) -> float | None:
+    """Mean loss (nats per trained token) of the rows held out of training; None where there are none."""
+    if not job.held_out.ids:
+        return None
+    total, head = 0.0, head_of(model)
+    model.eval()
+    with torch.no_grad(), _precision(job.settings, job.device):
+        for index in range(len(job.held_out.ids)):
+            ids, labels, _ = _tensors(MicroBatch(((index,),)), job.held_out, model.device)
+            total += summed_loss(hidden_states(model, ids, None), labels, head).item()
+    model.train()
+    return round(total / sum(job.held_out.trained_counts), 6)
 
 
 def _run_epochs(
@@ -249,7 +265,8 @@ def _save_candidate(model: Any, job: TrainJob, epoch: int, step: int) -> None:
     for name in NOT_WEIGHTS:
         if (job.base / name).exists():
             shutil.copyfile(job.base / name, temporary / name)
-    (temporary / "cursor.json").write_text(json.dumps({"epoch": epoch, "step": step}))
+    cursor = {"epoch": epoch, "step": step, "loss": held_out_loss(model, job)}
+    (temporary / "cursor.json").write_text(json.dumps(cursor))
     if final.exists():
         shutil.rmtree(final)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -265,9 +282,7 @@ def _collect(job: TrainJob, progress: _Progress) -> list[dict[str, Any]]:
         losses = [row["loss"] for row in rows if row["epoch"] == cursor["epoch"] - 1]
         # Linked, not moved: a crash here leaves the candidates where a resumed run finds them.
         shutil.copytree(folder, job.out / folder.name, copy_function=os.link, ignore=_without_cursor)
-        index.append(
-            {"name": folder.name, "epoch": cursor["epoch"], "step": cursor["step"], "training_loss": _mean(losses)}
-        )
+        index.append({"name": folder.name, **cursor, "training_loss": _mean(losses)})
     with (job.out / "metrics.jsonl").open("w", encoding="utf-8") as handle:
         handle.writelines(json.dumps(row, sort_keys=True) + "\n" for row in rows)
     return index

@@ -9,7 +9,7 @@ from ilab.core.files import write_json
 from ilab.core.step import Counts, Site
 from ilab.errors import InputError
 from ilab.models.renderer import Renderer
-from ilab.training.encode import encode_rows
+from ilab.training.encode import encode_rows, split_rows
 
 
 def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out: Candidates, site: Site) -> Counts:
@@ -26,8 +26,10 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
         raise InputError("the dataset of this phase is empty", hint="look at what was rejected: ilab report open")
     site.emit.progress(0, None, "rows", note="tokenising")
     data = encode_rows(rows, Renderer.load(base.model), settings.max_length)
+    data, held_out = split_rows(data, settings.validation, settings.seed)
     job = TrainJob(
         data=data,
+        held_out=held_out,
         base=base.model,
         out=out.path,
         work=site.work,
@@ -43,6 +45,7 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
     return {
         "candidates": len(index),
         "rows": len(data.rows),
+        "held_out": len(held_out.rows),
         "left_out": len(data.left_out),
         "steps": index[-1]["step"],
         "tokens_per_epoch": sum(data.lengths),
