@@ -15,10 +15,11 @@ from typing import Any
 
 from ilab.config import Loaded, Where
 from ilab.core.events import read_events
+from ilab.core.files import read_json, write_json
 from ilab.core.pipeline import Pipeline, Plan, build, nearest, read_pipeline
 from ilab.core.run import Engine
 from ilab.core.step import Found
-from ilab.core.store import is_held, size_of
+from ilab.core.store import Store, is_held, size_of
 from ilab.errors import InputError
 from ilab.parameters import TABLE, Given, collect, derive
 from ilab.steps import STEPS
@@ -209,14 +210,41 @@ def step_states(build: Build, engine: Engine) -> list[dict[str, Any]]:
     return states
 
 
-def collect_garbage(build: Build, engine: Engine, *, dry_run: bool) -> list[dict[str, Any]]:
-    """Remove artifacts that this plan does not use (nor link to), and partial work that nobody holds."""
-    store = engine.store
-    kept = {(planned.step.type, planned.key) for planned in build.plan.steps.values()}
-    for type_, key in list(kept):
+def note_run(build: Build, folder: Path) -> None:
+    """Write down what a run is going to do: the resolved plan, and every setting with its origin."""
+    write_json(
+        folder / "plan.json",
+        {
+            "project": str(build.loaded.base),
+            "plan": build.plan.dump(),
+            "config": build.loaded.config.model_dump(mode="json"),
+            "parameters": {name: {"value": one.value, "origin": one.origin} for name, one in build.given.items()},
+        },
+    )
+
+
+def _wanted(build: Build, store: Store) -> set[tuple[str, str]]:
+    """(type, key) of everything that this plan, or another project's newest run in the same store, stands on."""
+    newest: dict[str, dict[str, Any]] = {}
+    for path in sorted((store.root / "runs").glob("*/plan.json")):
+        try:
+            noted = read_json(path)
+        except ValueError:  # the run was killed while it wrote
+            continue
+        newest[noted["project"]] = noted["plan"]
+    newest[str(build.loaded.base)] = build.plan.dump()
+    wanted = {(step["type"], step["key"]) for plan in newest.values() for step in plan["steps"]}
+    for type_, key in list(wanted):
         record = store.record(type_, key)
         if record is not None and record.linked_to:
-            kept.add((type_, record.linked_to))
+            wanted.add((type_, record.linked_to))
+    return wanted
+
+
+def collect_garbage(build: Build, engine: Engine, *, dry_run: bool) -> list[dict[str, Any]]:
+    """Remove artifacts that no project in this store needs any more, and partial work that nobody holds."""
+    store = engine.store
+    kept = _wanted(build, store)
     removed: list[dict[str, Any]] = []
     for record in list(store.records()):
         if (record.type, record.key) not in kept:

@@ -99,6 +99,7 @@ def run(
     force: Sequence[str],
 ) -> None:
     """Build. What is up to date is reused; run it again after any interruption."""
+    from ilab.actions import note_run
     from ilab.cli.results import show_outcome
     from ilab.core.store import disk_error
     from ilab.outcome import draw_report, outcome
@@ -114,6 +115,7 @@ def run(
     with engine_for(build) as engine:
         folder = run_folder(engine)
         try:
+            note_run(build, folder)
             with watching(engine, folder):
                 if only:
                     engine.run_step(build.plan, build.plan.named(only).name, force=only in again)

@@ -6,10 +6,11 @@ import os
 
 
 def passive_threads() -> None:
-    """Let idle worker threads sleep instead of spin.
+    """Let idle worker threads spin a little, then sleep. Values given by the user stay.
 
-    With another job on the machine two spinning threads made a 12 s evaluation take 198 s; on an idle machine
-    sleeping costs some percent. A value given by the user stays.
+    Threads that spin without end make everything crawl as soon as another process wants the same cores: a 12 s
+    evaluation took 198 s. Threads that sleep at once cost a tiny model a quarter of its speed on an idle machine.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # GNU's runtime, which torch brings on Linux: before it sleeps
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
