@@ -67,8 +67,9 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None) -> Buil
         }
     )
     values = {name: item.value for name, item in given.items()}
+    used = {setting for body in pipeline.steps.values() for setting in body.values() if isinstance(setting, str)}
     for name, what in (("sdg_repo_url", "a taxonomy"), ("sdg_base_model", "a base model")):
-        if not values[name]:
+        if f"${name}" in used and not values[name]:
             raise InputError(
                 f"no {name} given: the build needs {what}",
                 where=pipeline.path,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ilab.sdg.flow import SHIPPED
 from ilab.testing.teacher import serve
 
 KILN = "knowledge/technology/devices/tavrin_kiln"
@@ -46,7 +47,7 @@ def test_an_empty_taxonomy(project: Any) -> None:
     leaves.mkdir()
     refused(project, 2, str(leaves), "create a leaf", "qna.yaml")
     leaves.rmdir()
-    refused(project, 2, "taxonomy", "sdg_repo_url")
+    refused(project, 2, "there is no taxonomy at 'taxonomy'", "give a folder")
     (project.root / "aside").rename(leaves)
     corrected(project)
 
@@ -75,14 +76,25 @@ def test_a_missing_document(project: Any) -> None:
 
 
 def test_a_leaf_whose_rows_are_all_refused(project: Any) -> None:
+    """The shipped flow also takes the leaf's seed examples; one of pairs alone finds nothing in orders."""
+    flow = project.root / "flow"
+    shutil.copytree(SHIPPED / "extractive", flow)
+    pairs = "branches:\n  pairs: {input: chunk, blocks: [{type: extract}]}\n"
+    (flow / "knowledge.yaml").write_text(f"name: pairs\nversion: 1\n{pairs}")
+    for name in ("grounded_skills.yaml", "freeform_skills.yaml"):
+        (flow / name).write_text((flow / name).read_text().replace("name: extractive", "name: pairs"))
     document = project.root / "taxonomy" / KILN / "tavrin_kiln.md"
     whole = document.read_text()
-    document.write_text("# Kiln\n\nOpen door. Stop now.\n\nGo on.\n")
-    errors = refused(project, 2, f"no sample of the leaf {KILN} was accepted", "no rule applies", f"{KILN}/qna.yaml:1")
+    document.write_text("# Kiln\n\nOpen the door. Stop now.\n\nGo on.\n")
+    command = ("run", "-p", "sdg_pipeline=flow", "--until", "generate")
+    errors = refused(
+        project, 2, f"no sample of the leaf {KILN} was accepted", "no rule applies", "qna.yaml:1", command=command
+    )
     assert "mend the leaf or its documents" in errors
     assert project.store.latest("generate") is None
     document.write_text(whole)
-    corrected(project)
+    done = project.ilab(*command)
+    assert done.returncode == 0, done.stderr
     assert project.latest("generate").counts["from_memo"] > 0, "the other leaf's rows were kept"
 
 
@@ -92,7 +104,10 @@ def test_a_leaf_whose_rows_are_all_refused(project: Any) -> None:
 @pytest.mark.parametrize(
     ("command", "texts"),
     [
-        (("run", "-p", "sdg_scale_facto=3"), ("unknown parameter 'sdg_scale_facto'", "did you mean 'sdg_scale_factor'?")),
+        (
+            ("run", "-p", "sdg_scale_facto=3"),
+            ("unknown parameter 'sdg_scale_facto'", "did you mean 'sdg_scale_factor'?"),
+        ),
         (("run", "-p", "sdg_scale_factor=many"), ("sdg_scale_factor (-p)", "'many' is not a number")),
         (("run", "-p", "sdg_scale_factor=0"), ("out of range", "valid: > 0")),
         (("run", "-p", "gate_on_inconclusive=maybe"), ("'maybe' is out of range", "valid: stop, publish")),
@@ -121,8 +136,8 @@ def test_a_project_file_that_cannot_be_read_names_the_line(project: Any) -> None
     file = project.root / "ilab.yaml"
     good = file.read_text()
     for old, new, texts in [
-        ("  threads: 1", "  thread: 1", ("ilab.yaml:13", "unknown setting 'where.thread'", "'threads'")),
-        ("  threads: 1", "  threads: one", ("ilab.yaml:13", "where.threads")),
+        ("  threads: 1", "  thread: 1", ("ilab.yaml:15", "unknown setting 'where.thread'", "'threads'")),
+        ("  threads: 1", "  threads: one", ("ilab.yaml:15", "where.threads")),
         ("  threads: 1", "  threads: [1", ("ilab.yaml:", "cannot be read")),
         ("  sdg_scale_factor: 4", "  sdg_scale_fator: 4", ("ilab.yaml", "did you mean 'sdg_scale_factor'?")),
         ("parameters:", "parametres:", ("ilab.yaml:2", "did you mean 'parameters'?")),
@@ -135,7 +150,9 @@ def test_a_project_file_that_cannot_be_read_names_the_line(project: Any) -> None
 
 
 def test_a_pipeline_file_that_cannot_be_read(project: Any) -> None:
-    (project.root / "mine.yaml").write_text("extends: quickstart\nsteps:\n  extra: {step: mixx, from: {samples: generate}}\n")
+    (project.root / "mine.yaml").write_text(
+        "extends: quickstart\nsteps:\n  extra: {step: mixx, from: {samples: generate}}\n"
+    )
     refused(project, 2, "mine.yaml, step extra", "did you mean 'mix'?", command=("run", "--pipeline", "mine.yaml"))
     (project.root / "mine.yaml").write_text("extends: [\n")
     refused(project, 2, "mine.yaml:2", "not readable YAML", command=("run", "--pipeline", "mine.yaml"))

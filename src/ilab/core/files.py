@@ -19,10 +19,14 @@ def write_text(path: Path, text: str) -> None:
     """Write beside ``path``, fsync, rename over it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError as error:
+        error.filename = str(path)  # a full disk is found while writing, and then nothing says where
+        raise
     os.replace(temporary, path)
 
 

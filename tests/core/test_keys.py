@@ -1,0 +1,71 @@
+"""The keys of the shipped pipelines, as a golden file: a change of identity is visible in review.
+
+After a change that is meant: `UPDATE_GOLDEN=1 python -m pytest tests/core/test_keys.py`, and say in the commit why
+results made before are not reused any more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ilab.actions import find_pipeline
+from ilab.core.pipeline import Plan, build, read_pipeline
+from ilab.core.step import Found
+from ilab.parameters import collect, derive
+from ilab.steps import STEPS
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "keys.json"
+
+
+def plan(name: str, **changes: object) -> Plan:
+    pipeline = read_pipeline(find_pipeline(name, Path()), lambda parent: find_pipeline(parent, Path()))
+    given = {"sdg_repo_url": "taxonomy", "sdg_base_model": "base", "sdg_pipeline": "flow", **changes}
+    values = {key: one.value for key, one in collect({"file": pipeline.parameters, "test": given}).items()}
+    kinds = ("taxonomy", "documents", "model", "flow")
+    resolvers = {kind: (lambda locator, kind=kind: Found(f"{kind}:{locator}", locator)) for kind in kinds}
+    return build(pipeline, STEPS, derive(values), resolvers)
+
+
+def test_the_keys_of_the_shipped_pipelines_are_the_golden_ones() -> None:
+    keys = {
+        name: {step: f"{one.step.type}/{one.key}" for step, one in plan(name).steps.items()}
+        for name in ("instructlab", "quickstart")
+    }
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(json.dumps(keys, indent=2) + "\n")
+    assert keys == json.loads(GOLDEN.read_text())
+
+
+def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> None:
+    from ilab.parameters import TABLE
+
+    before = {name: one.key for name, one in plan("instructlab").steps.items()}
+    other = {
+        "sdg_repo_url": "elsewhere",
+        "sdg_base_model": "another",
+        "sdg_pipeline": "other-flow",
+        "sdg_teacher_model": "someone",
+        "train_schedule": "cosine",
+        "train_precision": "bf16",
+        "eval_metrics": "accuracy",
+        "gate_on_inconclusive": "publish",
+        "output_model_name": "other",
+        "output_model_version": "9.9.9",
+    }
+    for parameter in TABLE:
+        value = other.get(parameter.name)
+        if value is None:
+            value = 0.25 if parameter.type is float else (parameter.default or 1) + 3
+        after = {name: one.key for name, one in plan("instructlab", **{parameter.name: value}).steps.items()}
+        assert (after != before) is (parameter.kind == "what"), parameter.name
+
+
+def test_the_quickstart_is_the_default_pipeline_with_other_settings() -> None:
+    default, quick = plan("instructlab"), plan("quickstart")
+    assert list(default.steps) == list(quick.steps)
+    for name, one in default.steps.items():
+        assert one.step.type == quick.steps[name].step.type
+        assert one.inputs == quick.steps[name].inputs
