@@ -254,7 +254,8 @@ def collect_garbage(build: Build, engine: Engine, *, dry_run: bool) -> list[dict
             if not dry_run:
                 store.remove(record)
     for partial in store.partials():
-        wanted = (partial.parent.name, partial.name.removesuffix(".partial")) in kept
+        identity = (partial.parent.name, partial.name.removesuffix(".partial"))
+        wanted = identity in kept and store.record(*identity) is None
         if not wanted and not is_held(partial / "lease.json"):
             removed.append({"path": str(partial), "bytes": size_of(partial)})
             if not dry_run:

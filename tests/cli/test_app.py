@@ -130,7 +130,9 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_config_says_where_every_value_comes_from(project: Path) -> None:
-    done = ilab("--json", "--set", "where.jobs=1", "--store", str(project / "s"), "config", "show", "--origin", cwd=project)
+    done = ilab(
+        "--json", "--set", "where.jobs=1", "--store", str(project / "s"), "config", "show", "--origin", cwd=project
+    )
     rows = json.loads(done.stdout)
     assert rows["where.threads"] == {"value": 2, "origin": "ilab.yaml:5"}
     assert rows["where.jobs"] == {"value": 1, "origin": "--set"}

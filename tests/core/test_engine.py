@@ -94,6 +94,19 @@ def test_a_comment_is_cut_off_early(project: Any) -> None:
     assert set(project.states().values()) == {"reuse"}
 
 
+def test_a_plan_sees_through_a_chain_of_results_that_will_be_linked(project: Any) -> None:
+    """The first step was made again with the same contents: everything behind it is linked, and the plan says so."""
+    project.run()
+    project.source.write_text("# another note\nx\n")
+    engine = project.engine()
+    plan = project.plan()
+    for name in ("load", "strip"):
+        engine.run_step(plan, name)
+    states = {p.planned.name: p.state for p in engine.preview(plan)}
+    assert states == {"load": "reuse", "strip": "reuse", "twice": "link", "thrice": "link", "join": "link"}
+    assert {p.digest for p in engine.preview(plan) if p.planned.name == "join"} == {project.store.latest("join").digest}
+
+
 def test_the_plan_says_why(project: Any) -> None:
     previews = {p.planned.name: p for p in project.engine().preview(project.plan())}
     assert previews["load"].why == "never made"

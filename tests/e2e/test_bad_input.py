@@ -117,6 +117,7 @@ def test_a_leaf_whose_rows_are_all_refused(project: Any) -> None:
         (("run", "--only", "genrate"), ("no step 'genrate'", "did you mean 'generate'?")),
         (("run", "--pipeline", "quikstart"), ("no pipeline 'quikstart'", "did you mean 'quickstart'?")),
         (("run", "-p", "sdg_pipeline=extractiv"), ("extractiv",)),
+        (("run", "-p", "train_learning_rate=inf"), ("learning_rate is inf", "step train-phase-1")),
         (("--set", "where.thread=2", "run"), ("unknown setting 'where.thread'", "did you mean 'threads'?")),
         (("--set", "where.threads=two", "run"), ("where.threads", "--set")),
         (("--set", "where.threads=0", "run"), ("where.threads", "greater than 0")),

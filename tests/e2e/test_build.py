@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from ilab.core.files import read_json
 from ilab.core.store import digest_tree
@@ -150,3 +153,26 @@ def test_the_built_model_answers(reference: Any) -> None:
     done = reference.ilab("model", "chat", "-qq", "--max-tokens", "4", "Who wrote the manual?")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("left_out", "idle"),
+    [("compositional_skills", "train-phase-2"), pytest.param("knowledge", "train-phase-1", marks=pytest.mark.long)],
+)
+def test_a_taxonomy_of_one_kind_hands_on_what_it_cannot_train(project: Any, left_out: str, idle: str) -> None:
+    shutil.rmtree(project.root / "taxonomy" / left_out)
+    project.built()
+    record = project.latest(idle)
+    assert record.counts == {"candidates": 1, "rows": 0, "steps": 0}
+    base = project.latest("base" if idle == "train-phase-1" else "select-phase-1")
+    weights = [
+        project.store.contents(record) / "unchanged" / "model.safetensors",
+        project.store.contents(base) / "model" / "model.safetensors",
+    ]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert len(project.json("registry", "list")) == 1
+    page = Path(project.json("report", "open")["report"])
+    assert {name: bool(rows) for name, rows in read_json(page.with_suffix(".json"))["metrics"].items()} == {
+        "phase 1": idle != "train-phase-1",
+        "phase 2": idle != "train-phase-2",
+    }

@@ -54,6 +54,14 @@ class LazyGroup(click.Group):
         with formatter.section("Aliases"):
             formatter.write_dl([(name, f"{noun} {verb}: {text}") for name, (noun, verb, text) in ALIASES.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A reader that has left (`ilab … | head`) is no error; click would end with 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            drop_output()
+            return None
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -119,9 +127,6 @@ def run() -> None:
             traceback.print_exc()
         show_error(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # `ilab … | head`
-        drop_output()
-        sys.exit(0)
     except OSError as error:  # outside of any step: a full disk, a folder that cannot be written
         from ilab.core.store import disk_error
 

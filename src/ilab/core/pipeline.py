@@ -176,7 +176,10 @@ def build(
         node = nodes[name]
         _check_wiring(node, nodes, pipeline.path)
         step = _resolved(node, resolvers, found, pipeline.path)
-        steps[name] = _planned(name, step, node.wiring, steps)
+        try:
+            steps[name] = _planned(name, step, node.wiring, steps)
+        except (TypeError, ValueError) as error:  # infinity, for one, has no stable form
+            raise InputError(f"no identity: {error}", where=f"{pipeline.path}, step {name}") from error
     return Plan(pipeline.name, steps, found, dict(values))
 
 

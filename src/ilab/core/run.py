@@ -32,13 +32,17 @@ TOOLS = ("ilab", "torch", "transformers", "tokenizers", "safetensors", "pydantic
 
 @dataclass(frozen=True)
 class Preview:
-    """What would happen to one step: ``maybe`` means run unless ``unless`` turn out unchanged."""
+    """What would happen to one step: ``maybe`` means run unless ``unless`` turn out unchanged.
+
+    ``digest`` is that of the result's contents where they exist already.
+    """
 
     planned: Planned
     state: State
     why: str
     unless: tuple[str, ...] = ()
     expected: Mapping[str, float] = field(default_factory=dict)
+    digest: str | None = None
 
 
 @dataclass
@@ -79,20 +83,20 @@ class Engine:
         record = self.store.record(planned.step.type, planned.key)
         if planned.name in force:
             return Preview(planned, "run", "asked for", expected=self._expect(plan, planned, newest))
-        why = difference(planned, newest, self._known_digests(planned, plan))
+        digests = by_input(planned.inputs, lambda name: earlier[name].digest)
+        why = difference(planned, newest, digests)
         if record is not None:
             if not self._holds(plan, planned, record):
                 gone = "what it did outside the store is gone"
                 return Preview(planned, "run", gone, expected=self._expect(plan, planned, newest))
             changed = newest is not None and newest.key != planned.key
-            return Preview(
-                planned, "reuse", f"made already ({why})" if changed else "nothing it depends on has changed"
-            )
+            why = f"made already ({why})" if changed else "nothing it depends on has changed"
+            return Preview(planned, "reuse", why, digest=record.digest)
         changing = tuple(name for name in sources(planned.inputs) if earlier[name].state in ("run", "maybe"))
         if not changing:
-            older = self.store.same_contents(planned.step, self._digests(plan, planned.inputs))
+            older = self.store.same_contents(planned.step, digests)
             if older is not None:
-                return Preview(planned, "link", f"{why}; there is a result for the same contents")
+                return Preview(planned, "link", f"{why}: its result holds", digest=older.digest)
             return Preview(planned, "run", why, expected=self._expect(plan, planned, newest))
         if newest is not None and _same_but_inputs(planned, newest):
             return Preview(planned, "maybe", why, tuple(dict.fromkeys(changing)), self._expect(plan, planned, newest))
@@ -154,6 +158,7 @@ class Engine:
         if record is not None and not force and self._holds(plan, planned, record):
             if latest:
                 self.store.point_latest(name, record)
+            self.store.clean_partial(type_, key)  # a run killed right after publishing leaves one
             emit.finished(state="reuse", key=key, counts=record.counts)
             return record
         draft = self._draft(plan, planned)
@@ -205,7 +210,7 @@ class Engine:
             key=planned.key,
             fields=planned.step.fields(),
             inputs=dict(planned.input_keys),
-            input_digests=self._digests(plan, planned.inputs),
+            input_digests=by_input(planned.inputs, lambda name: self._record_of(plan, name).digest),
             digest="",
             counts={},
             found=found,
@@ -235,35 +240,20 @@ class Engine:
             raise InputError(f"step {name} has not been made yet", hint=f"run: ilab run --until {name}")
         return record
 
-    def _digests(self, plan: Plan, wiring: Wiring) -> dict[str, Any]:
-        return {
-            given: self._record_of(plan, source).digest
-            if isinstance(source, str)
-            else {key: self._record_of(plan, name).digest for key, name in source.items()}
-            for given, source in wiring.items()
-        }
-
-    def _known_digests(self, planned: Planned, plan: Plan) -> dict[str, Any]:
-        """Like ``_digests``, with ``None`` for what does not exist yet."""
-
-        def known(name: str) -> str | None:
-            record = self.store.record(plan.steps[name].step.type, plan.steps[name].key)
-            return record.digest if record else None
-
-        return {
-            given: known(source) if isinstance(source, str) else {key: known(name) for key, name in source.items()}
-            for given, source in planned.inputs.items()
-        }
-
     def _open_inputs(self, plan: Plan, planned: Planned) -> dict[str, Any]:
         def opened(name: str) -> Artifact:
             record = self._record_of(plan, name)
             return plan.steps[name].step.makes()(self.store.contents(record))
 
-        return {
-            given: opened(source) if isinstance(source, str) else {key: opened(name) for key, name in source.items()}
-            for given, source in planned.inputs.items()
-        }
+        return by_input(planned.inputs, opened)
+
+
+def by_input(wiring: Wiring, value: Callable[[str], Any]) -> dict[str, Any]:
+    """``value`` of every step that an input is wired to, in the shape of the wiring."""
+    return {
+        given: value(source) if isinstance(source, str) else {key: value(name) for key, name in source.items()}
+        for given, source in wiring.items()
+    }
 
 
 def difference(planned: Planned, newest: RecordFile | None, digests: Mapping[str, Any]) -> str:
@@ -287,10 +277,12 @@ def difference(planned: Planned, newest: RecordFile | None, digests: Mapping[str
         if name not in newest.inputs:
             parts.append(f"input {name} is new")
         elif name in digests and newest.input_digests.get(name) == digests[name]:
-            same.append(f"input {name} was made again and is the same")
+            same.append(name)
         else:
             parts.append(f"input {name} changed")
-    return "; ".join(parts or same) or "its result was removed"
+    if same and not parts:
+        return f"the same contents of {', '.join(same)} again"
+    return "; ".join(parts) or "its result was removed"
 
 
 def _field_changes(path: str, old: Any, new: Any, planned: Planned) -> list[str]:

@@ -260,8 +260,10 @@ class Store:
         return record
 
     def clean_partial(self, type_: str, key: str) -> None:
-        """Remove what is left of the partial directory after its lease was released."""
-        shutil.rmtree(self.directory(type_, f"{key}.partial"), ignore_errors=True)
+        """Remove what is left of the partial directory of a finished result, unless somebody makes it again."""
+        partial = self.directory(type_, f"{key}.partial")
+        if partial.exists() and not is_held(partial / "lease.json"):
+            shutil.rmtree(partial, ignore_errors=True)
 
     def point_latest(self, name: str, record: RecordFile) -> None:
         """``latest/<name>`` for people; also what ``plan`` compares with to say why a step runs."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ilab.artifacts import Candidates, Checkpoint, Report
+from ilab.core.files import take_over
 from ilab.core.step import Counts, Site
 from ilab.data import Chunk, Item, Score
 from ilab.errors import Stopped
@@ -40,7 +40,7 @@ def select(candidates: Candidates, evaluation: Report, out: Checkpoint) -> Count
         scores.setdefault(score.model, []).append(score)
     choice = choose(candidates.index(), scores)
     name = choice["name"]
-    shutil.copytree(candidates.models()[name], out.model, copy_function=_link)
+    shutil.copytree(candidates.models()[name], out.model, copy_function=take_over)
     out.write_choice({**choice, "weights": leaf_weights(scores.get(name, []))})
     return {"candidates": len(candidates.index())}
 
@@ -72,14 +72,6 @@ def gate(
     )
     out.write(decision)
     return {"items": decision["items"], "published": int(decision["publish"])}
-
-
-def _link(source: str, target: str) -> None:
-    """A hard link where the file system has them: a checkpoint taken over costs no second copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

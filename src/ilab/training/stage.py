@@ -1,13 +1,16 @@
-"""One training phase as the pipeline sees it: a dataset and a base in, candidates out."""
+"""One training phase as the pipeline sees it: a dataset and a base in, candidates out.
+
+A phase for which the taxonomy has nothing (no skills, or no knowledge) hands its base on as the only candidate.
+"""
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 from ilab.artifacts import Candidates, Checkpoint, Dataset
-from ilab.core.files import write_json
+from ilab.core.files import take_over, write_json, write_text
 from ilab.core.step import Counts, Site
-from ilab.errors import InputError
 from ilab.models.renderer import Renderer
 from ilab.training.encode import encode_rows, split_rows
 
@@ -23,7 +26,7 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
     settings = TrainSettings.model_validate(fields)
     rows = dataset.rows()
     if not rows:
-        raise InputError("the dataset of this phase is empty", hint="look at what was rejected: ilab report open")
+        return _hand_on(base, out)
     site.emit.progress(0, None, "rows", note="tokenising")
     data = encode_rows(rows, Renderer.load(base.model), settings.max_length)
     data, held_out = split_rows(data, settings.validation, settings.seed)
@@ -50,3 +53,11 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
         "steps": index[-1]["step"],
         "tokens_per_epoch": sum(data.lengths),
     }
+
+
+def _hand_on(base: Checkpoint, out: Candidates) -> Counts:
+    """The base, untouched, as what this phase made of it."""
+    shutil.copytree(base.model, out.path / "unchanged", copy_function=take_over)
+    out.write_index([{"name": "unchanged", "epoch": 0, "step": 0}])
+    write_text(out.path / "metrics.jsonl", "")
+    return {"candidates": 1, "rows": 0, "steps": 0}
