@@ -316,3 +316,23 @@ def test_killed_anywhere_the_same_command_finishes_with_the_same_bytes(tmp_path:
         again = attempt(root, 10**6)
         assert again.returncode == 0, again.stderr
         assert again.stdout.rsplit("} ", 1)[0] == expected
+
+
+def test_a_lease_that_was_never_filled_locks_nobody_out(tmp_path: Path) -> None:
+    """Killed, or out of disk, between making the file and writing into it."""
+    partial = tmp_path / "load" / ("k" * 32 + ".partial")
+    partial.mkdir(parents=True)
+    (partial / "lease.json").touch()
+    with Store(tmp_path).writing("load", "k" * 32) as taken:
+        assert json.loads((partial / "lease.json").read_text())["pid"] == os.getpid()
+        assert taken.artifact.exists()
+    assert not (partial / "lease.json").exists()
+
+
+def test_what_a_run_killed_behind_publishing_left_is_swept(project: Any) -> None:
+    plan = project.plan()
+    project.run()
+    left = project.store.directory("strip", plan.steps["strip"].key + ".partial")
+    (left / "work").mkdir(parents=True)
+    project.run()
+    assert project.store.partials() == []

@@ -117,7 +117,7 @@ def project(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "examples/quickstart", folder, ignore=shutil.ignore_patterns(".ilab"))
     config = yaml.safe_load((folder / "ilab.yaml").read_text(encoding="utf-8"))
     config["parameters"] |= SMALL
-    config["where"] = {"threads": 1, "jobs": 1}
+    config["where"] = {"threads": 1}
     (folder / "ilab.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return folder
 

@@ -71,8 +71,8 @@ class Project:
         return self.python("-m", "ilab", *arguments, **more)
 
     def python(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        given = {"cwd": self.root, "env": self.environment(), "capture_output": True, "text": True, "check": False}
-        return subprocess.run([sys.executable, *arguments], **{**given, **more})
+        given = {"cwd": self.root, "env": self.environment(), "capture_output": True, "text": True, **more}
+        return subprocess.run([sys.executable, *arguments], check=False, **given)
 
     def instrumented(
         self, *arguments: str, before: str = "", after: str = "pass", given: tuple[str, ...] = ()

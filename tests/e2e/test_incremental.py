@@ -51,7 +51,7 @@ def test_an_edited_answer_makes_only_its_leaf_new(built: Any) -> None:
     states = built.states()
     assert states["train-phase-1"] == "link", "the knowledge did not change"
     assert states["train-phase-2"] == "run"
-    assert set(built.plan()["generate"]["why"].split()) == set(["nothing", "it", "depends", "on", "has", "changed"])
+    assert built.plan()["generate"]["why"] == "nothing it depends on has changed"
 
 
 def test_an_edited_sentence_makes_only_its_chunk_new(built: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -177,3 +179,22 @@ def test_models_loaded_in_several_threads_have_their_weights(tiny_model: Path) -
     expected = loaded[0].logits(ids)
     assert not expected.isnan().any()
     assert all(torch.equal(model.logits(ids), expected) for model in loaded)
+
+
+def test_the_first_loads_of_a_process_may_be_in_two_threads(tiny_model: Path) -> None:
+    """transformers imports its parts on first use, which two threads cannot do at once: most such processes failed."""
+    program = (
+        "import sys, threading; from pathlib import Path; from concurrent.futures import ThreadPoolExecutor\n"
+        "from ilab.models.local import LocalModel\n"
+        "gate = threading.Barrier(2)\n"
+        "def load(_):\n"
+        "    gate.wait()\n"
+        "    return list(LocalModel.load(Path(sys.argv[1]), 'cpu').generate([5, 9, 30], max_tokens=2))\n"
+        "with ThreadPoolExecutor(2) as pool:\n"
+        "    assert len(set(map(tuple, pool.map(load, range(2))))) == 1\n"
+    )
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tiny_model)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]

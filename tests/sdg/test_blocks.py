@@ -239,7 +239,7 @@ def test_a_leaf_without_text_or_result_is_the_users_error(offline: Callable[...,
 def test_what_does_not_fit_is_told_before_anything_runs(make_job: Callable[..., Job], tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         generate(make_job())
-    assert "--endpoint-url" in caught.value.hint
+    assert "where.teacher.url" in caught.value.hint
     with pytest.raises(InputError, match="name is not given"):
         generate(make_job(teacher=ScriptedModel(lambda request: ""), teacher_name=""))
     flow = tmp_path / "flow"

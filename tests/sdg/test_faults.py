@@ -160,4 +160,4 @@ def test_nothing_accepted_is_the_services_fault_and_shows_three_rows(sixty: Call
     assert caught.value.where == "qna.yaml:3"
     assert "20 rows were refused, 20 of them by block 'write'" in caught.value.message
     assert caught.value.message.count("| I would rather not.") == 3
-    assert "--model NAME" in caught.value.hint
+    assert "sdg_teacher_model=NAME" in caught.value.hint

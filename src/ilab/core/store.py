@@ -37,6 +37,7 @@ RECORD_FORMAT = 1
 RECORD = "record.json"
 HEARTBEAT = 5.0  # seconds between two beats
 STALE = 60.0  # seconds without a beat after which another machine may take over
+UNFILLED = 2.0  # seconds after which an empty lease was left by somebody who was killed while writing it
 BLOCK = 1 << 20
 
 
@@ -79,6 +80,9 @@ class Lease:
             except FileExistsError:
                 if not _abandoned(self.path):
                     holder = _holder(self.path)
+                    if not holder:  # somebody is just writing it, or was killed at that
+                        time.sleep(0.1)
+                        continue
                     raise SetupError(
                         f"process {holder.get('pid')} on {holder.get('host')} is already making this result",
                         where=str(self.path.parent),
@@ -90,8 +94,12 @@ class Lease:
                 except FileNotFoundError:
                     time.sleep(0.01)
                 continue
-            with os.fdopen(descriptor, "w") as handle:
-                json.dump({"pid": os.getpid(), "host": socket.gethostname(), "born": _born(os.getpid())}, handle)
+            try:
+                with os.fdopen(descriptor, "w") as handle:
+                    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "born": _born(os.getpid())}, handle)
+            except OSError:  # a full disk: an empty lease would lock everybody out
+                self.path.unlink()
+                raise
             for stale in self.path.parent.glob("lease.*.stale"):
                 stale.unlink(missing_ok=True)
             return
@@ -129,6 +137,8 @@ def _abandoned(path: Path) -> bool:
     except FileNotFoundError:
         return True
     holder = _holder(path)
+    if not holder:
+        return age > UNFILLED
     if holder.get("host") == socket.gethostname() and "pid" in holder:
         return _born(holder["pid"]) != holder.get("born")
     return age > STALE

@@ -20,7 +20,7 @@ import torch
 from ilab.errors import InputError, SetupError
 from ilab.models.device import pick_device
 from ilab.models.renderer import Messages, Renderer
-from ilab.models.weights import load_weights
+from ilab.models.weights import BUILDING, load_weights
 
 FinishReason = Literal["stop", "length"]
 COLDEST = 1e-4  # below this temperature the likeliest token is all there is, and dividing would overflow
@@ -92,7 +92,8 @@ class LocalModel:
         stop_ids: frozenset[int] = frozenset(),
     ) -> Generator[int, None, None]:
         """The answer's token ids, one by one, without the stop token. An answer ends where the context is full."""
-        from transformers import DynamicCache
+        with BUILDING:
+            from transformers import DynamicCache
 
         room = self.room(len(prompt_ids), max_tokens)
         random = torch.Generator().manual_seed(seed % (1 << 63))

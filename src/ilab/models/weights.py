@@ -1,7 +1,8 @@
 """Loading a model's weights: from safetensors only, never with code of its own, one at a time.
 
 transformers builds a model under settings that hold for the whole process (default device and dtype), so two threads
-that load at once spoil each other's weights. Steps run in threads; hence the lock.
+that load at once spoil each other's weights; and it imports its own parts when they are first asked for, which two
+threads cannot do at once either. Steps run in threads; hence the lock, around imports from transformers too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from ilab.errors import InputError
 
-BUILDING = threading.Lock()  # held while transformers builds or loads a model
+BUILDING = threading.Lock()  # held while anything is imported from transformers, and while it builds a model
 
 
 def load_weights(folder: Path, dtype: Any, device: str) -> Any:
@@ -22,8 +23,6 @@ def load_weights(folder: Path, dtype: Any, device: str) -> Any:
     folder holds no model that can be loaded safely.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
     if not (folder / "config.json").is_file():
         raise InputError(
@@ -31,9 +30,12 @@ def load_weights(folder: Path, dtype: Any, device: str) -> Any:
             where=str(folder),
             hint="build one with `ilab run`, or give another folder",
         )
-    logging.disable_progress_bar()
     try:
         with BUILDING:
+            from transformers import AutoModelForCausalLM
+            from transformers.utils import logging
+
+            logging.disable_progress_bar()
             model = AutoModelForCausalLM.from_pretrained(
                 str(folder),
                 dtype=dtype,

@@ -56,6 +56,14 @@ def read_taxonomy(path: Path) -> Reading:
     no taxonomy at all.
     """
     layout = find_layout(path)
+    leaves, problems = read_leaves(layout)
+    if problems:
+        raise InputErrors(problems)
+    return Reading(leaves, layout.warnings, layout.root)
+
+
+def read_leaves(layout: Layout) -> tuple[tuple[Leaf, ...], list[InputError]]:
+    """The leaves of ``layout.files`` that are right, sorted by path, and every mistake in the others."""
     problems: list[InputError] = []
     leaves = []
     for file in layout.files:
@@ -66,9 +74,7 @@ def read_taxonomy(path: Path) -> Reading:
             continue
         if leaf is not None:
             leaves.append(leaf)
-    if problems:
-        raise InputErrors(problems)
-    return Reading(tuple(sorted(leaves, key=lambda leaf: leaf.path)), layout.warnings, layout.root)
+    return tuple(sorted(leaves, key=lambda leaf: leaf.path)), problems
 
 
 def _read_leaf(file: Path, layout: Layout, problems: list[InputError]) -> Leaf | None:

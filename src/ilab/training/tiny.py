@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -71,13 +72,30 @@ def _write_tokenizer(out: Path, spec: TinySpec) -> None:
 def _write_weights(out: Path, spec: TinySpec) -> int:
     import torch
     from tokenizers import Tokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
     size = Tokenizer.from_file(str(out / "tokenizer.json")).get_vocab_size()
+    with BUILDING:
+        model = _draw(spec, size).to(torch.float32)
+    # Drawn from one generator in the order of the names: equal bytes wherever torch draws equal numbers.
+    generator = torch.Generator().manual_seed(spec.seed)
+    with torch.no_grad():
+        for name, weight in sorted(model.named_parameters()):
+            if name.endswith("norm.weight") or "layernorm" in name:
+                weight.fill_(1.0)
+            else:
+                weight.normal_(0.0, 0.02, generator=generator)
+    model.save_pretrained(out)
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def _draw(spec: TinySpec, vocabulary: int) -> Any:
+    """The model's shape; the weights in it are drawn anew by the caller."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     config = LlamaConfig(
-        vocab_size=size,
+        vocab_size=vocabulary,
         hidden_size=spec.width,
         intermediate_size=spec.feed_forward,
         num_hidden_layers=spec.layers,
@@ -89,15 +107,4 @@ def _write_weights(out: Path, spec: TinySpec) -> int:
         bos_token_id=None,
         eos_token_id=len(TINY_SPECIAL_TOKENS) - 1,
     )
-    # Drawn from one generator in the order of the names: equal bytes wherever torch draws equal numbers.
-    with BUILDING:
-        model = LlamaForCausalLM(config).to(torch.float32)
-    generator = torch.Generator().manual_seed(spec.seed)
-    with torch.no_grad():
-        for name, weight in sorted(model.named_parameters()):
-            if name.endswith("norm.weight") or "layernorm" in name:
-                weight.fill_(1.0)
-            else:
-                weight.normal_(0.0, 0.02, generator=generator)
-    model.save_pretrained(out)
-    return sum(weight.numel() for weight in model.parameters())
+    return LlamaForCausalLM(config)
