@@ -25,6 +25,20 @@ if TYPE_CHECKING:
     from ilab.packaging.registry import Registry
 
 
+NEEDED = frozenset(
+    {
+        "documents",
+        "items",
+        "generate",
+        "train-phase-1",
+        "train-phase-2",
+        "select-phase-1",
+        "select-phase-2",
+        "final-evaluation",
+    }
+)  # the steps, by their names in the shipped pipelines, that a report is drawn from
+
+
 def open_registry(loaded: Loaded) -> Registry:
     """The model registry of this project."""
     from ilab.packaging.registry import Registry
@@ -46,7 +60,7 @@ def draw_report(build: Build, engine: Engine, folder: Path) -> Path | None:
     When nothing ran and the newest earlier page shows the same results, it still holds and is returned instead.
     """
     records = _records(build, engine)
-    if "gate" not in records:
+    if "gate" not in records or not records.keys() >= NEEDED:  # not spoken yet, or a pipeline of another shape
         return None
     ran = {event.step for event in read_events(folder / "events.jsonl") if event.data.get("state") in ("run", "link")}
     earlier = sorted((engine.store.root / "runs").glob("*/report.html"))
@@ -111,7 +125,8 @@ def notes_of(build: Build, engine: Engine) -> list[str]:
             "by 0.4 million parameters, not a chat model."
         )
         notes.append("The open-book column needs no model: word overlap between the question and the document.")
-    if build.plan.steps["generate"].step.fields()["teacher"] == "":
+    generate = build.plan.steps.get("generate")
+    if generate is not None and not generate.step.fields()["teacher"]:
         notes.append("No teacher: samples were made by rule. No judge: scores are likelihoods and exact matches.")
     if values["sdg_base_model"] == "tiny":
         notes.append(

@@ -33,6 +33,10 @@ COMMANDS = [
     ("report", "open"),
     ("step",),
     ("step", "run"),
+    ("taxonomy",),
+    ("taxonomy", "check"),
+    ("taxonomy", "diff"),
+    ("taxonomy", "tree"),
 ]
 PROGRAM = """
 import resource, sys

@@ -134,7 +134,10 @@ class Project:
         file.write_text(text.replace(old, new), encoding="utf-8")
 
     def copy(self, to: Path) -> Project:
+        """This project, moved: its runs are those of the new place."""
         shutil.copytree(self.root, to, symlinks=True)
+        for note in to.glob(".ilab/store/runs/*/plan.json"):
+            note.write_text(note.read_text().replace(str(self.root), str(to)))
         return Project(to)
 
     def git(self, *arguments: str, at: str = "taxonomy") -> str:
@@ -178,4 +181,4 @@ def reference(first_run: tuple[Project, subprocess.CompletedProcess[str]]) -> Pr
 @pytest.fixture
 def built(reference: Project, tmp_path: Path) -> Project:
     """A copy of the built project, to do anything with."""
-    return reference.copy(tmp_path / "project")
+    return reference.copy(tmp_path / "built")

@@ -186,6 +186,15 @@ def test_garbage_spares_what_a_linked_result_stands_on(built: Any) -> None:
     assert {row["state"] for row in built.plan().values()} == {"reuse"}
 
 
+def test_garbage_is_not_what_another_project_in_the_store_needs(built: Any, project: Any) -> None:
+    store = ("--store", str(built.store.root))
+    assert project.ilab(*store, "run", "-p", "sdg_scale_factor=5", "--until", "generate").returncode == 0
+    before = built.digests()
+    assert built.json("pipeline", "gc")["removed"] == []
+    assert project.json(*store, "pipeline", "gc", "-p", "sdg_scale_factor=5")["removed"] == []
+    assert built.digests() == before
+
+
 def test_status_says_what_is_done(built: Any) -> None:
     built.built("-p", "sdg_scale_factor=5", "--until", "generate")
     states = {row["step"]: row for row in built.json("pipeline", "status", "-p", "sdg_scale_factor=5")}

@@ -28,6 +28,7 @@ NOUNS = {
     "registry": "The registered models",
     "report": "What a build learned",
     "step": "Run one step of a plan",
+    "taxonomy": "Check and compare taxonomies",
 }
 
 

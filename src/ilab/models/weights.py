@@ -7,7 +7,11 @@ threads cannot do at once either. Steps run in threads; hence the lock, around i
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +55,16 @@ def load_weights(folder: Path, dtype: Any, device: str) -> Any:
             hint="it must be a known architecture with its weights as safetensors",
         ) from error
     return model.to(device).eval()
+
+
+@contextlib.contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """Let safetensors' own error for a disk that takes no more be an OSError, as every other writer's is."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        full = f"os error {errno.ENOSPC}" in str(error)
+        number = errno.ENOSPC if full else errno.EIO
+        raise OSError(number, os.strerror(number) if full else str(error), str(folder)) from error

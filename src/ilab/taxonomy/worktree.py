@@ -1,8 +1,9 @@
 """Questions to git about the work tree that a taxonomy lies in: which commit a base means here, what changed since.
 
 Every answer takes a fixed number of git commands, however long the history. Unlike ``core/git.py``, which fetches
-other people's repositories, this looks at the author's own checkout, so line-ending settings stay as they are;
-hooks, monitors, external diffs and locks are left out. Names are relative to the folder asked about.
+other people's repositories, this looks at the author's own checkout, so line-ending settings stay as they are. No
+program that the repository's settings name is run (hooks, monitors, external diffs). Names are relative to the folder
+asked about.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from ilab.errors import InputError, ServiceError, SetupError
 
 TIMEOUT = 300  # seconds one command may take
-_OPTIONS = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+_OPTIONS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _REDIRECTING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_COMMON_DIR")
 
 
@@ -54,7 +55,7 @@ def require_commit(folder: Path, ref: str) -> str:
 
 def fork_point(folder: Path, ref: str, base: str) -> str:
     """The first commit that ``base`` (the commit of ``ref``) contains, going from HEAD along first parents."""
-    told = _git(folder, "rev-list", "--first-parent", "HEAD", f"^{base}")
+    told = _git(folder, "rev-list", "--first-parent", "HEAD", f"^{base}", "--")
     own = (told or b"").decode().split()  # HEAD first; none where HEAD itself is contained
     commit = resolve(folder, f"{own[-1]}^1" if own else "HEAD")
     if commit is not None:

@@ -7,11 +7,10 @@ taken into the store by hard link where the file system allows, else by copy. It
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 from ilab.artifacts import Checkpoint
+from ilab.core.files import take_over
 from ilab.core.step import Counts, Found, fingerprint
 from ilab.core.store import digest_file
 from ilab.data import digest_text
@@ -65,10 +64,7 @@ def make_base(found: Found, out: Checkpoint) -> Counts:
         return {"parameters": parameters}
     out.model.mkdir()
     for file in model_files(Path(found.locator)):
-        try:
-            os.link(file.resolve(), out.model / file.name)
-        except OSError:  # another file system
-            shutil.copyfile(file, out.model / file.name)
+        take_over(str(file.resolve()), str(out.model / file.name))
     _refuse_code(out.model)
     out.write_choice({"name": Path(found.locator).name, "rule": "given", "weights": {}})
     return {"files": len(list(out.model.iterdir()))}

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -28,9 +27,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from ilab.core.events import Emit
+from ilab.core.files import take_over
 from ilab.data import seed_from
 from ilab.errors import InputError, SetupError, Stopped
-from ilab.models.weights import load_weights
+from ilab.models.weights import load_weights, saving
 from ilab.training.encode import EncodedSet
 from ilab.training.loss import IGNORED, Head, summed_loss
 from ilab.training.plan import Layout, MicroBatch, StepPlan, choose_layout, plan_epoch, steps_per_epoch
@@ -261,7 +261,8 @@ def _save_candidate(model: Any, job: TrainJob, epoch: int, step: int) -> None:
     temporary = job.work / f".epoch-{epoch:03d}"
     if temporary.exists():
         shutil.rmtree(temporary)
-    model.save_pretrained(temporary)
+    with saving(temporary):
+        model.save_pretrained(temporary)
     for name in NOT_WEIGHTS:
         if (job.base / name).exists():
             shutil.copyfile(job.base / name, temporary / name)
@@ -281,7 +282,7 @@ def _collect(job: TrainJob, progress: _Progress) -> list[dict[str, Any]]:
         cursor = json.loads((folder / "cursor.json").read_text())
         losses = [row["loss"] for row in rows if row["epoch"] == cursor["epoch"] - 1]
         # Linked, not moved: a crash here leaves the candidates where a resumed run finds them.
-        shutil.copytree(folder, job.out / folder.name, copy_function=os.link, ignore=_without_cursor)
+        shutil.copytree(folder, job.out / folder.name, copy_function=take_over, ignore=_without_cursor)
         index.append({"name": folder.name, **cursor, "training_loss": _mean(losses)})
     with (job.out / "metrics.jsonl").open("w", encoding="utf-8") as handle:
         handle.writelines(json.dumps(row, sort_keys=True) + "\n" for row in rows)

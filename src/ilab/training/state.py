@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ilab.core.files import fsync_tree, read_json, write_json
+from ilab.models.weights import saving
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -26,14 +27,16 @@ def save_state(work: Path, step: int, model: torch.nn.Module, optimizer: torch.o
         shutil.rmtree(temporary)
     temporary.mkdir(parents=True)
     names: dict[Any, str] = {parameter: name for name, parameter in model.named_parameters()}
-    save_file({name: p.detach().cpu().contiguous() for p, name in names.items()}, temporary / "weights.safetensors")
+    weights = {name: p.detach().cpu().contiguous() for p, name in names.items()}
     moments = {
         f"{names[parameter]}/{key}": value.detach().cpu().contiguous()
         for parameter, values in optimizer.state.items()
         for key, value in values.items()
         if key in MOMENTS
     }
-    save_file(moments, temporary / "optimizer.safetensors")
+    with saving(temporary):
+        save_file(weights, temporary / "weights.safetensors")
+        save_file(moments, temporary / "optimizer.safetensors")
     write_json(temporary / "cursor.json", {"step": step})
     fsync_tree(temporary)
     if final.exists():

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from ilab.models.renderer import TINY_SPECIAL_TOKENS, TINY_TEMPLATE
-from ilab.models.weights import BUILDING
+from ilab.models.weights import BUILDING, saving
 
 
 class TinySpec(BaseModel):
@@ -57,7 +57,8 @@ def _write_tokenizer(out: Path, spec: TinySpec) -> None:
         show_progress=False,
     )
     tokenizer.train_from_iterator(primer().splitlines(keepends=True), trainer)
-    tokenizer.save(str(out / "tokenizer.json"))
+    # Not ``save``: it gives no OSError when the disk is full.
+    (out / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": spec.context,
@@ -84,7 +85,8 @@ def _write_weights(out: Path, spec: TinySpec) -> int:
                 weight.fill_(1.0)
             else:
                 weight.normal_(0.0, 0.02, generator=generator)
-    model.save_pretrained(out)
+    with saving(out):
+        model.save_pretrained(out)
     return sum(weight.numel() for weight in model.parameters())
 
 
