@@ -112,12 +112,11 @@ def run() -> None:
     """Entry point of the ``ilab`` executable: runs the command and turns errors into exit codes."""
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     try:
-        main.main(hoisted(sys.argv[1:]), standalone_mode=False)
+        code = main.main(hoisted(sys.argv[1:]), standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)  # click returns the code of its own Exit
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         sys.exit(130)
