@@ -134,3 +134,12 @@ def test_a_file_cannot_run_code(folder: Path) -> None:
     (folder / PROJECT_FILE).write_text("pipeline: !!python/object/apply:os.system ['true']\n")
     with pytest.raises(InputError, match="cannot be read"):
         load(folder)
+
+
+def test_a_key_that_is_given_itself_is_refused_and_not_shown(tmp_path: Path) -> None:
+    sets = ("where.teacher.url=http://127.0.0.1:1/v1", "where.teacher.api_key=sk-very-secret")
+    with pytest.raises(InputError, match="by reference") as caught:
+        load(tmp_path, sets=sets)
+    assert "sk-very-secret" not in f"{caught.value}{caught.value.__cause__ and caught.value.hint}"
+    kept = load(tmp_path, sets=(sets[0], "where.teacher.api_key=env:KEY"))
+    assert kept.config.where.teacher is not None and kept.config.where.teacher.api_key == "env:KEY"

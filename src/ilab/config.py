@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ilab.errors import InputError
 
@@ -27,7 +27,8 @@ PROJECT_FILE = "ilab.yaml"
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A value may be a secret given in the wrong place, so no error shows values.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Endpoint(Section):
@@ -39,6 +40,14 @@ class Endpoint(Section):
         None, gt=0, description="requests under way at once; empty: sdg_batch_size x sdg_num_workers"
     )
     timeout: float = Field(120.0, gt=0, description="seconds a single request may take")
+
+    @field_validator("api_key")
+    @classmethod
+    def _by_reference(cls, reference: str) -> str:
+        # Refused here, before it can be written into a run's settings; the message must not show it.
+        if reference and not reference.startswith(("env:", "file:")):
+            raise ValueError("a key is given by reference, env:NAME or file:PATH, never itself")
+        return reference
 
 
 class DocumentsWhere(Section):
@@ -207,7 +216,7 @@ def _explain(error: ValidationError, origins: Mapping[str, str], project: Path |
         close = difflib.get_close_matches(name, [key.rpartition(".")[2] for key in known], n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known))}"
         return InputError(f"unknown setting {path!r}", where=where, hint=hint)
-    return InputError(f"{path}: {first['msg']}", where=where)
+    return InputError(f"{path}: {first['msg'].removeprefix('Value error, ')}", where=where)
 
 
 def _known_paths(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -43,7 +43,7 @@ def serve(options: Options, model_path: str | None, host: str, port: int, served
     from ilab.serving.server import serve as serve_model
 
     def ready(url: str) -> None:
-        click.echo(f"serving {name} at {url}/v1  (Ctrl-C stops)", err=True)
+        click.echo(f"serving {name} at {url}  (Ctrl-C stops)", err=True)
 
     sys.exit(
         serve_model(
