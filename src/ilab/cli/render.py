@@ -151,7 +151,7 @@ def expected_text(expected: Mapping[str, float]) -> str:
         if name in expected:
             parts.append(f"{expected[name]:,.0f} {name}")
     if "seconds" in expected:
-        parts.append(f"about {seconds(expected['seconds'])}")
+        parts.append(f"last time {seconds(expected['seconds'])}")
     return ", ".join(parts)
 
 

@@ -104,8 +104,7 @@ class Engine:
 
     def _expect(self, plan: Plan, planned: Planned, newest: RecordFile | None) -> dict[str, float]:
         expected: dict[str, float] = {}
-        # The last run's time says something only if the same was done with it.
-        if newest is not None and not newest.linked_to and _same_but_inputs(planned, newest):
+        if newest is not None and not newest.linked_to:
             expected["seconds"] = newest.seconds
         try:
             inputs = self._open_inputs(plan, planned)
