@@ -176,6 +176,14 @@ def test_records_hold_what_is_needed_to_trust_them(project: Any) -> None:
     assert record.tools["python"]
 
 
+def test_an_old_result_that_a_kill_left_behind_is_found(project: Any) -> None:
+    """Killed in the middle of --force: the old result was moved aside, and only ``gc`` would ever look for it."""
+    record = project.run()["twice"]
+    left = project.store.directory("repeat", f"{record.key}.0123abcd.old")
+    left.mkdir()
+    assert project.store.partials() == [left]
+
+
 def test_stopping_keeps_what_is_done(project: Any) -> None:
     engine = project.engine()
     engine.stop.set()

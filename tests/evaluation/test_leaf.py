@@ -90,16 +90,16 @@ def test_answers_are_those_of_transformers_generate(tiny_model: Path) -> None:
         assert score.value in (0.0, 1.0)
 
 
-def test_the_right_answer_counts_and_white_space_does_not(tiny_model: Path) -> None:
+def test_the_right_answer_counts_and_white_space_does_not(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = score_items("m", tiny_model, ITEMS[3:4], "cpu", site())[0].answer
     assert said
-    gold = "  " + said.replace(" ", "\n ")
     renderer = Renderer.load(tiny_model)
-    exact = ITEMS[3].model_copy(update={"gold": gold})
-    longer = len(renderer.encode_text(gold)) != len(renderer.encode_text(ITEMS[3].gold))
-    scored = score_items("m", tiny_model, [exact], "cpu", site())[0]
-    # A longer gold allows a longer answer; where the answer ended by itself both must agree.
-    assert scored.value == float(scored.answer == " ".join(gold.split())) and (longer or scored.value == 1.0)
+    limit = len(renderer.encode_text(ITEMS[3].gold)) + leaf.ANSWER_TOKENS
+    for gold, value in (("  " + said.replace(" ", "\n ") + "\n", 1.0), (said + "!", 0.0)):
+        # The limit depends on the gold's length; held where it was, so that the model says the same again.
+        monkeypatch.setattr(leaf, "ANSWER_TOKENS", limit - len(renderer.encode_text(gold)))
+        scored = score_items("m", tiny_model, [ITEMS[3].model_copy(update={"gold": gold})], "cpu", site())[0]
+        assert (scored.answer, scored.value) == (said, value)
 
 
 def test_no_items_and_a_stop(tiny_model: Path) -> None:

@@ -297,7 +297,8 @@ class Store:
                 yield record
 
     def partials(self) -> list[Path]:
-        return sorted(self.root.glob("*/*.partial"))
+        """Unfinished work, and old results that a killed process had moved out of the way (``--force``)."""
+        return sorted([*self.root.glob("*/*.partial"), *self.root.glob("*/*.old")])
 
     def remove(self, record: RecordFile) -> int:
         """Remove an artifact; returns the bytes freed. The record goes first, so no half artifact ever exists."""
