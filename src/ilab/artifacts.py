@@ -92,7 +92,7 @@ class Dataset(Artifact):
     kind: ClassVar[str] = "dataset"
 
     def write(self, rows: Iterable[TrainingRow], mix: dict[str, Any]) -> int:
-        """``mix`` says what came from where: rows per source and leaf, weights, what was capped."""
+        """``mix`` says what came from where: rows per source and leaf, weights, replay."""
         write_json(self.path / "mix.json", mix)
         return write_records(self.path / "train.jsonl", rows)
 

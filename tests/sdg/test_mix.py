@@ -42,7 +42,7 @@ def test_sources_are_told_apart_and_taken_as_asked() -> None:
     assert [row.sample for row in rows] == [s.id for s in (*found["knowledge"], *found["document"])]
     assert Counter(row.source for row in rows) == {"knowledge": 3, "document": 2}
     assert told["rows"] == 5
-    assert told["sources"]["document"]["k"] == {"samples": 2, "capped": 0, "weight": 1.0, "rows": 2}
+    assert told["sources"]["document"]["k"] == {"samples": 2, "weight": 1.0, "rows": 2}
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,6 @@ def test_a_weight_repeats_every_sample_before_any_again(weight: float, least: in
     assert (min(times), max(times), sum(times)) == (least, most, total)
     assert len({row.id for row in rows}) == total
     assert told["sources"]["skill"]["s"]["rows"] == total
-
-
-def test_caps_and_balance() -> None:
-    found = {"skill": [*samples("a", 12), *samples("b", 3)]}
-    rows, told = mix(found, Recipe(sources=("skill",), cap_per_leaf=6, balance=True), 1)
-    assert Counter(row.leaf for row in rows) == {"a": 6, "b": 6}
-    assert told["sources"]["skill"]["a"]["capped"] == 6
-    assert set(Counter(row.sample for row in of_leaf(rows, "b")).values()) == {2}
 
 
 def test_replay_is_a_share_of_the_whole_and_never_repeats() -> None:
@@ -103,18 +95,16 @@ def test_document_text_is_never_disturbed() -> None:
     st.floats(0, 3),
     st.integers(1, 3),
     st.floats(0, 0.9),
-    st.booleans(),
     st.integers(0, 9),
 )
 def test_another_leaf_changes_no_leafs_rows(
-    first: int, second: int, weight: float, variants: int, noise: float, capped: bool, seed: int
+    first: int, second: int, weight: float, variants: int, noise: float, seed: int
 ) -> None:
     recipe = Recipe(
         sources=("skill",),
         weights={"a": weight},
         variants=variants,
         noise=noise,
-        cap_per_leaf=3 if capped else None,
     )
     alone, _ = mix({"skill": samples("a", first)}, recipe, seed)
     both, _ = mix({"skill": [*samples("b", second), *samples("a", first)]}, recipe, seed)

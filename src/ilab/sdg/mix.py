@@ -6,7 +6,7 @@
     replay      rows of an earlier phase's dataset, so that it is not forgotten
 
 How often a leaf is seen is a weight: 1.5 is every sample once and half of them twice. Every choice derives from
-ids and the seed, so another leaf more changes no leaf's rows (with ``balance``: not which, only how many).
+ids and the seed, so another leaf more changes no leaf's rows.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ class Recipe(BaseModel):
     """What goes into a dataset.
 
     ``replay`` is the share of the *finished* dataset that comes from the earlier one (a third: one row replayed
-    for two new ones). ``weights`` hold for each leaf and source, replay included, ``cap_per_leaf`` for new rows;
-    ``balance`` raises every leaf to as many samples as the largest of its source. A sample has up to ``variants``
-    rows: the first as it is, the others with its question disturbed (each word with probability ``noise``; see
+    for two new ones). ``weights`` hold for each leaf and source, replay included. A sample has up to ``variants`` rows:
+    the first as it is, the others with its question disturbed (each word with probability ``noise``; see
     :func:`disturb`).
     """
 
@@ -40,8 +39,6 @@ class Recipe(BaseModel):
     sources: tuple[Source, ...] = ("knowledge", "document", "skill")
     replay: float = Field(0.0, ge=0.0, lt=1.0)
     weights: dict[str, float] = {}
-    cap_per_leaf: int | None = Field(None, gt=0)
-    balance: bool = False
     variants: int = Field(1, ge=1)
     noise: float = Field(0.0, ge=0.0, lt=1.0)
 
@@ -69,17 +66,13 @@ def mix(
         leaves: dict[str, list[Sample]] = {}
         for sample in samples.get(source, ()):
             leaves.setdefault(sample.leaf, []).append(sample)
-        kept = {leaf: _choose(found, recipe.cap_per_leaf, seed) for leaf, found in leaves.items()}
-        largest = max(map(len, kept.values()), default=0)
         told["sources"][source] = {}
-        for leaf, found in kept.items():
+        for leaf, found in leaves.items():
             weight = recipe.weights.get(leaf, 1.0)
-            wanted = round(weight * (largest if recipe.balance else len(found)))
-            made = _rows(found, wanted, source, recipe, seed)
+            made = _rows(found, round(weight * len(found)), source, recipe, seed)
             rows += made
             told["sources"][source][leaf] = {
                 "samples": len(found),
-                "capped": len(leaves[leaf]) - len(found),
                 "weight": weight,
                 "rows": len(made),
             }
