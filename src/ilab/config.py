@@ -56,6 +56,17 @@ class DocumentsWhere(Section):
     )
 
 
+class WebWhere(Section):
+    """How web pages are fetched, by ``documents crawl`` and for leaves whose documents are addresses."""
+
+    private_hosts: tuple[str, ...] = Field(
+        (), description="hosts in private networks (name or address) that may be fetched from all the same"
+    )
+    ca_file: str | None = Field(None, description="certificates to trust besides the system's")
+    timeout: float = Field(30.0, gt=0, description="seconds until a silent server is given up")
+    max_bytes: int = Field(50 * 2**20, gt=0, description="the largest page or file that is fetched")
+
+
 class Where(Section):
     """Everything about *where*: none of it is part of any step's identity."""
 
@@ -67,6 +78,7 @@ class Where(Section):
     jobs: int = Field(2, gt=0, description="independent steps that may run at once")
     teacher: Endpoint | None = Field(None, description="the server that plays the teacher")
     documents: DocumentsWhere = DocumentsWhere()
+    web: WebWhere = WebWhere()
 
 
 class Config(Section):

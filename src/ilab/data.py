@@ -36,7 +36,7 @@ class Place(Record):
     column: int = 1
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}:{self.column}"
 
 
 class QuestionAnswer(Record):
@@ -54,15 +54,19 @@ class SeedExample(Record):
 
 
 class DocumentRef(Record):
-    """Which documents a leaf is about: files in a git repository at a commit, or a local path.
+    """Which documents a leaf is about: files of a git repository, local files, web pages, or a text on the spot.
 
-    ``repo`` is a git URL or ``None`` for files that lie beside the ``qna.yaml``; ``commit`` any git ref.
-    ``patterns`` are glob patterns relative to the repository, or to the leaf's folder.
+    ``repo`` is a git URL and ``commit`` any ref of it; ``patterns`` are glob patterns relative to that repository, or
+    without ``repo`` to the leaf's folder (a folder stands for all documents below it). ``urls`` are http(s)
+    addresses of single documents, ``text`` is Markdown that stands in the ``qna.yaml`` itself. A reference is one of
+    the four; a leaf may have several.
     """
 
     repo: str | None = None
     commit: str | None = None
-    patterns: tuple[str, ...]
+    patterns: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+    text: str | None = None
     place: Place
 
 
@@ -106,24 +110,50 @@ class Leaf(Record):
     place: Place
 
 
+FlagKind = Literal["hidden-text", "instruction", "control-character", "invisible-character"]
+Action = Literal["kept", "left out"]
+
+
+class Flag(Record):
+    """Something in a document that a reader would not see, or that speaks to a model instead of a reader.
+
+    ``place`` is where it stood, for people (``line 12``, ``page 3``); ``excerpt`` at most 80 characters of it.
+    """
+
+    kind: FlagKind
+    source: str
+    place: str
+    excerpt: str
+    action: Action
+
+
 class Document(Record):
-    """A converted document. ``id`` is the hash of its text; ``text`` is Markdown; ``source`` its origin."""
+    """A converted document. ``id`` is the hash of its text; ``text`` is Markdown; ``source`` its origin.
+
+    ``pages`` are the offsets in ``text`` at which its pages begin, empty for formats without pages.
+    """
 
     id: str
     leaf: str
     source: str
     title: str
     text: str
+    pages: tuple[int, ...] = ()
+    flags: tuple[Flag, ...] = ()
 
 
 class Chunk(Record):
-    """A passage of a document. ``id`` is the short hash of ``text``; ``span`` are character offsets in the document."""
+    """A passage of a document. ``id`` is the short hash of ``text``; ``span`` are character offsets in the document.
+
+    ``page`` is the (1-based) page on which it begins, ``None`` for documents without pages.
+    """
 
     id: str
     leaf: str
     document: str
     source: str
     heading: tuple[str, ...]
+    page: int | None = None
     span: tuple[int, int]
     text: str
     tokens: int
@@ -151,6 +181,7 @@ class Origin(Record):
     document: str | None = None
     source: str | None = None
     chunk: str | None = None
+    page: int | None = None
     span: tuple[int, int] | None = None
     evidence: str | None = None
     flow: str

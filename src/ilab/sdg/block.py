@@ -35,6 +35,7 @@ class Trace:
     document: str | None = None
     source: str | None = None
     chunk: str | None = None
+    page: int | None = None
     span: tuple[int, int] | None = None
     block: str = ""
     prompt: str | None = None

@@ -180,6 +180,7 @@ def _sample(row: Row, flow: str) -> Sample:
         document=trace.document,
         source=trace.source,
         chunk=trace.chunk,
+        page=trace.page,
         span=trace.span,
         evidence=columns.get("evidence"),
         flow=flow,

@@ -40,7 +40,9 @@ def input_rows(source: Input, leaf: Leaf, chunks: Sequence[Chunk]) -> list[Row]:
 
 
 def _chunk_row(chunk: Chunk, leaf: Leaf, columns: dict[str, Any], trace: Trace) -> Row:
-    trace = replace(trace, document=chunk.document, source=chunk.source, chunk=chunk.id, span=chunk.span)
+    trace = replace(
+        trace, document=chunk.document, source=chunk.source, chunk=chunk.id, page=chunk.page, span=chunk.span
+    )
     own = {"document": chunk.text, "headings": list(chunk.heading)}
     return Row(f"{leaf.path}#{chunk.id}", leaf.path, {**columns, **own}, trace)
 
