@@ -6,6 +6,7 @@ shows at its end is in ``outcome``.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 from ilab.config import Loaded, Where
 from ilab.core.events import read_events
 from ilab.core.files import read_json, write_json
-from ilab.core.pipeline import Pipeline, Plan, build, nearest, read_pipeline
+from ilab.core.pipeline import Pipeline, Plan, build, nearest, part, read_pipeline
 from ilab.core.run import Engine
 from ilab.core.step import Found
 from ilab.core.store import Store, is_held, size_of
@@ -52,13 +53,27 @@ def find_pipeline(name: str, base: Path) -> Path:
     raise InputError(f"no pipeline {name!r}", where="pipeline", hint=nearest(name, shipped, "shipped pipelines"))
 
 
-def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None) -> Build:
+@dataclass(frozen=True)
+class Part:
+    """One stage of a build: the first step of ``type`` and what it needs, with a few more settings.
+
+    ``preview`` (data generation) takes so many input rows of each leaf, in at most ``calls`` teacher calls.
+    """
+
+    type: str
+    preview: int | None = None
+    calls: int | None = None
+
+
+def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: Part | None = None) -> Build:
     """Resolve everything a build depends on and compute every key. Makes nothing, calls no teacher.
 
-    ``parameters`` are those of the command line. Raises InputError(s) for anything a person has to mend first.
+    ``parameters`` are those of the command line; ``only`` one part is prepared if given. Raises InputError(s) for
+    anything a person has to mend first.
     """
     config = loaded.config
     pipeline = read_pipeline(find_pipeline(config.pipeline, loaded.base), lambda name: find_pipeline(name, loaded.base))
+    pipeline = part(pipeline, only.type) if only else pipeline
     given = collect(
         {
             pipeline.path: pipeline.parameters,
@@ -77,8 +92,12 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None) -> Buil
             )
     notes = _choose_flow(values, loaded.config.where)
     where = _where(loaded, values)
-    plan = build(pipeline, STEPS, derive(values), _resolvers(loaded, where))
-    return Build(loaded, plan, given, where, notes)
+    derived = derive(values)
+    if only:
+        derived.update(preview=only.preview, preview_calls=only.calls)
+    found: list[str] = []
+    plan = build(pipeline, STEPS, derived, _resolvers(loaded, where, values["taxonomy_base"], found))
+    return Build(loaded, plan, given, where, (*notes, *found))
 
 
 def _pipeline(loaded: Loaded) -> Pipeline:
@@ -135,27 +154,32 @@ def newest_run(store: Path) -> Path | None:
     return runs[-1] if runs else None
 
 
-def _resolvers(loaded: Loaded, where: Where) -> dict[str, Any]:
+def _resolvers(loaded: Loaded, where: Where, since: str, notes: list[str]) -> dict[str, Any]:
+    """What turns locators into digests. ``since`` is the base of a taxonomy's changes; ``notes`` are added to."""
     from ilab.documents.locate import find_documents
+    from ilab.documents.stage import find_tokenizer
+    from ilab.documents.trees import matching
     from ilab.sdg.stage import find_flow
-    from ilab.taxonomy.locate import find_taxonomy
-    from ilab.taxonomy.read import read_taxonomy
+    from ilab.taxonomy.locate import find_taxonomy, read_found
     from ilab.training.base import find_base
 
     taxonomies: dict[str, Found] = {}
 
     def taxonomy(locator: str) -> Found:
         if locator not in taxonomies:
-            taxonomies[locator] = find_taxonomy(locator, loaded.base, where)
+            taxonomies[locator] = find_taxonomy(locator, loaded.base, where, since, matching)
         return taxonomies[locator]
 
     def documents(locator: str) -> Found:
-        reading = read_taxonomy(Path((taxonomy(locator).details or {})["path"]))
-        return find_documents(reading.leaves, reading.root, where, base=loaded.base)
+        reading = read_found(taxonomy(locator))
+        found = find_documents(reading.leaves, reading.root, where, base=loaded.base)
+        notes.extend(json.loads((found.details or {}).get("notes", "[]")))
+        return found
 
     return {
         "taxonomy": taxonomy,
         "documents": documents,
+        "tokenizer": lambda locator: find_tokenizer(locator, loaded.base),
         "model": lambda locator: find_base(locator, loaded.base),
         "flow": lambda locator: find_flow(locator, loaded.base),
     }

@@ -40,6 +40,9 @@ class Endpoint(Section):
         None, gt=0, description="requests under way at once; empty: sdg_batch_size x sdg_num_workers"
     )
     timeout: float = Field(120.0, gt=0, description="seconds a single request may take")
+    price_read: float | None = Field(None, ge=0, description="price of a million tokens that the model reads")
+    price_written: float | None = Field(None, ge=0, description="price of a million tokens that it writes")
+    currency: str = Field("USD", description="of the two prices, for people")
 
     @field_validator("api_key")
     @classmethod

@@ -69,7 +69,43 @@ TABLE: tuple[Parameter, ...] = (
     Parameter("sdg_random_seed", int, 42, "seed of every choice in data generation and evaluation"),
     Parameter("sdg_batch_size", int, 16, "requests in flight per worker", "where", "> 0", _positive),
     Parameter("sdg_num_workers", int, 4, "concurrent workers towards the teacher", "where", "> 0", _positive),
+    Parameter(
+        "taxonomy_base",
+        str,
+        "empty",
+        "build only the leaves that changed since this branch, tag or commit; `empty`: all of them",
+    ),
     Parameter("chunk_tokens", int, 500, "most tokens of one document chunk", valid="> 0", check=_positive),
+    Parameter("chunk_word_count", int, None, "most words of one document chunk", valid="> 0", check=_positive),
+    Parameter(
+        "chunk_tokenizer",
+        str,
+        "",
+        "what counts chunk_tokens: a model's directory, or a tokenizer.json; empty: the base model's, else an estimate",
+    ),
+    Parameter(
+        "server_ctx_size",
+        int,
+        None,
+        "the teacher's context window in tokens; chunks are cut so that every request fits",
+        valid="> 0",
+        check=_positive,
+    ),
+    Parameter(
+        "document_policy",
+        str,
+        "warn",
+        "what becomes of hidden and instruction-like text in documents: warn, drop or fail, or by source: "
+        "`PATTERN=WORD, …, WORD`",
+    ),
+    Parameter(
+        "document_converter",
+        str,
+        "builtin",
+        "what reads PDF and DOCX: builtin, or docling (pip install 'ilab[docling]')",
+        valid="builtin, docling",
+        check=_one_of("builtin", "docling"),
+    ),
     Parameter(
         "mix_question_variants", int, 1, "copies of each question, the first clean", valid="> 0", check=_positive
     ),
@@ -189,13 +225,18 @@ def collect(layers: Mapping[str, Mapping[str, Any]]) -> dict[str, Given]:
 
 
 def derive(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with what steps take: the effective batch and learning rate of each phase, the flow, the metrics."""
+    """``values`` with what steps take: the effective batch and learning rate of each phase, the tokenizer, the metrics.
+
+    ``preview`` and ``preview_calls`` are no parameters: commands that make a preview set them.
+    """
     product = values["train_batch_size"] * values["train_gradient_accumulation_steps"] * values["train_num_workers"]
-    derived = dict(values)
+    derived = {**values, "preview": None, "preview_calls": None}
     for phase in (1, 2):
         derived[f"batch_phase_{phase}"] = values[f"train_effective_batch_size_phase_{phase}"] or product
         rate = values[f"train_learning_rate_phase_{phase}"]
         derived[f"rate_phase_{phase}"] = values["train_learning_rate"] if rate is None else rate
+    base = values["sdg_base_model"]
+    derived["tokenizer"] = values["chunk_tokenizer"] or ("" if base == "tiny" else base)  # tiny's is made by the run
     derived["metrics"] = [part.strip() for part in values["eval_metrics"].split(",")]
     return derived
 

@@ -7,7 +7,6 @@ Whatever is imported inside ``run`` is heavy and only needed there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from ilab.artifacts import (
@@ -33,27 +32,36 @@ class ReadTaxonomy(Step):
     tree: Annotated[str, Resolve("taxonomy")]
 
     def run(self, *, out: Taxonomy, site: Site) -> Counts:
-        from ilab.taxonomy.read import read_taxonomy
+        from ilab.taxonomy.locate import read_found
 
-        reading = read_taxonomy(Path((site.locate(self.tree).details or {})["path"]))
+        reading = read_found(site.locate(self.tree))
         return {"leaves": out.write(reading.leaves), "warnings": len(reading.warnings)}
 
 
 class CollectDocuments(Step):
-    """The documents the leaves refer to, as text, cut into chunks. ``sources`` is the hash of the files."""
+    """The documents the leaves refer to, as Markdown, cut into chunks. ``sources`` is the hash of the files.
+
+    ``tokenizer`` counts ``chunk_tokens``; ``context`` is the teacher's window, which a request must fit into.
+    ``policy`` says what becomes of text that speaks to a model instead of a reader.
+    """
 
     type: ClassVar[str] = "documents"
+    version: ClassVar[int] = 2
     cheap: ClassVar[bool] = True
     sources: Annotated[str, Resolve("documents")]
+    tokenizer: Annotated[str, Resolve("tokenizer")] = ""
     chunk_tokens: int = 500
+    chunk_words: int | None = None
+    context: int | None = None
+    policy: str = "warn"
+    converter: Literal["builtin", "docling"] = "builtin"
 
     def run(self, taxonomy: Taxonomy, *, out: Documents, site: Site) -> Counts:
-        from ilab.documents.chunk import chunk_documents
-        from ilab.documents.collect import collect
+        from ilab.documents.stage import Limits, collect_documents
 
-        documents = collect(taxonomy.leaves(), site.locate(self.sources))
-        written = out.write(documents, chunk_documents(documents, self.chunk_tokens))
-        return {"documents": written[0], "chunks": written[1]}
+        limits = Limits(self.chunk_tokens, self.chunk_words, self.context)
+        found, reading = (self.sources, self.tokenizer), (self.policy, self.converter)
+        return collect_documents(taxonomy.leaves(), found, limits, reading, out, site)
 
 
 class HoldOut(Step):
@@ -83,19 +91,24 @@ class MakeBase(Step):
 
 
 class Generate(Step):
-    """Synthetic data: every leaf's seed examples and chunks through a flow. ``flow`` is the hash of its files."""
+    """Synthetic data: every leaf's seed examples and chunks through a flow. ``flow`` is the hash of its files.
+
+    ``preview`` takes only so many input rows of each leaf, within ``preview_calls`` teacher calls.
+    """
 
     type: ClassVar[str] = "generate"
+    version: ClassVar[int] = 2
     flow: Annotated[str, Resolve("flow")]
     teacher: str = ""
     scale_factor: int = 30
     seed: int = 42
+    preview: int | None = None
+    preview_calls: int | None = None
 
     def run(self, taxonomy: Taxonomy, documents: Documents, held_out: Items, *, out: Samples, site: Site) -> Counts:
         from ilab.sdg.stage import generate_samples
 
-        request = (self.flow, self.teacher, self.scale_factor, self.seed)
-        return generate_samples(request, taxonomy, documents, held_out, out, site)
+        return generate_samples(self, taxonomy, documents, held_out, out, site)
 
     def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
         from ilab.sdg.stage import expect_calls

@@ -105,7 +105,7 @@ def test_all_errors_come_first_at_once_with_line_and_column(tree: Path) -> None:
     line = SKILL.splitlines().index("- answer: It is 1.") + 1
     assert lines == [
         f"{LEAF}:{line}:3: error: `seed_examples[1].answr` is not a known key",
-        "knowledge/b/qna.yaml:1:1: error: `version` is `7`; versions 1, 2 and 3 are known",
+        "knowledge/b/qna.yaml:1:10: error: `version` is `7`; versions 1, 2 and 3 are known",
         "foundational_skills/c/qna.yml:1:1: warning: must be named qna.yaml, not read [file]",
         "foundational_skills/c/qna.yaml:1:1: warning: has no attribution.txt [no-attribution]",
         "3 leaves, 5 seed examples: 2 errors, 2 warnings. Next: mend the errors and type this again",
@@ -148,7 +148,7 @@ def test_annotations_under_github_actions(tree: Path, monkeypatch: pytest.Monkey
         told = [line for line in done.stderr.splitlines() if line.startswith("::")]
         file = f"{tree.name}/{odd}".replace(",", "%2C")
         assert told == [
-            f"::error file={file},line=2,col=1::`version` is `8%25,:`; versions 1, 2 and 3 are known%0Awrite `version: 3`"
+            f"::error file={file},line=2,col=10::`version` is `8%25,:`; versions 1, 2 and 3 are known%0Awrite `version: 3`"
         ]
     monkeypatch.setenv("GITHUB_ACTIONS", "false")
     assert "::error" not in run("taxonomy", "check").output

@@ -3,12 +3,14 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ilab.data import Document
 from ilab.documents.chunk import chunk, chunk_documents, estimate_tokens
-from ilab.documents.convert import convert
+from ilab.documents.convert import document as document_of
+from ilab.documents.convert import read
+from ilab.documents.converted import Converted
 from ilab.documents.markdown import blocks
 from ilab.errors import InputError
 
@@ -47,7 +49,11 @@ End.
 
 
 def document(text: str, leaf: str = "knowledge/a", source: str = "kiln.md") -> Document:
-    return convert(text, leaf, source)
+    try:
+        converted = read(text.encode(), source)
+    except InputError:  # so many control characters that it is no text
+        assume(False)
+    return document_of(converted, leaf, source)
 
 
 def words(text: str) -> int:
@@ -127,6 +133,44 @@ def test_an_edit_leaves_the_chunks_of_other_sections_alone() -> None:
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(InputError):
         chunk(document("x"), 0)
+    with pytest.raises(InputError):
+        chunk(document("x"), 5, max_words=0)
+
+
+def test_both_limits_hold() -> None:
+    text = " ".join(f"Word{n}." for n in range(100))
+    by_words = chunk(document(text), 1000, max_words=7)
+    assert [words(part.text) for part in by_words] == [7] * 14 + [2]
+    by_tokens = chunk(document(text), 10, max_words=7)
+    assert max(part.tokens for part in by_tokens) <= 10
+    assert max(words(part.text) for part in by_tokens) < 7
+
+
+def test_every_leaf_can_have_a_budget_of_its_own() -> None:
+    text = "One two. Three four. Five six."
+    pages = [document(text, "knowledge/a"), document(text, "knowledge/b")]
+    parts = chunk_documents(pages, {"knowledge/a": 2, "knowledge/b": 100}, words)
+    assert [(part.leaf, part.text) for part in parts] == [
+        ("knowledge/a", "One two."),
+        ("knowledge/a", "Three four."),
+        ("knowledge/a", "Five six."),
+        ("knowledge/b", text),
+    ]
+
+
+def test_a_chunk_knows_the_page_on_which_it_begins() -> None:
+    text = "# A\n\nOne.\n\n# B\n\nTwo two\nthree.\n\n# C\n\nFour.\n"
+    pages = (0, text.index("# B"), text.index("three"), text.index("three"))  # the third page holds nothing
+    page = document_of(Converted(text, pages=pages), "l", "x.pdf")
+    assert [(part.text, part.page) for part in chunk(page, 50)] == [("One.", 1), ("Two two\nthree.", 2), ("Four.", 4)]
+    assert chunk(document(text), 50)[0].page is None
+
+
+def test_a_table_that_fits_stays_whole() -> None:
+    table = "\n".join(f"| row {n} | value {n} |" for n in range(5))
+    text = f"{'Word ' * 30}\n\n{table}\n\n{'Word ' * 30}\n"
+    parts = chunk(document(text), 40, words)
+    assert table in [part.text for part in parts]
 
 
 @pytest.mark.parametrize(("text", "tokens"), [("", 0), ("abc", 1), ("abcd", 1), ("abcde", 2), ("ééé", 2)])

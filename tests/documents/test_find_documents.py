@@ -1,6 +1,7 @@
 """Pinning and reading documents: beside the leaf, from git, from mirrors; and the ways that goes wrong."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -135,22 +136,39 @@ def test_all_problems_are_told_at_once_with_what_is_there(tmp_path: Path) -> Non
     root = tmp_path / "taxonomy"
     (root / "knowledge/a").mkdir(parents=True)
     (root / "knowledge/a/kiln_manual.md").write_text("Text.\n")
-    (root / "knowledge/a/scan.pdf").write_bytes(b"%PDF")
-    (root / "knowledge/a/latin.txt").write_bytes(b"caf\xe9")
-    (root / "secret.md").write_text("secret")
+    (root / "knowledge/a/photo.png").write_bytes(b"\x89PNG")
+    (root / "knowledge/a/large.txt").write_bytes(b"a" * (20 * 2**20 + 1))
+    (root / "knowledge/a/lfs.md").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n")
+    os.mkfifo(root / "knowledge/a/pipe.md")
     (tmp_path / "outside.md").write_text("secret")
     (root / "knowledge/a/link.md").symlink_to(tmp_path / "outside.md")
-    leaves = [leaf(ref("kiln_manul.md", "*.pdf", "latin.txt", "link.md", "none/*.md"))]
+    (root / "knowledge/a/x\x1b[31m.md").write_text("x")
+    patterns = (
+        "kiln_manul.md",
+        "*.png",
+        "large.txt",
+        "link.md",
+        "none/*.md",
+        "lfs.md",
+        "pipe.md",
+        "x*.md",
+        "../../../o.md",
+    )
+    leaves = [leaf(ref(*patterns))]
     with pytest.raises(InputErrors) as error:
         find_documents(leaves, root, where(tmp_path))
     told = [str(problem) for problem in problems(error)]
-    assert all(line.startswith("knowledge/a/qna.yaml:7: ") for line in told)
-    assert "`kiln_manul.md` matches no file" in told[0]
+    assert all(line.startswith("knowledge/a/qna.yaml:7:1: ") for line in told)
+    assert "`kiln_manul.md` matches no file in the taxonomy" in told[0]
     assert "did you mean knowledge/a/kiln_manual.md" in told[0]
-    assert "scan.pdf" in told[1] and ".md, .markdown, .txt" in told[1]
-    assert "not UTF-8 text at byte 3" in told[2]
-    assert "link that leaves" in told[3]
+    assert "knowledge/a/photo.png: cannot be read as a document" in told[1] and ".md, .markdown, .txt" in told[1]
+    assert "knowledge/a/large.txt: has 20.0 MiB; at most 20 MiB are read" in told[2]
+    assert "knowledge/a/link.md: is a link that leaves" in told[3]
     assert "none/*.md" in told[4]
+    assert "knowledge/a/lfs.md: is a Git LFS pointer" in told[5]
+    assert "knowledge/a/pipe.md: is not a regular file" in told[6]
+    assert "\\x1b" in told[7] and "\x1b" not in told[7]
+    assert "`../../../o.md` lies outside of the taxonomy" in told[8]
 
 
 def test_a_local_path_cannot_leave_the_taxonomy(tmp_path: Path) -> None:
@@ -178,7 +196,7 @@ def test_an_unknown_commit_is_named_with_its_place(tmp_path: Path, name: str) ->
     remote = repository(tmp_path / "remote", {"a.md": "x"})
     with pytest.raises(InputErrors) as error:
         find_documents([leaf(ref("a.md", repo=URL, commit=name))], tmp_path, where(tmp_path, str(remote)))
-    assert str(problems(error)[0]).startswith("knowledge/a/qna.yaml:7: ")
+    assert str(problems(error)[0]).startswith("knowledge/a/qna.yaml:7:1: ")
     assert name in str(error.value)
 
 
@@ -201,9 +219,10 @@ def test_documents_that_changed_or_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputErrors) as error:
         collect(leaves, found)
     assert [problem.message for problem in problems(error)] == [
-        "changed while the run was under way",
-        "holds no text",
+        "knowledge/a/a.md: changed while the run was under way",
+        "knowledge/a/b.md: holds no text",
     ]
+    assert {problem.where for problem in problems(error)} == {"knowledge/a/qna.yaml:7:1"}
 
 
 def test_skills_have_no_documents(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_a_leaf_without_text_or_result_is_the_users_error(offline: Callable[...,
     with pytest.raises(InputError) as caught:
         generate(offline(held_out=items))
     assert not isinstance(caught.value, InputErrors)
-    assert caught.value.where == "qna.yaml:3"
+    assert caught.value.where == "qna.yaml:3:1"
     assert "s/calendar" in caught.value.message
     assert caught.value.message.count("\n  s/calendar/") == 3
     assert "by block 'decontaminate'" in caught.value.message

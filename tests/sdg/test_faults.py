@@ -157,7 +157,7 @@ def test_a_refused_request_is_one_rejected_row(sixty: Callable[..., Job]) -> Non
 def test_nothing_accepted_is_the_services_fault_and_shows_three_rows(sixty: Callable[..., Job]) -> None:
     with serve(lambda body: "I would rather not.") as teacher, pytest.raises(ServiceError) as caught:
         generate(sixty(teacher, scale_factor=1))
-    assert caught.value.where == "qna.yaml:3"
+    assert caught.value.where == "qna.yaml:3:1"
     assert "20 rows were refused, 20 of them by block 'write'" in caught.value.message
     assert caught.value.message.count("| I would rather not.") == 3
     assert "sdg_teacher_model=NAME" in caught.value.hint

@@ -67,25 +67,30 @@ def test_items_do_not_change_the_leaf_digest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "line", "words"),
+    ("items", "at", "words"),
     [
-        ([item(), item(answer="B")], 5, "asks the same question as line 2"),
-        ([item(options=["B", "C"])], 4, "the answer `A` is not among the options"),
-        ([item(options=["A"])], 6, "needs at least 2 entries"),
-        ([item(options=["A", "A"])], 7, "is the same as the entry at line 6"),
-        ([item(kind="mcq")], 2, "needs `options`"),
-        ([item(kind="exact", options=["A", "B"])], 2, "has no options"),
-        ([item(kind="mqc")], 5, "must be `mcq` or `exact` or `free`, not `mqc`\n  did you mean `mcq`?"),
-        ([item(split="train")], 2, "must be `dev` or `test`"),
-        ([{"question": "Q", "answer": "A"}], 2, "has no `split`"),
-        ([item(anser="A")], 5, "is not a known key"),
-        ([], 1, "needs at least 1 entries"),
-        ("", 1, "is empty"),
-        ("items:\n  - a: [\n", 2, "a bracket is not closed"),
+        ([item(), item(answer="B")], "5:3", "asks the same question as line 2"),
+        ([item(options=["B", "C"])], "4:11", "the answer `A` is not among the options"),
+        ([item(options=["A"])], "6:3", "needs at least 2 entries"),
+        ([item(options=["A", "A"])], "7:5", "is the same as the entry at line 6"),
+        ([item(kind="mcq")], "2:3", "needs `options`"),
+        ([item(kind="exact", options=["A", "B"])], "7:3", "has no options"),
+        ([item(kind="mqc")], "5:9", "must be `mcq` or `exact` or `free`, not `mqc`\n  did you mean `mcq`?"),
+        ([item(split="train")], "2:10", "must be `dev` or `test`"),
+        ([{"question": "Q", "answer": "A"}], "2:3", "has no `split`"),
+        ([item(anser="A")], "5:3", "is not a known key"),
+        ([], "1:8", "needs at least 1 entries"),
+        ("", "1:1", "is empty"),
+        ("items:\n  - {split: dev, question: Q, answer: A}\n  - a: [\n", "3:9", "a bracket is not closed"),
+        (
+            "items: [{split: dev, question: Q, answer: A}, {split: dev, question: Q, answer: B}]",
+            "1:47",
+            "same question as line 1",
+        ),
     ],
 )
-def test_faults_have_their_line(tmp_path: Path, items: Any, line: int, words: str) -> None:
+def test_faults_have_their_line(tmp_path: Path, items: Any, at: str, words: str) -> None:
     with pytest.raises(InputErrors) as error:
         read_taxonomy(leaf_with(tmp_path, items))
     told = [str(problem) for problem in error.value.errors]
-    assert any(one.startswith(f"compositional_skills/a/eval.yaml:{line}: ") and words in one for one in told), told
+    assert any(one.startswith(f"compositional_skills/a/eval.yaml:{at}: ") and words in one for one in told), told

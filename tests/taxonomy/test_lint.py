@@ -134,6 +134,27 @@ def test_an_answer_in_another_form_is_found(tmp_path: Path, answer: str) -> None
     assert knowledge(tmp_path, "answer: south", f"answer: '{answer}'") == []
 
 
+def test_a_context_that_the_teachers_window_does_not_hold(tmp_path: Path) -> None:
+    knowledge(tmp_path, "Its tower has 7 bells.", "Its tower has 7 bells. " + "水" * 400)
+    leaves = read(tmp_path)
+    size = len(leaves[0].seeds[0].context.encode()) // 4
+    assert lint(leaves) == lint(leaves, window=size) == []
+    (found,) = lint(leaves, window=size - 1)
+    assert (found.code, found.place) == ("long-context", leaves[0].seeds[0].place)
+    assert found.message == f"the context has about {size} tokens; the teacher's window holds {size - 1}"
+
+
+def test_contexts_in_some_examples_of_a_skill_only(tmp_path: Path) -> None:
+    pairs = [{"question": f"Spell {town}.", "answer": " ".join(town)} for town in TOWNS]
+    assert lint(skill(tmp_path, pairs)) == []
+    assert lint(skill(tmp_path, [pair | {"context": f"{pair['answer']} lies far off."} for pair in pairs])) == []
+    (found,) = lint(
+        skill(tmp_path, [pair | {"context": "A town."} if at > 1 else pair for at, pair in enumerate(pairs)])
+    )
+    assert (found.code, found.place.line) == ("mixed-contexts", 5)
+    assert found.message == "has no context, as 2 of the 5 seed examples"
+
+
 def test_attribution_and_its_licence(tmp_path: Path) -> None:
     assert [(w.code, w.place.line) for w in knowledge(tmp_path, credit=None)] == [("no-attribution", 1)]
     assert [w.code for w in knowledge(tmp_path, credit="Title: Towns\n")] == ["no-licence"]
@@ -234,7 +255,7 @@ def test_the_public_taxonomy_has_few_warnings() -> None:
     found = lint(read(PUBLIC))
     assert {warning.code for warning in found} == {"no-attribution", "near-duplicate"}
     assert [str(w.place) for w in found if w.code == "near-duplicate"] == [
-        "compositional_skills/linguistics/synonyms/qna.yaml:16"
+        "compositional_skills/linguistics/synonyms/qna.yaml:16:5"
     ]
 
 

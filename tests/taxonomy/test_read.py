@@ -116,42 +116,42 @@ seed_examples:
     assert [seed.pairs[0].answer for seed in found.seeds] == ["no", "2024-01-01", "007"]
     assert [seed.pairs[0].question for seed in found.seeds] == ["Is it hot?", "When?", "How many?"]
     assert found.seeds[2].context == "  indented"
-    assert [str(seed.place) for seed in found.seeds] == [f"compositional_skills/a/qna.yaml:{n}" for n in (6, 8, 13)]
+    assert [str(seed.place) for seed in found.seeds] == [f"compositional_skills/a/qna.yaml:{n}" for n in ("6:5", "8:5", "13:5")]
 
 
 @pytest.mark.parametrize(
-    ("change", "line", "words"),
+    ("change", "at", "words"),
     [
-        (("version: 3", "version: 9"), 1, "versions 1, 2 and 3 are known"),
-        (("version: 3", "version: two"), 1, "versions 1, 2 and 3 are known"),
-        (("task_description:", "task_desciption:"), 3, "did you mean `task_description`?"),
-        (("task_description: Do it.", "task_description: ''"), 3, "`task_description` is empty"),
-        (("created_by: t", "created_by: [t]"), 2, "`created_by` must be text"),
+        (("version: 3", "version: 9"), "1:10", "versions 1, 2 and 3 are known"),
+        (("version: 3", "version: two"), "1:10", "versions 1, 2 and 3 are known"),
+        (("task_description:", "task_desciption:"), "3:1", "did you mean `task_description`?"),
+        (("task_description: Do it.", "task_description: ''"), "3:19", "`task_description` is empty"),
+        (("created_by: t", "created_by: [t]"), "2:13", "`created_by` must be text"),
         (
             ("  answer: a2", "  anwser: a2"),
-            10,
+            "10:3",
             "`seed_examples[2].anwser` is not a known key\n  did you mean `answer`?",
         ),
-        (("  answer: a2\n", ""), 9, "`seed_examples[2]` has no `answer`"),
-        (("  answer: a2", "  answer:"), 10, "`seed_examples[2].answer` is empty"),
-        (("- question: q4\n  answer: a4\n", ""), 5, "needs at least 5 entries and has 4"),
+        (("  answer: a2\n", ""), "9:3", "`seed_examples[2]` has no `answer`"),
+        (("  answer: a2", "  answer:"), "10:10", "`seed_examples[2].answer` is empty"),
+        (("- question: q4\n  answer: a4\n", ""), "5:1", "needs at least 5 seed examples and has 4"),
         (
             ("- question: q4\n  answer: a4", "- question: q0\n  answer: a0"),
-            13,
+            "13:3",
             "is the same as the entry at line 5",
         ),
-        (("- question: q4\n  answer: a4", "- q4"), 13, "`seed_examples[4]` must be a mapping"),
-        (("  answer: a2", "  answer: a2\n  answer: a3"), 11, "stands here twice, first at line 10"),
-        (("created_by: t\n", "created_by: t\ndomain: kilns\n"), 3, "`domain` is not a known key"),
+        (("- question: q4\n  answer: a4", "- q4"), "13:3", "`seed_examples[4]` must be a mapping"),
+        (("  answer: a2", "  answer: a2\n  answer: a3"), "11:3", "stands here twice, first at line 10"),
+        (("created_by: t\n", "created_by: t\ndomain: kilns\n"), "3:1", "`domain` is not a known key"),
     ],
 )
-def test_every_fault_has_its_line(tmp_path: Path, change: tuple[str, str], line: int, words: str) -> None:
+def test_every_fault_has_its_line(tmp_path: Path, change: tuple[str, str], at: str, words: str) -> None:
     content = skill()
     text = yaml.safe_dump({"version": 3} | content, sort_keys=False)
     assert change[0] in text
     write(tmp_path, "compositional_skills/a", text.replace(*change))
     (told,) = errors(tmp_path)
-    assert told.startswith(f"compositional_skills/a/qna.yaml:{line}: ")
+    assert told.startswith(f"compositional_skills/a/qna.yaml:{at}: ")
     assert words in told
 
 
@@ -168,7 +168,7 @@ def test_every_fault_has_its_line(tmp_path: Path, change: tuple[str, str], line:
         ({"document": {"repo": "https://u:secret@h/r", "commit": "m", "patterns": ["x.md"]}}, "holds a password"),
         ({"document": "a.md"}, "`document` must be a mapping"),
         ({"task_description": "x"}, "`task_description` is not a known key"),
-        ({"seed_examples": knowledge()["seed_examples"][:4]}, "needs at least 5 entries and has 4"),
+        ({"seed_examples": knowledge()["seed_examples"][:4]}, "needs at least 5 seed examples and has 4"),
     ],
 )
 def test_faults_of_knowledge(tmp_path: Path, more: dict[str, Any], words: str) -> None:
@@ -182,7 +182,7 @@ def test_three_pairs_are_wanted_and_more_keys_tolerated_there(tmp_path: Path) ->
     content = knowledge()
     content["seed_examples"][0]["questions_and_answers"] = [{"question": "q", "answer": "a"}]
     write(tmp_path, "knowledge/a", content)
-    assert "needs at least 3 entries and has 1" in errors(tmp_path)[0]
+    assert "needs at least 3 question-answer pairs and has 1" in errors(tmp_path)[0]
     content["seed_examples"][0]["questions_and_answers"] = [
         {"question": f"q{n}", "answer": "a", "note": "x"} for n in range(4)
     ]
@@ -252,7 +252,7 @@ def test_a_single_file_in_and_outside_a_tree(tmp_path: Path) -> None:
     assert reading.leaves == read_taxonomy(tmp_path / "tree").leaves
     assert reading.root == tmp_path / "tree"
     alone = read_taxonomy(write(tmp_path, "kiln", knowledge(1)))
-    assert [(leaf.path, str(leaf.place)) for leaf in alone.leaves] == [("knowledge/kiln", "qna.yaml:1")]
+    assert [(leaf.path, str(leaf.place)) for leaf in alone.leaves] == [("knowledge/kiln", "qna.yaml:1:1")]
     assert read_taxonomy(write(tmp_path, "poems", skill())).leaves[0].path == "compositional_skills/poems"
     assert read_taxonomy(tmp_path / "poems").leaves[0].path == "compositional_skills/poems"
     shutil.move(tmp_path / "poems/qna.yaml", tmp_path / "poems/mine.yaml")

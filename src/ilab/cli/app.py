@@ -23,12 +23,14 @@ from ilab.errors import IlabError, InputErrors, SetupError
 
 NOUNS = {
     "config": "Where every setting comes from",
+    "data": "Make synthetic data",
+    "documents": "Crawl websites, convert documents",
     "model": "Serve and chat with models",
     "pipeline": "Plan and run the whole build",
     "registry": "The registered models",
     "report": "What a build learned",
     "step": "Run one step of a plan",
-    "taxonomy": "Check and compare taxonomies",
+    "taxonomy": "Write, check and compare taxonomies",
 }
 
 

@@ -18,8 +18,6 @@ import click
 from ilab.errors import InputError
 from ilab.taxonomy.lint import LintWarning
 
-MOST_COLUMN_BYTES = 2**24  # of a larger file no column is told
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -39,17 +37,14 @@ class Finding:
 
 
 def of_errors(errors: Iterable[InputError], root: Path) -> list[Finding]:
-    """Errors by file and line; the column is where the text of the line begins."""
+    """Errors by file and place; one that names no line is about the whole file."""
     found = []
-    texts: dict[str, list[str]] = {}
     for error in errors:
-        match = re.fullmatch(r"(.*?)(?::(\d+))?", error.where, re.DOTALL)
-        file, line = (match[1], int(match[2] or 0)) if match else (error.where, 0)
-        if file not in texts:
-            texts[file] = _lines(root / file)
-        written = texts[file][line - 1] if 0 < line <= len(texts[file]) else ""
-        found.append(Finding("error", file, line, _column(written), error.message, error.hint))
-    return sorted(found, key=lambda finding: (finding.file, finding.line))
+        match = re.fullmatch(r"(.*?)(?::(\d+):(\d+))?", error.where, re.DOTALL)
+        file, line, column = match.groups() if match else (error.where, None, None)
+        file = file.removeprefix(f"{root}/")
+        found.append(Finding("error", file, int(line or 0), int(column or 1), error.message, error.hint))
+    return sorted(found, key=lambda finding: (finding.file, finding.line, finding.column))
 
 
 def of_warnings(warnings: Iterable[LintWarning]) -> list[Finding]:
@@ -109,19 +104,3 @@ def printable(text: str) -> str:
 def _escaped(text: str, more: str = "") -> str:
     """GitHub's percent encoding of the characters that end a workflow command or a property of it."""
     return "".join(f"%{ord(sign):02X}" if sign in f"%\r\n{more}" else sign for sign in text)
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a file; none where it cannot be read, which is then the error itself."""
-    try:
-        if not path.is_file() or path.stat().st_size > MOST_COLUMN_BYTES:
-            return []
-        return path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    except (OSError, ValueError):
-        return []
-
-
-def _column(line: str) -> int:
-    """Where the text of the line begins, behind the dashes of list entries."""
-    indent = re.match(r"[ \t]*(?:- +)*", line)
-    return indent.end() + 1 if indent else 1

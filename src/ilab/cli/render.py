@@ -150,6 +150,8 @@ def expected_text(expected: Mapping[str, float]) -> str:
     for name in ("calls", "tokens"):
         if name in expected:
             parts.append(f"{expected[name]:,.0f} {name}")
+    if "cost" in expected:
+        parts.append(f"cost {expected['cost']:,.2f}")
     if "seconds" in expected:
         parts.append(f"last time {seconds(expected['seconds'])}")
     return ", ".join(parts)

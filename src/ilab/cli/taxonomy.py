@@ -1,14 +1,17 @@
-"""``ilab taxonomy``: look at the files that authors write, before anything is built from them."""
+"""``ilab taxonomy``: write leaves, and look at them before anything is built from them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.leaves import counted, local_documents, taxonomy_path
+from ilab.cli.taxonomy_edit import fix, upgrade
+from ilab.cli.taxonomy_new import draft, init, new
+from ilab.cli.taxonomy_review import review
 from ilab.errors import IlabError, InputErrors
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.group(name="taxonomy")
 def group() -> None:
-    """Check and compare taxonomies."""
+    """Write, check and compare taxonomies."""
 
 
 @group.command()
@@ -177,39 +180,6 @@ def tree(options: Options, path: str | None) -> None:
     console().print(_draw(str(reading.root), rows))
 
 
-def taxonomy_path(options: Options, given: str | None) -> Path:
-    """``given``, else the project's local ``sdg_repo_url``, else the current folder."""
-    if given is not None:
-        return options.directory / given
-    from ilab.core.git import is_url
-
-    loaded = options.load()
-    locator = str(loaded.config.parameters.get("sdg_repo_url") or "")
-    path: Path = loaded.path(locator) if locator else options.directory
-    return options.directory if locator and is_url(locator) and not path.exists() else path
-
-
-def local_documents(leaves: Sequence[Leaf], root: Path) -> dict[str, dict[str, list[str]]]:
-    """Path of a leaf -> its local document pattern -> the files it fits, relative to ``root``."""
-    from ilab.documents.trees import list_files, matching
-    from ilab.taxonomy.changes import local_patterns
-
-    listed: dict[str, list[str]] = {}
-    found: dict[str, dict[str, list[str]]] = {}
-    for leaf in leaves:
-        for pattern, (folder, wanted) in local_patterns(leaf).items():
-            if folder not in listed:
-                start = root / folder
-                inside = start.is_dir() and start.resolve().is_relative_to(root.resolve())
-                listed[folder] = [f"{folder}/{name}".lstrip("/") for name in (list_files(start) if inside else ())]
-            found.setdefault(leaf.path, {})[pattern] = matching(wanted, listed[folder])
-    return found
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
-
-
 def _counts(leaf: Leaf, documents: dict[str, list[str]]) -> dict[str, Any]:
     return {
         "kind": leaf.kind,
@@ -259,3 +229,7 @@ def _draw(root: str, rows: dict[str, dict[str, Any]]) -> Tree:
         inner = _sum(below[path]) if path in below else None
         drawn[path] = drawn[parent].add(label(name, rows.get(path) or inner or {}, "" if path in rows else "bold"))
     return drawn[""]
+
+
+for command in (draft, fix, init, new, review, upgrade):
+    group.add_command(command)

@@ -26,6 +26,16 @@ TRANSPORTS = "file:git:http:https:ssh"
 TIMEOUT = 900  # seconds one git command may take; a stalled HTTP transfer is given up after 60
 FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
 
+_OPTIONS = (
+    "core.hooksPath=/dev/null",
+    "core.autocrlf=false",
+    "http.lowSpeedLimit=100",
+    "http.lowSpeedTime=60",
+    # Files in Git LFS stay pointers: its filter would ask a server of its own, and one that fails spoils all files.
+    "filter.lfs.smudge=",
+    "filter.lfs.process=",
+    "filter.lfs.required=false",
+)
 _URL = re.compile(r"(?:https?|ssh|git|file)://|[\w.-]+@[\w.-]+:(?!//)", re.IGNORECASE)
 _BAD_REF = re.compile(r"^[-+]|[\s:*?\[\\\x00-\x1f\x7f]|\.\.")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
@@ -141,6 +151,9 @@ def _fetch_commit(origin: Origin, repository: Path) -> str:
         _git(*at, "fetch", "--quiet", "--depth=1", "--no-tags", "--", origin.url, origin.ref)
         return _git(*at, "rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}")
     except _GitError as failure:
+        if "does not support shallow" in failure.text:  # plain files on a web server
+            _git(*at, "fetch", "--quiet", "--no-tags", "--", origin.url, origin.ref)
+            return _git(*at, "rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}")
         if not _NO_SUCH_REF.search(failure.text):
             raise
         _git(*at, "fetch", "--quiet", "--tags", "--", origin.url, "+refs/heads/*:refs/heads/*")
@@ -177,8 +190,7 @@ def _git(*arguments: str, cwd: Path | None = None) -> str:
         environment.pop(name, None)
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": TRANSPORTS, "LC_ALL": "C"}
     environment.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
-    options = ("core.hooksPath=/dev/null", "core.autocrlf=false", "http.lowSpeedLimit=100", "http.lowSpeedTime=60")
-    command = [program, *(part for option in options for part in ("-c", option)), *arguments]
+    command = [program, *(part for option in _OPTIONS for part in ("-c", option)), *arguments]
     try:
         done = subprocess.run(
             command,

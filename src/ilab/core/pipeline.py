@@ -183,6 +183,23 @@ def build(
     return Plan(pipeline.name, steps, found, dict(values))
 
 
+def part(pipeline: Pipeline, type_: str) -> Pipeline:
+    """The first step of type ``type_``, and what it needs: the whole pipeline of a command that does one stage.
+
+    Raises InputError for a pipeline without such a step.
+    """
+    named = [name for name, body in pipeline.steps.items() if isinstance(body, Mapping) and body.get("step") == type_]
+    if not named:
+        raise InputError(f"the pipeline has no step of type {type_!r}", where=pipeline.path)
+    wanted, open_ = {named[0]}, [named[0]]
+    while open_:
+        wiring = pipeline.steps.get(open_.pop(), {}).get("from") or {}
+        new = [name for name in sources(wiring) if name not in wanted]
+        wanted.update(new)
+        open_ += new
+    return replace(pipeline, steps={name: body for name, body in pipeline.steps.items() if name in wanted})
+
+
 def sources(wiring: Wiring) -> list[str]:
     """The names of all steps that ``wiring`` reads from."""
     names: list[str] = []

@@ -3,14 +3,16 @@
 A section (the text between two headings) is never merged with another, so an edit stays in its section. One that
 is over the budget is cut where it hurts least: between blocks (paragraphs, lists, tables, code), then between list
 items, rows and lines, then sentences, then words, at last inside a word. Consecutive parts are packed together
-while they fit. Heading lines are not part of the text; they are the chunk's ``heading`` path.
+while they fit. Heading lines are not part of the text; they are the chunk's ``heading`` path. A table that fits stays
+whole; the parts of one that does not are rows, without the header repeated, for a chunk is verbatim.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ilab.data import Chunk, Document, digest_text, short
 from ilab.documents.markdown import Block, blocks, is_list_item, lines
@@ -31,15 +33,20 @@ def estimate_tokens(text: str) -> int:
     return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
 
 
-def chunk(document: Document, max_tokens: int, count: Count = estimate_tokens) -> list[Chunk]:
+def chunk(
+    document: Document, max_tokens: int, count: Count = estimate_tokens, max_words: int | None = None
+) -> list[Chunk]:
     """The chunks of one document in order: ``document.text[start:end] == chunk.text``, ``tokens <= max_tokens``.
 
-    ``count`` gives the number of tokens of a text; only a single character that it counts above the budget may
-    pass it. Sections that hold nothing but their heading give no chunk.
+    ``count`` gives the number of tokens of a text; with ``max_words`` a chunk has at most so many words (runs without
+    blanks) as well. Only a single character that is counted above the budget may pass it. Sections that hold nothing
+    but their heading give no chunk. Raises ``InputError`` for a limit below 1.
     """
     if max_tokens < 1:
         raise InputError(f"a chunk of {max_tokens} tokens holds nothing", hint="give a chunk size of at least 1")
-    cutter = _Cutter(document.text, max_tokens, count)
+    if max_words is not None and max_words < 1:
+        raise InputError(f"a chunk of {max_words} words holds nothing", hint="give a chunk size of at least 1")
+    cutter = _Cutter(document.text, max_tokens, count, max_words)
     found = []
     for heading, body in _sections(document.text):
         for start, end in cutter.cut(body):
@@ -51,6 +58,7 @@ def chunk(document: Document, max_tokens: int, count: Count = estimate_tokens) -
                     document=document.id,
                     source=document.source,
                     heading=heading,
+                    page=max(bisect_right(document.pages, start), 1) if document.pages else None,
                     span=(start, end),
                     text=text,
                     tokens=count(text),
@@ -59,9 +67,21 @@ def chunk(document: Document, max_tokens: int, count: Count = estimate_tokens) -
     return _numbered(found)
 
 
-def chunk_documents(documents: Iterable[Document], max_tokens: int, count: Count = estimate_tokens) -> list[Chunk]:
-    """The chunks of many documents, with ids that are unique within each leaf."""
-    return _numbered(part for document in documents for part in chunk(document, max_tokens, count))
+def chunk_documents(
+    documents: Iterable[Document],
+    max_tokens: int | Mapping[str, int],
+    count: Count = estimate_tokens,
+    max_words: int | None = None,
+) -> list[Chunk]:
+    """The chunks of many documents, with ids that are unique within each leaf.
+
+    ``max_tokens`` is one budget for all, or one for each leaf's path. See :func:`chunk` for the other limits.
+    """
+    parts: list[Chunk] = []
+    for document in documents:
+        budget = max_tokens if isinstance(max_tokens, int) else max_tokens[document.leaf]
+        parts += chunk(document, budget, count, max_words)
+    return _numbered(parts)
 
 
 def _numbered(chunks: Iterable[Chunk]) -> list[Chunk]:
@@ -91,10 +111,11 @@ def _sections(text: str) -> list[tuple[tuple[str, ...], list[Block]]]:
 
 
 class _Cutter:
-    def __init__(self, text: str, budget: int, count: Count) -> None:
+    def __init__(self, text: str, budget: int, count: Count, words: int | None) -> None:
         self.text = text
         self.budget = budget
         self.count = count
+        self.words = words
 
     def cut(self, body: list[Block]) -> list[Span]:
         """The spans of one section's chunks, without blanks at their ends."""
@@ -120,8 +141,12 @@ class _Cutter:
         return spans
 
     def _fits(self, start: int, end: int) -> bool:
-        start, end = self._trim(start, end)
-        return start >= end or self.count(self.text[start:end]) <= self.budget
+        part = self.text[start:end].strip()
+        if not part:
+            return True
+        if self.words is not None and len(part.split(None, self.words)) > self.words:
+            return False
+        return self.count(part) <= self.budget
 
     def _trim(self, start: int, end: int) -> Span:
         part = self.text[start:end]

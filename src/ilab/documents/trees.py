@@ -2,7 +2,7 @@
 
 Patterns are matched against the list of files, part by part, in time proportional to both: no pattern can make
 the matching slow or leave the folder. ``**`` stands for any number of folders; names that begin with a dot need a
-pattern that does so too.
+pattern that does so too. A pattern that fits folders alone stands for the documents in them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ilab.errors import InputError
 
 MAX_FILES = 100_000
+NO_DOCUMENT = "attribution.txt"  # stands beside a qna.yaml and says who wrote what
 
 
 def list_files(folder: Path) -> tuple[str, ...]:
@@ -30,6 +31,18 @@ def list_files(folder: Path) -> tuple[str, ...]:
                 f"there are more than {MAX_FILES} files", where=str(folder), hint="point to a smaller folder"
             )
     return tuple(sorted(names))
+
+
+def meant(pattern: str, names: Sequence[str], suffixes: Sequence[str]) -> list[str]:
+    """The files a person means by ``pattern``: those it fits, else all documents below the folders it fits.
+
+    Documents are files with one of ``suffixes``, but for an ``attribution.txt`` and names that begin with a dot.
+    """
+    return matching(pattern, names) or [
+        name
+        for name in matching(f"{pattern}/**/*", names)
+        if PurePosixPath(name).suffix.lower() in suffixes and PurePosixPath(name).name != NO_DOCUMENT
+    ]
 
 
 def matching(pattern: str, names: Sequence[str]) -> list[str]:

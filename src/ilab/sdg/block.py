@@ -126,6 +126,7 @@ class Block(BaseModel, ABC):
     type: ClassVar[str]
     version: ClassVar[int] = 1
     calls_teacher: ClassVar[bool] = False
+    asks: ClassVar[int] = 1  # most calls for one row, where the teacher is asked again
     files: ClassVar[tuple[str, ...]] = ()
 
     name: str

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ilab.core.events import Emit
 from ilab.core.memo import Memo
 from ilab.core.step import Counts
-from ilab.data import Chunk, Item, Leaf, Message, Origin, Rejected, Sample
+from ilab.data import Chunk, Item, Leaf, Message, Origin, Rejected, Sample, seed_from
 from ilab.errors import InputError, ServiceError
 from ilab.models.cached import Cached
 from ilab.models.chat import ChatModel, prompt_text
-from ilab.sdg.block import Context, Row
+from ilab.sdg.block import Block, Context, Row
 from ilab.sdg.card import card
 from ilab.sdg.decontaminate import decontaminate
 from ilab.sdg.dedup import dedup
@@ -28,6 +28,7 @@ from ilab.sdg.flow import FILES, FlowSet
 from ilab.sdg.inputs import input_rows
 
 OPEN_ROWS = 4  # input rows that are open at once, for each request in flight
+ANSWER_TOKENS = 150  # of one answer, for forecasts
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,19 @@ class Job:
     teacher: ChatModel | None = None
     teacher_name: str = ""
     in_flight: int = 64
+    preview: Preview | None = None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A few samples to look at: so many input ``rows`` of each leaf, in at most ``calls`` teacher calls altogether.
+
+    The calls are counted as if every answer had to be asked for as often as may be, so the limit holds whatever the
+    teacher answers. A leaf that gives no sample is no error here, it is what one wanted to see.
+    """
+
+    rows: int
+    calls: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,8 @@ def generate(job: Job) -> Generated:
     """
     _check(job)
     starts = starts_of(job.leaves, job.chunks, job.flow)
+    if job.preview:
+        starts = few(starts, job.preview, job.scale_factor, job.seed)
     rows_memo = job.memo("rows")
     teacher = Cached(job.teacher, job.memo("teacher")) if job.teacher and job.flow.calls_teacher else None
     context = Context(rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name)
@@ -87,7 +103,7 @@ def generate(job: Job) -> Generated:
     unique, duplicates = dedup(made)
     samples, held_out = decontaminate(unique, job.held_out)
     rejected = sorted([*result.rejected, *duplicates, *held_out], key=lambda entry: entry.leaf)
-    for leaf in job.leaves:
+    for leaf in job.leaves if job.preview is None else ():
         if not any(sample.leaf == leaf.path for sample in samples):
             raise _nothing(leaf, [entry for entry in rejected if entry.leaf == leaf.path], job)
     counts = {
@@ -109,19 +125,47 @@ def expected_calls(
     """Teacher ``calls``, and roughly their ``tokens``, that generating asks for if the memo knows none of them.
 
     Every block is taken to pass on what it gets, a prompt to have a token per four characters of its template and
-    of the row's longest text, an answer 150 tokens.
+    of the row's longest text, an answer 150 tokens (``tokens_written``: those of the answers alone).
     """
-    calls, tokens = 0, 0.0
+    calls, read = 0, 0.0
     for start in starts_of(leaves, chunks, flow):
-        rows = 1
         longest = max((len(value) for value in start.row.columns.values() if isinstance(value, str)), default=0)
-        for block in start.blocks:
-            rows *= block.copies(scale_factor)
-            if block.calls_teacher:
-                calls += rows
-                template = sum(len(getattr(block, name)) for name in block.files)
-                tokens += rows * ((template + longest) / 4 + 150)
-    return {"calls": calls, "tokens": round(tokens)}
+        for block, times in _asked(start, scale_factor):
+            calls += times
+            read += times * (sum(len(getattr(block, name)) for name in block.files) + longest) / 4
+    written = calls * ANSWER_TOKENS
+    return {"calls": calls, "tokens": round(read) + written, "tokens_written": written}
+
+
+def few(starts: Sequence[Start], preview: Preview, scale_factor: int, seed: int) -> list[Start]:
+    """The input rows of a preview: of each leaf those that come first in an order drawn by their ids.
+
+    One row of every leaf is taken before the second of any, until the calls are used up.
+    """
+    by_leaf: dict[str, list[Start]] = {}
+    for start in sorted(starts, key=lambda start: (seed_from(start.row.id, seed), start.row.id)):
+        by_leaf.setdefault(start.row.leaf, []).append(start)
+    taken: list[Start] = []
+    left = preview.calls
+    for turn in range(preview.rows):
+        for _, rows in sorted(by_leaf.items()):
+            if turn >= len(rows):
+                continue
+            most = sum(block.asks * times for block, times in _asked(rows[turn], scale_factor))
+            if left is None or most <= left:
+                left = None if left is None else left - most
+                taken.append(rows[turn])
+    chosen = {id(start) for start in taken}
+    return [start for start in starts if id(start) in chosen]
+
+
+def _asked(start: Start, scale_factor: int) -> Iterator[tuple[Block, int]]:
+    """The blocks of a chain that ask the teacher, with how often they do for one input row."""
+    rows = 1
+    for block in start.blocks:
+        rows *= block.copies(scale_factor)
+        if block.calls_teacher:
+            yield block, rows
 
 
 async def _run(job: Job, starts: list[Start], context: Context) -> Result:

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ilab.artifacts import Checkpoint, Dataset, Documents, Items, Samples, Taxonomy
 from ilab.core.step import Counts, Found, Site
 from ilab.data import Kind
 from ilab.errors import InputError
 from ilab.sdg.flow import SHIPPED, load_flow
-from ilab.sdg.generate import Job, expected_calls, generate
+from ilab.sdg.generate import Job, Preview, expected_calls, generate
 from ilab.sdg.hold_out import hold_out
 from ilab.sdg.mix import Recipe, by_source, mix
+
+
+class Generate(Protocol):
+    """The fields of the step ``generate``: digest of the flow, served name of the teacher, and the choices."""
+
+    @property
+    def flow(self) -> str: ...
+    @property
+    def teacher(self) -> str: ...
+    @property
+    def scale_factor(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def preview(self) -> int | None: ...
+    @property
+    def preview_calls(self) -> int | None: ...
 
 
 def find_flow(locator: str, folder: Path) -> Found:
@@ -31,29 +48,29 @@ def hold_out_items(taxonomy: Taxonomy, documents: Documents, per_leaf: int, seed
 
 
 def generate_samples(
-    request: tuple[str, str, int, int],
+    request: Generate,
     taxonomy: Taxonomy,
     documents: Documents,
     held_out: Items,
     out: Samples,
     site: Site,
 ) -> Counts:
-    """Run a flow over all leaves. ``request`` is (flow digest, teacher's served name, scale factor, seed)."""
-    flow, teacher, scale_factor, seed = request
-    loaded = load_flow((site.locate(flow).details or {})["path"])
+    """Run a flow over all leaves, or for a preview over a few rows of each."""
+    loaded = load_flow((site.locate(request.flow).details or {})["path"])
     job = Job(
         leaves=taxonomy.leaves(),
         chunks=documents.chunks(),
         held_out=held_out.items(),
         flow=loaded,
-        scale_factor=scale_factor,
-        seed=seed,
+        scale_factor=request.scale_factor,
+        seed=request.seed,
         memo=site.memo,
         emit=site.emit,
         stopping=site.stopping,
-        teacher=_teacher(teacher, site) if loaded.calls_teacher else None,
-        teacher_name=teacher,
+        teacher=_teacher(request.teacher, site) if loaded.calls_teacher else None,
+        teacher_name=request.teacher,
         in_flight=(site.where.teacher.in_flight or 64) if site.where.teacher else 64,
+        preview=Preview(request.preview, request.preview_calls) if request.preview else None,
     )
     made = generate(job)
     out.write(made.samples, made.rejected, made.card)
@@ -61,11 +78,20 @@ def generate_samples(
 
 
 def expect_calls(flow: str, scale_factor: int, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
-    """Teacher calls and tokens that generation would ask for if the memo knew none of the answers."""
+    """Teacher calls and tokens that generation would ask for if the memo knew none of the answers.
+
+    ``cost`` in the endpoint's currency, where the endpoint has prices.
+    """
     loaded = load_flow((site.locate(flow).details or {})["path"])
     if not loaded.calls_teacher:
         return {}
-    return expected_calls(loaded, inputs["taxonomy"].leaves(), inputs["documents"].chunks(), scale_factor)
+    expected = expected_calls(loaded, inputs["taxonomy"].leaves(), inputs["documents"].chunks(), scale_factor)
+    teacher = site.where.teacher
+    if teacher is None or teacher.price_read is None or teacher.price_written is None:
+        return expected
+    written = expected["tokens_written"]
+    read = expected["tokens"] - written
+    return {**expected, "cost": (read * teacher.price_read + written * teacher.price_written) / 1e6}
 
 
 def mix_samples(

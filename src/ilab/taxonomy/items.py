@@ -20,7 +20,8 @@ from ilab.core.step import canonical
 from ilab.data import Item, ItemKind, Split, digest_text, short
 from ilab.errors import InputError
 from ilab.taxonomy.check import check
-from ilab.taxonomy.yamlnodes import MappingNode, Node, SequenceNode, load, optional_text, problem, text
+from ilab.taxonomy.yamlfaults import problem
+from ilab.taxonomy.yamlnodes import START, MappingNode, Node, SequenceNode, load, optional_text, text
 
 
 def read_items(path: Path, file: str, leaf: str, problems: list[InputError]) -> tuple[Item, ...]:
@@ -29,7 +30,7 @@ def read_items(path: Path, file: str, leaf: str, problems: list[InputError]) -> 
     try:
         node = load(path, file, found)
         if node is None:
-            raise problem(file, 1, "is empty", "write questions, or remove the file")
+            raise problem(file, START, "is empty", "write questions, or remove the file")
     except InputError as error:
         problems.append(error)
         return ()
@@ -39,13 +40,13 @@ def read_items(path: Path, file: str, leaf: str, problems: list[InputError]) -> 
         problems += found
         return ()
     items: dict[str, Item] = {}
-    lines: dict[tuple[str, str | None], int] = {}
-    for entry in entries.items:
+    asked: dict[tuple[str, str | None], int] = {}
+    for index, entry in enumerate(entries.items):
         item = _item(entry, file, leaf, found)
-        first = lines.setdefault((item.question, item.context), entry.line)
-        if first != entry.line:
-            message = f"asks the same question as line {first}"
-            found.append(problem(file, entry.line, message, "change or remove one of the two"))
+        first = asked.setdefault((item.question, item.context), index)
+        if first != index:
+            message = f"asks the same question as line {entries.items[first].line}"
+            found.append(problem(file, entry, message, "change or remove one of the two"))
         while item.id in items:  # two of a few thousand items may share a short hash
             item = item.model_copy(update={"id": f"{item.id}-2"})
         items[item.id] = item
@@ -64,17 +65,13 @@ def _item(node: Node, file: str, leaf: str, problems: list[InputError]) -> Item:
         text(node.get("answer")),
     )
     if kind == "mcq" and not options:
-        problems.append(
-            problem(file, node.line, "an item of kind `mcq` needs `options`", "add `options: [a, b, c, d]`")
-        )
+        problems.append(problem(file, node, "an item of kind `mcq` needs `options`", "add `options: [a, b, c, d]`"))
     elif kind != "mcq" and options:
-        problems.append(
-            problem(file, node.line, f"an item of kind `{kind}` has no options", "remove them, or write `kind: mcq`")
-        )
+        message = f"an item of kind `{kind}` has no options"
+        problems.append(problem(file, listed or node, message, "remove them, or write `kind: mcq`"))
     elif options and gold not in options:
-        answer = node.get("answer") or node
         message = f"the answer `{gold[:80]}` is not among the options"
-        problems.append(problem(file, answer.line, message, "spell it exactly as the option"))
+        problems.append(problem(file, node.get("answer") or node, message, "spell it exactly as the option"))
     identity = f"{leaf}/eval/{short(digest_text(canonical([question, context, options, gold])))}"
     about = text(node.get("about"))
     return Item(

@@ -28,7 +28,8 @@ class Layout:
 
     def name(self, path: Path) -> str:
         """``path`` relative to the root, with ``/``."""
-        return path.relative_to(self.root).as_posix()
+        root, whole = self.root.as_posix().rstrip("/") + "/", path.as_posix()
+        return whole[len(root) :] if whole.startswith(root) else path.relative_to(self.root).as_posix()
 
     def leaf_path(self, file: Path, kind: Kind) -> str:
         """The leaf's name: its folder below the root, or one made from the folder's own name and its kind."""
@@ -40,6 +41,11 @@ class Layout:
 
     def holds(self, path: Path) -> bool:
         """Whether ``path`` still lies in the taxonomy once links are followed."""
+        for part in (path, *path.parents):
+            if part == self.root:
+                return True
+            if part.is_symlink():
+                break
         return path.resolve().is_relative_to(self.root.resolve())
 
 
@@ -72,14 +78,13 @@ def _tree(root: Path) -> Layout:
     warnings: list[str] = []
     for name in ROOTS:
         for folder, below, names in os.walk(root / name, onerror=_unreadable):
-            below.sort()
             here = Path(folder)
             warnings += [
                 f"{(here / link).relative_to(root).as_posix()}: symbolic link to a folder, not followed"
                 for link in below
                 if (here / link).is_symlink()
             ]
-            warnings += _misnamed(here, sorted(names), root)
+            warnings += _misnamed(here, names, root)
             if QNA in names:
                 files.append(here / QNA)
             elif EVAL in names:

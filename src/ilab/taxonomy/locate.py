@@ -7,22 +7,28 @@ paths): a commit that touches only the README changes nothing. The commit is kep
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from ilab.config import Where, cache_home
 from ilab.core import git
 from ilab.core.step import Found
-from ilab.errors import InputError
+from ilab.errors import InputError, InputErrors
+from ilab.taxonomy.changes import EMPTY, Matching, find_changes
 from ilab.taxonomy.layout import ATTRIBUTION, EVAL, QNA, Layout, find_layout
+from ilab.taxonomy.read import Reading, read_leaves, read_taxonomy
 from ilab.taxonomy.yamlnodes import read_bytes
 
 
-def find_taxonomy(locator: str, base: Path, where: Where) -> Found:
+def find_taxonomy(
+    locator: str, base: Path, where: Where, since: str = EMPTY, matching: Matching | None = None
+) -> Found:
     """Find the taxonomy at ``locator``: a folder or ``qna.yaml`` relative to ``base``, or ``ADDRESS[@REF|#REF]``.
 
-    ``details`` hold ``path`` (what to give to ``read_taxonomy``) and ``root`` (what places in it are relative to).
-    A local folder is read as it stands in the work tree, committed or not. Raises ``InputError`` for a locator
-    that leads nowhere, ``ServiceError`` when a git server cannot be reached.
+    A local folder is read as it stands in the work tree, committed or not. With ``since`` (a git ref) only the leaves
+    that changed since then count, and are the identity; ``matching`` finds changed documents. What was found is read
+    by :func:`read_found`. Raises ``InputError`` for a locator that leads nowhere and where no leaf changed,
+    ``ServiceError`` when a git server cannot be reached.
     """
     path = base / Path(locator).expanduser()
     if not path.exists() and git.is_url(locator):
@@ -39,13 +45,33 @@ def find_taxonomy(locator: str, base: Path, where: Where) -> Found:
                 hint="give a folder with knowledge/ or compositional_skills/, one qna.yaml, or a git address",
             )
         revision = git.head(path if path.is_dir() else path.parent)
-    layout = find_layout(path)
+    if since == EMPTY or matching is None:
+        layout, chosen = find_layout(path), {}
+    else:
+        changes = find_changes(path, since, matching)
+        layout = changes.layout
+        if not layout.files:
+            hint = "to see what was looked at: ilab taxonomy diff; to take every leaf: -p taxonomy_base=empty"
+            raise InputError(f"no leaf changed since {changes.base}", where=str(path), hint=hint)
+        chosen = {"leaves": json.dumps([layout.name(file) for file in layout.files])}
     return Found(
         digest=_digest(layout),
         locator=git.redacted(locator),
         revision=revision,
-        details={"path": str(path.absolute()), "root": str(layout.root)},
+        details={"path": str(path.absolute()), "root": str(layout.root), **chosen},
     )
+
+
+def read_found(found: Found) -> Reading:
+    """The leaves of what :func:`find_taxonomy` found. Raises ``InputErrors`` with every mistake in them."""
+    details = found.details or {}
+    if "leaves" not in details:
+        return read_taxonomy(Path(details["path"]))
+    root = Path(details["root"])
+    leaves, problems = read_leaves(Layout(root, tuple(root / name for name in json.loads(details["leaves"]))))
+    if problems:
+        raise InputErrors(problems)
+    return Reading(leaves, (), root)
 
 
 def _digest(layout: Layout) -> str:

@@ -12,7 +12,7 @@ import difflib
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ilab.errors import InputError, ServiceError, SetupError
@@ -77,6 +77,14 @@ def changed_since(folder: Path, commit: str) -> Mapping[str, bool]:
     states = _names(told)
     pairs = zip(states[::2], states[1::2], strict=True)
     return {name: state != "D" and os.path.lexists(folder / name) for state, name in pairs}
+
+
+def held_at(folder: Path, commit: str, names: Sequence[str]) -> frozenset[str]:
+    """Those of ``names`` that ``commit`` has."""
+    if not names:
+        return frozenset()
+    told = _git(folder, "--literal-pathspecs", "ls-tree", "-r", "-z", "--name-only", commit, "--", *names)
+    return frozenset(_names(told or b""))
 
 
 def untracked(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""YAML as a tree of nodes that know their line, for files written by people and not to be trusted.
+"""YAML as a tree of nodes that know their place, for files written by people and not to be trusted.
 
 The tree keeps every scalar as the *text that stands in the file*: ``no``, ``1e3`` and ``2024-01-01`` stay what was
 typed, because YAML's guesses (false, 1000.0, a date) are never what an author of questions and answers means.
@@ -6,6 +6,8 @@ typed, because YAML's guesses (false, 1000.0, a date) are never what an author o
 The tree is built from libyaml's events without recursion. Limits stop hostile input: file size, nesting depth, and
 the number of nodes and characters *after* aliases are expanded. Duplicate keys are reported and the reading goes
 on; what YAML itself cannot read ends the file with one error in plain words. Nothing is constructed from a tag.
+
+A place is a line and a column as editors count them: characters, from 1.
 """
 
 from __future__ import annotations
@@ -16,18 +18,31 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
 
 from ilab.errors import InputError
+from ilab.taxonomy.yamlfaults import MOST_FAULTS, Mark, Placed, explain, line_starts, problem
 
 MAX_BYTES = 4 * 2**20
 MAX_DEPTH = 50
 MAX_NODES = 200_000
 MAX_CHARACTERS = 16 * 2**20
 
+START = Mark(1, 1)
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")} | {
     "!"
 }
 _BLANK_LINE = re.compile(r"(?m)^[ \t]++$")  # a tab on an otherwise empty line is no reason to refuse a file
+_YAML_BREAK = re.compile("[\x85\u2028\u2029]")  # ends a line for YAML 1.1, and for no editor
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -63,10 +78,7 @@ class MappingNode(NamedTuple):
 
 Node: TypeAlias = ScalarNode | SequenceNode | MappingNode
 
-
-def problem(file: str, line: int, message: str, hint: str = "") -> InputError:
-    """The error about one line of one file."""
-    return InputError(message, where=f"{file}:{line}", hint=hint)
+_NO_KEY = ScalarNode("", 0, 0)
 
 
 def text(node: Node | None) -> str:
@@ -79,6 +91,11 @@ def optional_text(node: Node | None) -> str | None:
     if isinstance(node, ScalarNode) and node.plain and node.text in ("null", "~"):
         return None
     return text(node) or None
+
+
+def is_true(node: Node | None) -> bool:
+    """Whether a scalar is YAML's ``true`` (core schema: in these three spellings, without quotes)."""
+    return isinstance(node, ScalarNode) and node.plain and node.text in ("true", "True", "TRUE")
 
 
 def load(path: Path, file: str, problems: list[InputError]) -> Node | None:
@@ -94,18 +111,18 @@ def read_bytes(path: Path, file: str, limit: int = MAX_BYTES) -> bytes:
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
-            raise InputError("is not a regular file", where=file)
-        if facts.st_size > limit:
-            raise InputError(
-                f"has {facts.st_size / 2**20:.1f} MiB; at most {limit / 2**20:g} MiB are read",
-                where=file,
-                hint="move long texts into documents, or divide the file into several leaves",
-            )
-        return path.read_bytes()
+            raise problem(file, START, "is not a regular file")
+        size = facts.st_size
+        if size <= limit:
+            with path.open("rb", buffering=0) as stream:
+                data = stream.readall()
+            if (size := len(data)) <= limit:  # it may have grown
+                return data
     except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror}", where=file, hint="check that it exists and may be read"
-        ) from error
+        hint = "check that it exists and may be read"
+        raise problem(file, START, f"cannot be read: {error.strerror}", hint) from error
+    message = f"has {size / 2**20:.1f} MiB; at most {limit / 2**20:g} MiB are read"
+    raise problem(file, START, message, "move long texts into documents, or divide the file into several leaves")
 
 
 def decode(data: bytes, file: str) -> str:
@@ -114,33 +131,44 @@ def decode(data: bytes, file: str) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise problem(file, line, f"is not UTF-8 text (byte {error.start})", "save the file as UTF-8") from error
+        start = error.start + (3 if encoding == "utf-8-sig" and data.startswith(b"\xef\xbb\xbf") else 0)
+        before = data[:start].decode(encoding, "replace")
+        message = f"is not {'UTF-16' if encoding == 'utf-16' else 'UTF-8'} text (byte {start})"
+        raise problem(file, Mark.after(before), message, "save the file as UTF-8") from error
 
 
 def compose(text: str, file: str, problems: list[InputError]) -> Node | None:
     """The tree of ``text``. See :func:`load`."""
+    if " \n" in text or "\t" in text or text.endswith(" "):  # there may be lines of blanks
+        text = _BLANK_LINE.sub("", text)
     try:
-        loader = _LOADER(_BLANK_LINE.sub("", text))  # pure-Python YAML reads ahead here
+        loader = _LOADER(text)  # pure-Python YAML reads ahead here
         try:
-            return _Composer(file, problems).run(loader)
+            return _Composer(text, file, problems).run(loader)
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise _explain(error, text, file) from error
+        raise explain(error, text, file) from error
 
 
-class _Frame(NamedTuple):
-    """A collection being read; ``state`` holds the pending key and the greatest height of a child."""
+class _Frame:
+    """A collection being read: the sizes before it, the greatest height of a child, and a mapping's last key."""
 
-    node: SequenceNode | MappingNode
-    anchor: str | None
-    nodes: int
-    characters: int
-    state: dict[str, Any]
+    __slots__ = ("anchor", "awaits_key", "characters", "height", "key", "node", "nodes")
+
+    def __init__(self, node: SequenceNode | MappingNode, anchor: str | None, nodes: int, characters: int) -> None:
+        self.node = node
+        self.anchor = anchor
+        self.nodes = nodes
+        self.characters = characters
+        self.height = 0
+        self.awaits_key = isinstance(node, MappingNode)
+        self.key = _NO_KEY
 
 
 class _Anchored(NamedTuple):
+    """A node that aliases may repeat, with its expanded size."""
+
     node: Node
     nodes: int
     characters: int
@@ -148,7 +176,7 @@ class _Anchored(NamedTuple):
 
 
 class _Composer:
-    def __init__(self, file: str, problems: list[InputError]) -> None:
+    def __init__(self, text: str, file: str, problems: list[InputError]) -> None:
         self.file = file
         self.problems = problems
         self.frames: list[_Frame] = []
@@ -157,170 +185,114 @@ class _Composer:
         self.characters = 0
         self.root: Node | None = None
         self.documents = 0
+        odd = not text.isascii() and _YAML_BREAK.search(text)
+        self.line_starts = line_starts(text) if odd else None
 
     def run(self, loader: Any) -> Node | None:
+        """The root. Scalars come first and go the shortest way, because they are most of the nodes."""
+        next_event, line_starts, frames = loader.get_event, self.line_starts, self.frames
         while True:
-            event = loader.get_event()
-            line, column = event.start_mark.line + 1, event.start_mark.column + 1
-            if isinstance(event, yaml.ScalarEvent):
-                self._check_tag(event.tag, line)
-                node = ScalarNode(event.value, line, column, event.style in (None, ""))
-                self._grow(1, len(event.value), line)
-                self._attach(node, _Anchored(node, 1, len(event.value), 0), event.anchor)
-            elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
-                self._check_tag(event.tag, line)
-                self._open(event, line, column)
-            elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            event = next_event()
+            kind = type(event)
+            mark = event.start_mark
+            line, column = mark.line + 1, mark.column + 1
+            if line_starts is not None:
+                line, column = Mark.at(mark.index, line_starts)
+            if kind is ScalarEvent:
+                value = event.value
+                node = ScalarNode(value, line, column, not event.style)
+                self.nodes += 1
+                self.characters += len(value)
+                if event.tag is not None or self.nodes > MAX_NODES or self.characters > MAX_CHARACTERS:
+                    self._check_tag(event.tag, node)
+                    self._grow(0, 0, node)
+                if event.anchor is not None:
+                    self.anchors[event.anchor] = _Anchored(node, 1, len(value), 0)
+                if frames and frames[-1].awaits_key:
+                    frames[-1].awaits_key, frames[-1].key = False, node
+                else:
+                    self._attach(node, 0)
+            elif kind is MappingEndEvent or kind is SequenceEndEvent:
                 self._close()
-            elif isinstance(event, yaml.AliasEvent):
-                self._alias(event.anchor, line)
-            elif isinstance(event, yaml.DocumentStartEvent):
-                self.documents += 1
-                if self.documents > 1:
-                    raise problem(
-                        self.file,
-                        line,
-                        "a second YAML document begins here",
-                        "keep one document per file: remove the `---` line",
-                    )
-            elif isinstance(event, yaml.StreamEndEvent):
-                return (
-                    None if isinstance(self.root, ScalarNode) and self.root.plain and not self.root.text else self.root
-                )
+            elif kind is MappingStartEvent:
+                self._open(event, MappingNode({}, line, column))
+            elif kind is SequenceStartEvent:
+                self._open(event, SequenceNode([], line, column))
+            elif kind is AliasEvent:
+                self._alias(event.anchor, Mark(line, column))
+            elif kind is DocumentStartEvent:
+                self._document(Mark(line, column))
+            elif kind is StreamEndEvent:
+                root = self.root
+                return None if isinstance(root, ScalarNode) and root.plain and not root.text else root
 
-    def _open(self, event: Any, line: int, column: int) -> None:
-        start = (self.nodes, self.characters)
-        self._grow(1, 0, line)
-        if len(self.frames) >= MAX_DEPTH:
-            raise self._too_deep(line)
-        node: SequenceNode | MappingNode = (
-            MappingNode({}, line, column)
-            if isinstance(event, yaml.MappingStartEvent)
-            else SequenceNode([], line, column)
-        )
-        self.frames.append(_Frame(node, event.anchor, *start, {"key": None, "height": 0}))
+    def _document(self, at: Mark) -> None:
+        self.documents += 1
+        if self.documents > 1:
+            hint = "keep one document per file: remove the `---` line"
+            raise problem(self.file, at, "a second YAML document begins here", hint)
+
+    def _open(self, event: Any, node: SequenceNode | MappingNode) -> None:
+        if event.tag is not None:
+            self._check_tag(event.tag, node)
+        self.frames.append(_Frame(node, event.anchor, self.nodes, self.characters))
+        self._grow(1, 0, node)
+        if len(self.frames) > MAX_DEPTH:
+            raise self._too_deep(node)
 
     def _close(self) -> None:
         frame = self.frames.pop()
-        size = _Anchored(
-            frame.node, self.nodes - frame.nodes, self.characters - frame.characters, frame.state["height"] + 1
-        )
-        self._attach(frame.node, size, frame.anchor)
+        height = frame.height + 1
+        if frame.anchor is not None:
+            size = (self.nodes - frame.nodes, self.characters - frame.characters)
+            self.anchors[frame.anchor] = _Anchored(frame.node, *size, height)
+        self._attach(frame.node, height)
 
-    def _alias(self, name: Any, line: int) -> None:
+    def _alias(self, name: str, at: Mark) -> None:
         target = self.anchors.get(name)
         if target is None:
-            raise problem(
-                self.file,
-                line,
-                f"`*{name}` refers to nothing above it",
-                "put the text in quotes if it begins with `*`",
-            )
-        self._grow(target.nodes, target.characters, line)
+            hint = "put the text in quotes if it begins with `*`"
+            raise problem(self.file, at, f"`*{name}` refers to nothing above it", hint)
+        self._grow(target.nodes, target.characters, at)
         if len(self.frames) + target.height > MAX_DEPTH:
-            raise self._too_deep(line)
-        self._attach(target.node, target, None)
+            raise self._too_deep(at)
+        self._attach(target.node, target.height)
 
-    def _attach(self, node: Node, size: _Anchored, anchor: str | None) -> None:
+    def _attach(self, node: Node, height: int) -> None:
         """Hand a finished node to the collection it stands in."""
-        if anchor is not None:
-            self.anchors[anchor] = size
         if not self.frames:
             self.root = node
             return
-        parent, state = self.frames[-1].node, self.frames[-1].state
-        state["height"] = max(state["height"], size.height)
+        frame = self.frames[-1]
+        parent = frame.node
+        frame.height = max(frame.height, height)
         if isinstance(parent, SequenceNode):
             parent.items.append(node)
-        elif state["key"] is None:
+        elif frame.awaits_key:
             if not isinstance(node, ScalarNode):
-                raise problem(
-                    self.file, node.line, "a key must be a word, not a list or a mapping", "put the text in quotes"
-                )
-            state["key"] = node
+                message = "a key must be a word, not a list or a mapping"
+                raise problem(self.file, node, message, "put the text in quotes")
+            frame.awaits_key, frame.key = False, node
         else:
-            self._set(parent, state["key"], node)
-            state["key"] = None
+            key = frame.key
+            frame.awaits_key = True
+            before = parent.entries.setdefault(key.text, Entry(key, node))
+            if before.key is not key and len(self.problems) < MOST_FAULTS:
+                message = f"the key `{key.text[:80]}` stands here twice, first at line {before.key.line}"
+                self.problems.append(problem(self.file, key, message, "remove one of the two"))
 
-    def _set(self, parent: MappingNode, key: ScalarNode, value: Node) -> None:
-        before = parent.entries.setdefault(key.text, Entry(key, value))
-        if before.key is not key:
-            message = f"the key `{key.text}` stands here twice, first at line {before.key.line}"
-            self.problems.append(problem(self.file, key.line, message, "remove one of the two"))
-
-    def _grow(self, nodes: int, characters: int, line: int) -> None:
+    def _grow(self, nodes: int, characters: int, at: Placed) -> None:
         self.nodes += nodes
         self.characters += characters
         if self.nodes > MAX_NODES or self.characters > MAX_CHARACTERS:
             message = f"holds over {MAX_NODES} values or {MAX_CHARACTERS // 2**20} MiB of text, aliases expanded"
-            raise problem(self.file, line, message, "divide the file, or write the aliases out")
+            raise problem(self.file, at, message, "divide the file, or write the aliases out")
 
-    def _too_deep(self, line: int) -> InputError:
-        return problem(
-            self.file,
-            line,
-            f"is nested more than {MAX_DEPTH} levels deep",
-            "a leaf needs five; check the brackets",
-        )
+    def _too_deep(self, at: Placed) -> InputError:
+        message = f"is nested more than {MAX_DEPTH} levels deep"
+        return problem(self.file, at, message, "a leaf needs five; check the brackets")
 
-    def _check_tag(self, tag: str | None, line: int) -> None:
+    def _check_tag(self, tag: str | None, at: Placed) -> None:
         if tag is not None and tag not in _TAGS:
-            raise problem(self.file, line, f"the YAML tag `{tag}` is not read", "remove it, or put the text in quotes")
-
-
-_REASONS = {
-    "mapping values are not allowed in this context": (
-        "a `: ` stands where none can be",
-        "put the text in quotes, or check the indentation",
-    ),
-    "did not find expected key": (
-        "does not fit the indentation of the lines above",
-        "line it up with its neighbours",
-    ),
-    "could not find expected ':'": (
-        "is neither a `key: value` nor part of the text above",
-        "add the `:`, or indent the line to make it part of the text above",
-    ),
-    "did not find expected '-' indicator": ("a list ends here without a new `- `", "check the indentation"),
-    "found unexpected end of stream": ("a quotation mark is opened and never closed", "close it"),
-    "did not find expected ',' or ']'": ("a `[` is opened and not closed", "close it, or put the text in quotes"),
-    "did not find expected ',' or '}'": ("a `{` is opened and not closed", "close it, or put the text in quotes"),
-    "did not find expected node content": ("a value is missing here, or a bracket is not closed", "complete it"),
-    "found a tab character that violates indentation": (
-        "a tab stands in the indentation",
-        "use spaces: YAML allows no tabs there",
-    ),
-    "did not find expected <document start>": (
-        "something follows the end of the document",
-        "check the indentation",
-    ),
-    "block sequence entries are not allowed in this context": (
-        "a list may not begin here",
-        "begin the list on the next line",
-    ),
-}
-
-
-def _explain(error: yaml.YAMLError, text: str, file: str) -> InputError:
-    """The parser's complaint in plain words, at its line."""
-    if isinstance(error, yaml.reader.ReaderError):
-        before = text.encode()[: error.position] if _LOADER is not yaml.SafeLoader else text[: error.position].encode()
-        return problem(
-            file,
-            before.count(b"\n") + 1,
-            "holds a control character",
-            "remove it (an editor shows it as ^A or a box)",
-        )
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return InputError(f"is not YAML: {error}", where=file)
-    lines, mark = text.splitlines() or [""], error.problem_mark
-    line = min(mark.line + 1, len(lines))
-    context = error.context_mark.line + 1 if error.context_mark else line
-    begun = f" (begun at line {context})" if context < line else ""
-    if error.problem == "found character that cannot start any token":
-        found = lines[mark.line][mark.column : mark.column + 1] if mark.line < len(lines) else ""
-        if found == "\t":
-            return problem(file, line, "a tab stands in the indentation", "use spaces: YAML allows no tabs there")
-        return problem(file, line, f"text may not begin with `{found}`", "put the text in quotes")
-    message, hint = _REASONS.get(error.problem or "", (f"is not YAML: {error.problem}", "check quotes and indentation"))
-    return problem(file, line, message + begun, hint)
+            message = f"the YAML tag `{tag[:80]}` is not read"
+            raise problem(self.file, at, message, "remove it, or put the text in quotes")

@@ -27,6 +27,7 @@ class Llm(Block):
 
     type: ClassVar[str] = "llm"
     calls_teacher: ClassVar[bool] = True
+    asks: ClassVar[int] = ASKS
     files: ClassVar[tuple[str, ...]] = ("prompt",)
 
     prompt: str

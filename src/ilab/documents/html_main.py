@@ -1,0 +1,245 @@
+"""Which part of a page is its content, and which elements inside it are furniture of the site.
+
+The content is, in this order: what a CSS selector names; the container that a known documentation generator or wiki
+uses; ``<main>``, or the only ``<article>``; else the smallest element that holds most of the page's running text
+(text outside links), as readability does, but found in one pass and without dropping anything from inside it.
+
+Furniture is told by tag, role and the exact words of ``class`` and ``id``, never by how much text there is: a
+heuristic that guesses about sentences loses some.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from typing import cast
+
+from cssselect import SelectorError
+from lxml.cssselect import CSSSelector
+from lxml.etree import XPathError, _Element, iterwalk
+
+from ilab.documents.html_hidden import NO_TEXT, Unseen, is_for_screen_readers, name_of
+from ilab.errors import InputError
+
+_KNOWN = (  # containers of generators and wikis; the more special before the more general
+    ".theme-doc-markdown",  # Docusaurus
+    ".md-content__inner",  # Material for MkDocs
+    "article.doc",  # Antora
+    ".sl-markdown-content",  # Starlight
+    ".vp-doc",  # VitePress
+    ".bd-article",  # PyData theme of Sphinx
+    ".devsite-article-body",
+    ".mw-parser-output",  # MediaWiki
+    "article.markdown-body",  # GitHub
+    ".td-content",  # Docsy
+)
+_GENERAL = ("main", "[role=main]", "article", "[itemprop=articleBody]", "#main-content", "#content", ".entry-content")
+_ENOUGH = 0.2  # of the page's running text must stand in a container that is taken by its name
+_MOST = 0.85  # of the running text must stay when an element is taken for its parent
+_CONTAINERS = frozenset({"body", "div", "section", "article", "main", "table", "tbody", "tr", "td", "form", "center"})
+
+_NEAR = 8  # ancestors that are asked what a header is the header of
+_TAGS = frozenset({"nav", "aside", "footer", "button", "dialog", "select", "textarea", "menu"})
+_ROLES = frozenset({
+    "navigation", "banner", "contentinfo", "complementary", "search", "menu", "menubar", "toolbar", "dialog",
+    "alertdialog", "tooltip", "button", "doc-toc", "doc-backlink",
+})  # fmt: skip
+_NAMES = frozenset({
+    "breadcrumb", "breadcrumbs", "theme-doc-breadcrumbs", "wy-breadcrumbs", "md-path", "toolbar", "page-versions",
+    "sidebar", "sphinxsidebar", "sphinxsidebarwrapper", "side-nav", "sidenav", "navbar", "nav-bar", "navigation",
+    "navbox", "toc", "table-of-contents", "tableofcontents", "on-this-page", "theme-doc-toc-mobile", "toc-mobile",
+    "page-toc", "pagination", "pagination-nav", "pager", "prev-next", "prev-next-area", "post-navigation", "page-nav",
+    "rst-footer-buttons", "edit-this-page", "theme-edit-this-page", "edit-page", "edit-link", "edit-page-link",
+    "mw-editsection", "edit-on-github", "md-content__button", "md-source-file", "md-feedback", "theme-doc-footer",
+    "last-updated", "page-metadata", "share", "sharing", "social", "social-share", "sharedaddy", "share-buttons",
+    "related", "related-posts", "jp-relatedposts", "newsletter", "subscribe", "feedback", "page-feedback",
+    "was-this-helpful", "comment-respond", "site-header", "site-footer", "page-footer", "footer", "masthead",
+    "catlinks", "printfooter", "noprint", "mw-jump-link", "skip-link", "skip-to-content", "skiplink", "copy-button",
+    "copybtn", "copy-btn", "clipboard-btn", "headerlink", "header-anchor", "heading-anchor", "hash-link",
+    "anchor-link", "anchorjs-link", "permalink", "footnote-backref", "footnote-back", "fn-backref", "linenos",
+    "linenodiv", "lineno", "line-numbers-rows", "hljs-ln-numbers", "advertisement", "ads", "adsbygoogle",
+})  # fmt: skip
+_COOKIES = re.compile(r"(?:^|[-_ ])(?:cookies?|gdpr|onetrust|cc)[-_](?:banner|bar|notice|consent|window|popup|law)")
+_ADMONITIONS = frozenset({
+    "admonition", "admonitionblock", "theme-admonition", "callout", "markdown-alert", "alert", "starlight-aside", "hint",
+    "custom-block", "note", "notice",
+})  # fmt: skip
+_ICONS = re.compile(r"(?:^| )(?:fa[srbl]?|material-icons\S*|material-symbols\S*|glyphicon|octicon|icon)(?: |$)")
+_EDIT = re.compile(
+    r"(?:edit|improve|suggest (?:an )?edits?(?: to)?|view|show)(?: this)?(?: page)?(?: source)?(?: on (?:github|gitlab))?\W*",
+    re.IGNORECASE,
+)
+_ANCHORS = frozenset({"", "#", "¶", "§", "\U0001f517", "link", "permalink", "anchor"})
+
+
+def classes(element: _Element) -> frozenset[str]:
+    """The words of ``class``, lower case."""
+    return frozenset((element.get("class") or "").lower().split())
+
+
+def is_admonition(element: _Element) -> bool:
+    """Whether this is a note, tip, warning … in a box of its own."""
+    return name_of(element) in ("div", "aside", "section", "blockquote") and not _ADMONITIONS.isdisjoint(
+        classes(element)
+    )
+
+
+def is_furniture(element: _Element, name: str) -> bool:
+    """Whether ``element`` belongs to the site rather than to the page's text."""
+    if name in ("html", "body", "main", "article"):
+        return False
+    if name in _TAGS or element.get("role") in _ROLES:
+        return not (_is_cited(element) if name == "footer" else name == "aside" and is_admonition(element))
+    if name == "header":
+        around = itertools.islice(element.iterancestors(), _NEAR)
+        return not any(parent.tag in ("article", "main", "section") for parent in around)
+    words = classes(element)
+    identity = element.get("id")
+    names = words | {identity.lower()} if identity else words
+    if names and (not _NAMES.isdisjoint(names) or _COOKIES.search(" ".join(names))):
+        return True
+    if words and is_for_screen_readers(element):
+        return True
+    if name == "td" and "gutter" in words:
+        return True
+    if name == "a":
+        return _is_edit_link(element) or _is_anchor(element)
+    icon = name in ("i", "span") and words and element.get("title") is None
+    return bool(icon and element.get("aria-hidden") == "true" and _ICONS.search(" ".join(words)))
+
+
+def _is_cited(footer: _Element) -> bool:
+    """The footer of a quotation says who is quoted."""
+    parent = footer.getparent()
+    return parent is not None and parent.tag in ("blockquote", "figure")
+
+
+def _short_text(element: _Element) -> str | None:
+    """The text of a link with few nodes in it, ``None`` for others."""
+    pieces: list[str] = []
+    for piece in element.itertext():
+        pieces.append(str(piece))
+        if len(pieces) > 8 or len(piece) > 60:
+            return None
+    return " ".join("".join(pieces).split())
+
+
+def _is_edit_link(link: _Element) -> bool:
+    text = _short_text(link)
+    return bool(text and " " in text and _EDIT.fullmatch(text))
+
+
+def _is_anchor(link: _Element) -> bool:
+    """A mark in a heading (pilcrow, hash) that links to the heading itself."""
+    parent = link.getparent()
+    if parent is None or name_of(parent) not in ("h1", "h2", "h3", "h4", "h5", "h6", "dt", "caption", "figcaption"):
+        return False
+    text = _short_text(link)
+    return (link.get("href") or "").startswith("#") and text is not None and text.strip("\u200b ").lower() in _ANCHORS
+
+
+@dataclass
+class _Share:
+    """Running text below one container, and below the child container that holds most of it."""
+
+    element: _Element
+    text: int = 0
+    headings: int = 0
+    best: _Share | None = None
+
+
+def main_content(body: _Element, unseen: Unseen, selector: str = "") -> list[_Element]:
+    """The elements that hold the content of the page, in order, none inside another.
+
+    Raises ``InputError`` for a ``selector`` that is no CSS or matches nothing.
+    """
+    if selector:
+        return _selected(body, selector)
+    share = _measured(body, unseen)
+    for css in (*_KNOWN, *_GENERAL):
+        found = _matches(body, css)
+        if len(found) == 1 and not is_furniture(found[0], name_of(found[0])):
+            inner = _measured(found[0], unseen)
+            if inner.text and inner.text >= _ENOUGH * share.text:
+                return _only_article(found[0])
+    while share.best and share.best.text >= _MOST * share.text and share.best.headings == share.headings:
+        share = share.best
+    return [share.element]
+
+
+def _only_article(element: _Element) -> list[_Element]:
+    """The one article in ``<main>``: what stands around it is lists of other pages."""
+    articles = _outermost(element, list(element.iter("article")))
+    return articles if element.tag == "main" and len(articles) == 1 else [element]
+
+
+def _selected(body: _Element, selector: str) -> list[_Element]:
+    try:
+        found = _matches(body, selector)
+    except (SelectorError, XPathError) as error:
+        raise InputError(
+            f"{selector!r} is no CSS selector: {error}", hint='Write one like --selector "main article" or "#content".'
+        ) from error
+    if not found:
+        raise InputError(
+            f"the selector {selector!r} matches nothing on this page",
+            hint="Look at the page's HTML, or leave the selector out.",
+        )
+    return found
+
+
+def _matches(body: _Element, css: str) -> list[_Element]:
+    """What ``css`` selects in ``body``, outermost elements only."""
+    return _outermost(body, cast(list[_Element], CSSSelector(css, translator="html")(body)))
+
+
+def _outermost(body: _Element, found: list[_Element]) -> list[_Element]:
+    """``found`` in the page's order, without those inside another of them."""
+    chosen = set(found)
+    kept: list[_Element] = []
+    walk = iterwalk(body, events=("start",))
+    for _, element in walk if chosen else ():
+        if element in chosen:
+            kept.append(element)
+            walk.skip_subtree()
+    return kept
+
+
+def _measured(root: _Element, unseen: Unseen) -> _Share:
+    """Count the running text in and below ``root``: characters outside links, furniture and unseen elements."""
+    stack = [_Share(root)]
+    links = 0
+    walk = iterwalk(root, events=("start", "end"))
+    for event, element in walk:
+        name = name_of(element)
+        if event == "end":
+            links -= name == "a"
+            _leave(stack, element)
+            if element is not root:
+                stack[-1].text += 0 if links else _visible(element.tail)
+            continue
+        links += name == "a"
+        if element is not root and (name in NO_TEXT or element in unseen.gone or is_furniture(element, name)):
+            walk.skip_subtree()
+            continue
+        if element is not root and name in _CONTAINERS:
+            stack.append(_Share(element))
+        stack[-1].headings += name == "h1"
+        stack[-1].text += 0 if links else _visible(element.text)
+    return stack[0]
+
+
+def _leave(stack: list[_Share], element: _Element) -> None:
+    """Add what ``element`` holds, if it is the innermost container, to the one around it."""
+    if len(stack) == 1 or element is not stack[-1].element:
+        return
+    inner, outer = stack.pop(), stack[-1]
+    outer.text += inner.text
+    outer.headings += inner.headings
+    if outer.best is None or inner.text > outer.best.text:
+        outer.best = inner
+
+
+def _visible(text: str | None) -> int:
+    return len(text.strip()) if text else 0
