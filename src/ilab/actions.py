@@ -136,6 +136,8 @@ def _where(loaded: Loaded, values: Mapping[str, Any]) -> Where:
     update["registry"] = str(registry_path(loaded))
     if where.cache:
         update["cache"] = str(loaded.path(where.cache))
+    if where.web.ca_file:
+        update["web"] = where.web.model_copy(update={"ca_file": str(loaded.path(where.web.ca_file))})
     if where.teacher and where.teacher.in_flight is None:
         in_flight = values["sdg_batch_size"] * values["sdg_num_workers"]
         update["teacher"] = where.teacher.model_copy(update={"in_flight": in_flight})
@@ -156,9 +158,8 @@ def newest_run(store: Path) -> Path | None:
 
 def _resolvers(loaded: Loaded, where: Where, since: str, notes: list[str]) -> dict[str, Any]:
     """What turns locators into digests. ``since`` is the base of a taxonomy's changes; ``notes`` are added to."""
-    from ilab.documents.locate import find_documents
+    from ilab.documents.locate import find_documents, fitting
     from ilab.documents.stage import find_tokenizer
-    from ilab.documents.trees import matching
     from ilab.sdg.stage import find_flow
     from ilab.taxonomy.locate import find_taxonomy, read_found
     from ilab.training.base import find_base
@@ -167,7 +168,7 @@ def _resolvers(loaded: Loaded, where: Where, since: str, notes: list[str]) -> di
 
     def taxonomy(locator: str) -> Found:
         if locator not in taxonomies:
-            taxonomies[locator] = find_taxonomy(locator, loaded.base, where, since, matching)
+            taxonomies[locator] = find_taxonomy(locator, loaded.base, where, since, fitting)
         return taxonomies[locator]
 
     def documents(locator: str) -> Found:
@@ -200,6 +201,12 @@ def parameters_of(loaded: Loaded, parameters: Mapping[str, Any]) -> list[dict[st
         }
         for parameter in TABLE
     ]
+
+
+def where_of(loaded: Loaded) -> Where:
+    """The settings about where, for commands that build nothing."""
+    given = collect({"ilab.yaml": loaded.config.parameters})
+    return _where(loaded, {name: one.value for name, one in given.items()})
 
 
 def absolute_where(loaded: Loaded, values: Mapping[str, Any]) -> Where:

@@ -29,7 +29,7 @@ from ilab.taxonomy.lint import LintWarning
 MARK = "<!-- ilab review -->"  # by which a workflow finds its own comment again
 MOST = 60_000  # characters; GitHub takes 65,536
 MOST_LISTED = 50  # errors, warnings, leaves
-State = Literal["new", "changed", "documents changed"]
+State = Literal["new", "changed", "documents changed", "as it is"]
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,20 @@ def touched(changes: Changes, leaves: Sequence[Leaf], known: frozenset[str]) -> 
     return tuple(
         Touched(
             name,
-            ("changed" if name in known else "new") if name in changes.files else "documents changed",
+            _state(changes, name, known),
             by_file.get(name),
             tuple(changes.beside.get(name, ())),
         )
         for name in names
     )
+
+
+def _state(changes: Changes, name: str, known: frozenset[str]) -> State:
+    if not changes.commit:
+        return "as it is"
+    if name not in changes.files:
+        return "documents changed"
+    return "changed" if name in known else "new"
 
 
 def look(loaded: Loaded, path: Path, base: str, preview: Part) -> tuple[Look, list[InputError]]:
@@ -283,11 +291,12 @@ def _samples(seen: Look) -> list[str]:
     if not seen.samples and not seen.rejected:
         return []
     told = f"{_counted(len(seen.samples), 'sample')} accepted, {len(seen.rejected)} refused"
-    parts = [f"### A look at what it would make\n\n{told}, with {_counted(seen.calls, 'teacher call')}."]
+    asked = f", with {_counted(seen.calls, 'teacher call')}" if seen.calls else ""
+    parts = [f"### A look at what it would make\n\n{told}{asked}."]
     by_leaf: dict[str, list[Sample]] = {}
-    for sample in seen.samples:
+    for sample in sorted(seen.samples, key=lambda sample: sample.train_on == "all"):  # pairs before whole passages
         by_leaf.setdefault(sample.leaf, []).append(sample)
-    for leaf, samples in by_leaf.items():
+    for leaf, samples in sorted(by_leaf.items()):
         body = "\n\n".join(f"Q: {sample.question}\nA: {sample.answer}" for sample in samples[:3])
         parts.append(f"<details><summary><code>{_html(leaf)}</code></summary>\n\n{_fenced(body)}\n\n</details>")
     if seen.rejected:

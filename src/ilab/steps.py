@@ -219,6 +219,7 @@ class PackageModel(Step):
     """An OCI image layout with the model, its card and its lineage. Refuses a model that the gate did not pass."""
 
     type: ClassVar[str] = "package"
+    version: ClassVar[int] = 2
     name: str
     model_version: str
 

@@ -17,6 +17,11 @@ HEAVY = ("torch", "transformers", "tokenizers", "numpy", "pydantic", "aiohttp", 
 COMMANDS = [
     ("config",),
     ("config", "show"),
+    ("data",),
+    ("data", "generate"),
+    ("documents",),
+    ("documents", "convert"),
+    ("documents", "crawl"),
     ("model",),
     ("model", "chat"),
     ("model", "serve"),
@@ -36,7 +41,13 @@ COMMANDS = [
     ("taxonomy",),
     ("taxonomy", "check"),
     ("taxonomy", "diff"),
+    ("taxonomy", "draft"),
+    ("taxonomy", "fix"),
+    ("taxonomy", "init"),
+    ("taxonomy", "new"),
+    ("taxonomy", "review"),
     ("taxonomy", "tree"),
+    ("taxonomy", "upgrade"),
 ]
 PROGRAM = """
 import resource, sys

@@ -140,13 +140,13 @@ def test_check_as_json(tree: Path) -> None:
 
 def test_annotations_under_github_actions(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    monkeypatch.setenv("GITHUB_WORKSPACE", str(tree.parent))
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tree.parent))  # the repository may be checked out in a folder below
     odd = write(tree, "created_by: 100%\nversion: '8%,:'\n", "knowledge/a,b/qna.yaml")
     for arguments in (["check"], ["--json", "check"], ["diff"]):
         noun = arguments.index(arguments[-1])
         done = run(*arguments[:noun], "taxonomy", *arguments[noun:])
         told = [line for line in done.stderr.splitlines() if line.startswith("::")]
-        file = f"{tree.name}/{odd}".replace(",", "%2C")
+        file = odd.replace(",", "%2C")
         assert told == [
             f"::error file={file},line=2,col=10::`version` is `8%25,:`; versions 1, 2 and 3 are known%0Awrite `version: 3`"
         ]

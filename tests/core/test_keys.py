@@ -23,8 +23,10 @@ def plan(name: str, **changes: object) -> Plan:
     pipeline = read_pipeline(find_pipeline(name, Path()), lambda parent: find_pipeline(parent, Path()))
     given = {"sdg_repo_url": "taxonomy", "sdg_base_model": "base", "sdg_pipeline": "flow", **changes}
     values = {key: one.value for key, one in collect({"file": pipeline.parameters, "test": given}).items()}
-    kinds = ("taxonomy", "documents", "model", "flow")
+    kinds = ("documents", "model", "flow", "tokenizer")
     resolvers = {kind: (lambda locator, kind=kind: Found(f"{kind}:{locator}", locator)) for kind in kinds}
+    since = "" if values["taxonomy_base"] == "empty" else f":{values['taxonomy_base']}"  # which leaves are meant
+    resolvers["taxonomy"] = lambda locator: Found(f"taxonomy:{locator}{since}", locator)
     return build(pipeline, STEPS, derive(values), resolvers)
 
 
@@ -54,6 +56,10 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "gate_on_inconclusive": "publish",
         "output_model_name": "other",
         "output_model_version": "9.9.9",
+        "taxonomy_base": "main",
+        "chunk_tokenizer": "another",
+        "document_policy": "drop",
+        "document_converter": "docling",
     }
     for parameter in TABLE:
         value = other.get(parameter.name)

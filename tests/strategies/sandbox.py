@@ -42,7 +42,6 @@ class Sandbox:
         paths = os.pathsep.join(filter(None, sys.path))  # as an argument: of PYTHONPATH every started Python would read
         self.command = [sys.executable, __file__, target, str(cpu_seconds), str(memory), paths]
         self.scratch = scratch
-        self.peak_bytes = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Sandbox:
@@ -68,7 +67,7 @@ class Sandbox:
         return told.decode()
 
     def close(self) -> None:
-        """End the process and keep the most memory that any of them used in ``peak_bytes``."""
+        """End the process, if one is running."""
         if self._process is not None:
             self._ended()
 
@@ -89,9 +88,7 @@ class Sandbox:
         with contextlib.suppress(OSError):  # a pipe whose other end is gone
             process.stdin.close()
         process.stdout.close()
-        _, status, used = os.wait4(process.pid, 0)
-        self.peak_bytes = max(self.peak_bytes, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-        code = process.returncode = os.waitstatus_to_exitcode(status)
+        code = process.wait()
         if code == -signal.SIGXCPU:
             return "takes too much processor time"
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

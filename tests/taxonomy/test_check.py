@@ -249,7 +249,7 @@ def test_what_people_really_do(text: str, schema: str, told: list[str]) -> None:
     ("change", "told"),
     [
         ({"document": "kiln.md"}, '`document` must be a mapping (`key: value` lines)\n  for example: {"path": "manual.md"}'),
-        ({"document": []}, "`document` needs at least 1 entries and has 0\n  add 1 more"),
+        ({"document": []}, "`document` needs at least 1 entry and has 0\n  add 1 more"),
         ({"document": {"url": "https://e.org", "path": "x"}}, "`document.url` is not a known key\n  known here: path"),
         ({"document": [{"path": "a"}, {"path": "a"}]}, "`document[1]` is the same as the entry at line"),
         ({"document": {"text": ""}}, "`document.text` is empty"),

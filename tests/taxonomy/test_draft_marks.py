@@ -112,7 +112,7 @@ def test_drafts_among_the_pairs(tmp_path: Path) -> None:
         ),
         (
             {"version": 1, "created_by": "t", "task_description": "", "seed_examples": [PAIRS[0] | DRAFT]},
-            "needs at least 1 seed examples that are no drafts and has 0 (1 draft)",
+            "needs at least 1 seed example that is no draft and has 0 (1 draft)",
         ),
     ],
 )  # fmt: skip

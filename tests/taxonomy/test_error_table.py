@@ -81,18 +81,23 @@ MISTAKES = {
     "schema errors, all of them, each with its place and a hint": (
         SKILL,
         GOOD.replace("task_description", "task_descriptoin").replace("answer: It is 2.", "anwser: It is 2."),
-        ["3:1: error: `task_descriptoin` is not a known key", "did you mean `task_description`?"]
-        + ["10:3: error: `seed_examples[2].anwser` is not a known key", "did you mean `answer`?", "2 errors"],
+        [
+            "3:1: error: `task_descriptoin` is not a known key",
+            "did you mean `task_description`?",
+            "10:3: error: `seed_examples[2].anwser` is not a known key",
+            "did you mean `answer`?",
+            "2 errors",
+        ],
     ),
     "too few examples": (
         SKILL,
         GOOD.split("- question: What is 4?", maxsplit=1)[0],
-        ["4:1: error: `seed_examples` needs at least 5 seed examples and has 4", "add 1 more"],
+        ["5:1: error: `seed_examples` needs at least 5 seed examples and has 4", "add 1 more"],
     ),
     "YAML syntax: a colon in a text without quotes": (
         SKILL,
         GOOD.replace("What is 1?", "What is this: 1?"),
-        ["7:24: error: a `: ` stands where none can be", 'put the text in quotes: `question: "What is this: 1?"`'],
+        ["7:25: error: a `: ` stands where none can be", 'put the text in quotes: `question: "What is this: 1?"`'],
     ),
     "YAML syntax: a bracket that is never closed": (
         SKILL,

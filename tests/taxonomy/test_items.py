@@ -79,7 +79,7 @@ def test_items_do_not_change_the_leaf_digest(tmp_path: Path) -> None:
         ([item(split="train")], "2:10", "must be `dev` or `test`"),
         ([{"question": "Q", "answer": "A"}], "2:3", "has no `split`"),
         ([item(anser="A")], "5:3", "is not a known key"),
-        ([], "1:8", "needs at least 1 entries"),
+        ([], "1:8", "needs at least 1 entry"),
         ("", "1:1", "is empty"),
         ("items:\n  - {split: dev, question: Q, answer: A}\n  - a: [\n", "3:9", "a bracket is not closed"),
         (

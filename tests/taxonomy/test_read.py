@@ -116,7 +116,9 @@ seed_examples:
     assert [seed.pairs[0].answer for seed in found.seeds] == ["no", "2024-01-01", "007"]
     assert [seed.pairs[0].question for seed in found.seeds] == ["Is it hot?", "When?", "How many?"]
     assert found.seeds[2].context == "  indented"
-    assert [str(seed.place) for seed in found.seeds] == [f"compositional_skills/a/qna.yaml:{n}" for n in ("6:5", "8:5", "13:5")]
+    assert [str(seed.place) for seed in found.seeds] == [
+        f"compositional_skills/a/qna.yaml:{n}" for n in ("6:5", "8:5", "13:5")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_every_fault_has_its_line(tmp_path: Path, change: tuple[str, str], at: s
     ("more", "words"),
     [
         ({"document": {"repo": "https://h/r.git", "commit": "main"}}, "`document` has no `patterns`"),
-        ({"document": {"repo": "https://h/r.git", "commit": "main", "patterns": []}}, "needs at least 1 entries"),
+        ({"document": {"repo": "https://h/r.git", "commit": "main", "patterns": []}}, "needs at least 1 entry"),
         ({"document": {"path": "a.md", "commit": "main"}}, "`document.commit` is not a known key"),
         ({"document": {"path": "../../../a.md"}}, "leaves the taxonomy"),
         ({"document": {"path": ["a.md", "*/../../../../x.md"]}}, "`..` after a wildcard"),

@@ -15,7 +15,7 @@ from ilab.cli.app import Options
 from ilab.errors import IlabError, InputError, InputErrors
 
 if TYPE_CHECKING:
-    from ilab.config import Loaded, Where
+    from ilab.config import Loaded
     from ilab.core.events import Bus
     from ilab.documents.crawl import Order, Report
     from ilab.documents.export import Exported
@@ -53,12 +53,13 @@ def crawl(options: Options, /, urls: tuple[str, ...], output: str, **wanted: Any
     The same command again asks for changes only, updates the files in place, and tells what is new and what is gone;
     after an interruption it goes on. Files that you have changed are left as they are.
     """
+    from ilab.actions import where_of
     from ilab.core.web import Web
     from ilab.documents import crawl as website
 
     order = website.Order(starts=urls, output=options.directory / output, **wanted)
     try:
-        with _events() as bus, Web(_where(options.load()).web) as web:
+        with _events() as bus, Web(where_of(options.load()).web) as web:
             report = website.crawl(order, web, bus.for_step("crawl"), datetime.now(UTC))
     except KeyboardInterrupt:
         click.echo(f"what was read is kept in {order.output}; the same command goes on from there", err=True)
@@ -78,6 +79,7 @@ def convert(options: Options, sources: tuple[str, ...], output: str, chunks: boo
     PDF, DOCX, EPUB, HTML, Markdown and plain text; of a folder all that is below it. What nobody sees on the page, and
     what speaks to a model instead of a reader, is told.
     """
+    from ilab.actions import where_of
     from ilab.documents.collect import Reading
     from ilab.documents.export import export, find_inputs
     from ilab.documents.policy import Policy
@@ -87,7 +89,7 @@ def convert(options: Options, sources: tuple[str, ...], output: str, chunks: boo
     folder = options.directory / output
     values = {name: given.value for name, given in collect({"ilab.yaml": loaded.config.parameters}).items()}
     policy = Policy.parse(values["document_policy"])
-    files, problems = find_inputs(sources, options.directory, _where(loaded), loaded.base)
+    files, problems = find_inputs(sources, options.directory, where_of(loaded), loaded.base)
     with _events() as bus:
         emit = bus.for_step("convert")
         emit.started()
@@ -112,15 +114,6 @@ def _events() -> Iterator[Bus]:
     view = sink()
     with view if isinstance(view, LiveView) else contextlib.nullcontext():
         yield Bus([view])
-
-
-def _where(loaded: Loaded) -> Where:
-    """``where`` with the file of certificates as a full path."""
-    where = loaded.config.where
-    if not where.web.ca_file:
-        return where
-    web = where.web.model_copy(update={"ca_file": str(loaded.path(where.web.ca_file))})
-    return where.model_copy(update={"web": web})
 
 
 def _warn(report: Report) -> None:

@@ -82,13 +82,15 @@ def near(path: Path) -> str:
 def annotate(findings: Iterable[Finding], root: Path) -> None:
     """Under GitHub Actions: mark each finding in the pull request, by workflow commands on standard error.
 
-    Their paths are relative to the checked-out repository.
+    Their paths are relative to the repository that ``root`` lies in, wherever that is checked out.
     """
     if os.environ.get("GITHUB_ACTIONS") != "true":
         return
-    workspace = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
+    root = root.resolve()
+    outside = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
+    top = next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), outside)
     for finding in findings:
-        file = os.path.relpath((root / finding.file).resolve(), workspace)
+        file = os.path.relpath((root / finding.file).resolve(), top)
         facts = {"file": file, "line": str(max(finding.line, 1)), "col": str(finding.column)}
         told = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in facts.items())
         text = _escaped(f"{finding.message}\n{finding.hint}".strip())

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from ilab.cli.app import Options
+from ilab.cli.findings import printable
 
 if TYPE_CHECKING:
     from ilab.data import Leaf
+    from ilab.documents.verify import Verified
 
 
 def taxonomy_path(options: Options, given: str | None) -> Path:
@@ -26,7 +30,8 @@ def taxonomy_path(options: Options, given: str | None) -> Path:
 
 def local_documents(leaves: Sequence[Leaf], root: Path) -> dict[str, dict[str, list[str]]]:
     """Path of a leaf -> its local document pattern -> the files it fits, relative to ``root``."""
-    from ilab.documents.trees import list_files, matching
+    from ilab.documents.locate import fitting
+    from ilab.documents.trees import list_files
     from ilab.taxonomy.changes import local_patterns
 
     listed: dict[str, list[str]] = {}
@@ -37,8 +42,48 @@ def local_documents(leaves: Sequence[Leaf], root: Path) -> dict[str, dict[str, l
                 start = root / folder
                 inside = start.is_dir() and start.resolve().is_relative_to(root.resolve())
                 listed[folder] = [f"{folder}/{name}".lstrip("/") for name in (list_files(start) if inside else ())]
-            found.setdefault(leaf.path, {})[pattern] = matching(wanted, listed[folder])
+            found.setdefault(leaf.path, {})[pattern] = fitting(wanted, listed[folder])
     return found
+
+
+def verified(options: Options, leaves: Sequence[Leaf], root: Path) -> Verified:
+    """The documents of ``leaves`` fetched, converted and cut, under the project's own settings."""
+    from ilab.actions import where_of
+    from ilab.core.memo import Memo
+    from ilab.documents.collect import Reading
+    from ilab.documents.policy import Policy
+    from ilab.documents.verify import verify
+    from ilab.parameters import collect
+
+    loaded = options.load()
+    values = {name: given.value for name, given in collect({"ilab.yaml": loaded.config.parameters}).items()}
+    memo = Memo(loaded.store / "memo" / "documents")  # where a build keeps its conversions
+    try:
+        reading = Reading(Policy.parse(values["document_policy"]), values["document_converter"], memo)
+        return verify(leaves, root, where_of(loaded), loaded.base, reading, max_tokens=values["chunk_tokens"])
+    finally:
+        memo.close()
+
+
+def show_documents(seen: Verified) -> list[str]:
+    """Print flags and notes about documents; returns their counts in words."""
+    for flag in seen.flags:
+        level = click.style("warning:", fg="yellow", bold=True)
+        told = f"{flag.kind}, {flag.action}: {flag.excerpt}"
+        click.echo(f"{click.style(printable(f'{flag.source}, {flag.place}:'), bold=True)} {level} {printable(told)}")
+    for note in seen.notes:
+        click.echo(f"note: {printable(note)}", err=True)
+    sums = {name: sum(counts[name] for counts in seen.counts.values()) for name in ("documents", "chunks", "tokens")}
+    return [counted(number, name.removesuffix("s")) for name, number in sums.items()]
+
+
+def document_facts(seen: Verified) -> dict[str, object]:
+    """The same as JSON."""
+    return {
+        "documents": seen.counts,
+        "flags": [flag.model_dump(mode="json") for flag in seen.flags],
+        "notes": list(seen.notes),
+    }
 
 
 def counted(number: int, one: str, many: str = "") -> str:

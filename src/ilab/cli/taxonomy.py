@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
-from ilab.cli.leaves import counted, local_documents, taxonomy_path
+from ilab.cli.leaves import counted, document_facts, local_documents, show_documents, taxonomy_path, verified
 from ilab.cli.taxonomy_edit import fix, upgrade
 from ilab.cli.taxonomy_new import draft, init, new
 from ilab.cli.taxonomy_review import review
-from ilab.errors import IlabError, InputErrors
+from ilab.errors import IlabError, InputError, InputErrors
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
     from ilab.data import Leaf
     from ilab.taxonomy.changes import Changes
+    from ilab.taxonomy.lint import LintWarning
 
 
 @click.group(name="taxonomy")
@@ -28,8 +29,9 @@ def group() -> None:
 
 @group.command()
 @click.argument("path", required=False)
+@click.option("--documents", is_flag=True, help="Fetch, convert and cut the documents too, and say what is in them.")
 @click.pass_obj
-def check(options: Options, path: str | None) -> None:
+def check(options: Options, path: str | None, documents: bool) -> None:
     """Name every mistake in a taxonomy, and what is probably not meant.
 
     PATH is its folder or one qna.yaml; without it the sdg_repo_url of the project counts, or the current folder.
@@ -41,12 +43,19 @@ def check(options: Options, path: str | None) -> None:
     from ilab.taxonomy.read import read_leaves
 
     layout = find_layout(taxonomy_path(options, path))
-    leaves, problems = read_leaves(layout)
-    errors = findings.of_errors(problems, layout.root)
-    warnings = findings.of_warnings(
-        [*passed_over(layout.warnings), *lint(leaves, local_documents(leaves, layout.root))]
-    )
+    notes: list[LintWarning] = []
+    leaves, problems = read_leaves(layout, notes)
+    window = options.load().config.parameters.get("server_ctx_size")
+    linted = lint(leaves, local_documents(leaves, layout.root), notes=notes, window=int(window) if window else None)
+    seen = verified(options, leaves, layout.root) if documents else None
+    wrong = [problem for problem in seen.problems if isinstance(problem, InputError)] if seen else []
+    errors = findings.of_errors([*problems, *wrong], layout.root)
+    warnings = findings.of_warnings([*passed_over(layout.warnings), *linted])
     findings.annotate([*errors, *warnings], layout.root)
+    counts = [
+        counted(len(layout.files), "leaf", "leaves"),
+        counted(sum(len(leaf.seeds) for leaf in leaves), "seed example"),
+    ]
     if options.as_json:
         facts = {
             "root": str(layout.root),
@@ -55,16 +64,17 @@ def check(options: Options, path: str | None) -> None:
             "errors": [finding.facts() for finding in errors],
             "warnings": [finding.facts() for finding in warnings],
         }
-        options.result(facts)
+        options.result(facts | (document_facts(seen) if seen else {}))
     else:
         findings.show([*errors, *warnings], layout.root)
-        seeds = sum(len(leaf.seeds) for leaf in leaves)
-        counts = f"{counted(len(layout.files), 'leaf', 'leaves')}, {counted(seeds, 'seed example')}"
+        counts += show_documents(seen) if seen else []
         told = f"{counted(len(errors), 'error')}, {counted(len(warnings), 'warning')}"
         following = "mend the errors and type this again" if errors else "ilab plan"
-        click.echo(f"{counts}: {told}. Next: {following}")
+        click.echo(f"{', '.join(counts)}: {told}. Next: {following}")
     if errors:
         raise SystemExit(InputErrors.exit_code)
+    for problem in seen.problems if seen else ():
+        raise problem  # a server that cannot be reached: not the author's mistake, and not verified either
 
 
 @group.command()
@@ -100,13 +110,13 @@ def diff(
 def _diff(options: Options, base: str | None, given: str | None, yaml_rules: str | None, quiet: bool) -> int:
     """The number of errors in the leaves that changed; prints all there is to say unless ``quiet``."""
     from ilab.cli import findings
-    from ilab.documents.trees import matching
+    from ilab.documents.locate import fitting
     from ilab.taxonomy.changes import find_changes
     from ilab.taxonomy.read import read_leaves
 
     path = taxonomy_path(options, given)
     shown = given or str(path)
-    changes = find_changes(path, base, matching)
+    changes = find_changes(path, base, fitting)
     root = changes.layout.root
     errors = findings.of_errors(read_leaves(changes.layout)[1], root)
     if quiet:

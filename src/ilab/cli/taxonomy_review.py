@@ -33,20 +33,21 @@ def review(
     from ilab.cli import findings
     from ilab.cli.threads import passive_threads
     from ilab.core.files import write_text
-    from ilab.documents.trees import matching
+    from ilab.documents.locate import fitting
     from ilab.review import Look, Review, facts, look, render, touched
     from ilab.taxonomy.changes import EMPTY, find_changes
-    from ilab.taxonomy.lint import lint
+    from ilab.taxonomy.lint import LintWarning, lint
     from ilab.taxonomy.read import read_leaves
     from ilab.taxonomy.worktree import held_at
 
     passive_threads()
     loaded = options.load()
     folder = taxonomy_path(options, path)
-    changes = find_changes(folder, taxonomy_base, matching)
+    changes = find_changes(folder, taxonomy_base, fitting)
     root = changes.layout.root
-    leaves, errors = read_leaves(changes.layout)
-    warnings = lint(leaves, local_documents(leaves, root))
+    notes: list[LintWarning] = []
+    leaves, errors = read_leaves(changes.layout, notes)
+    warnings = lint(leaves, local_documents(leaves, root), notes=notes)
     names = [changes.layout.name(file) for file in changes.layout.files]
     known = held_at(root, changes.commit, names) if changes.commit else frozenset[str]()
     seen = Look()

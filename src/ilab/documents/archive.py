@@ -114,6 +114,8 @@ def _check_member(member: zipfile.ZipInfo) -> None:
         raise InputError(f"holds a link ({name!a})")
     if member.flag_bits & 0x1:
         raise InputError("is encrypted", hint="save it without a password")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputError(f"holds {name!a}, packed in a way that documents are not", hint=_HINT)
     packed = max(member.compress_size, 1)
     if member.file_size > _SMALL and member.file_size > MAX_RATIO * packed:
         ratio = member.file_size // packed

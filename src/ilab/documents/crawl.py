@@ -230,7 +230,8 @@ class _Crawl:
             self.errors.append(error)
 
     def _tell(self, entry: Entry) -> None:
-        self.pages[entry.url] = Page(entry.url, entry.state, entry.file, entry.title, entry.reason)
+        state = "found" if self.order.dry_run else entry.state
+        self.pages[entry.url] = Page(entry.url, state, entry.file, entry.title, entry.reason)
 
     def _visit(self, link: _Link, *, heed_canonical: bool = True) -> None:
         """One page, from robots.txt to file."""
@@ -257,10 +258,10 @@ class _Crawl:
         else:
             if link.start:
                 self.sites[origin_of(link.url)] = None
-            if reply.unchanged and self.shelf.entry(link.url):
-                entry = self.shelf.unchanged(link.url)
-                self._tell(entry)
-                self._follow(link, entry.links)
+            known = self.shelf.entry(link.url)
+            if reply.unchanged and known:
+                self._tell(known if self.order.dry_run else self.shelf.unchanged(link.url))
+                self._follow(link, known.links)
             else:
                 self._read(link, reply, heed_canonical)
 
@@ -385,7 +386,7 @@ class _Crawl:
 
     def _keep(self, facts: Entry, reply: Reply, data: bytes, suffix: str = ".md") -> None:
         if self.order.dry_run:
-            self.pages[facts.url] = Page(facts.url, "found", title=facts.title)
+            self._tell(facts)
             return
         headers = reply.headers
         update = {"etag": headers.get("etag", ""), "modified": headers.get("last-modified", "")}

@@ -21,7 +21,7 @@ from ilab.documents.docx_styles import Styles, child, local, value, values
 from ilab.errors import InputError
 
 HEADING, TITLE = "IlabHeading", "IlabTitle"  # styles that paragraphs get by their outline level
-MAX_ELEMENTS = 2_000_000
+MAX_ELEMENTS = 400_000  # of one part after cleaning: about two thousand pages
 _MOST_HIDDEN = 100
 _WIDEST = 63  # columns that a cell may span, as in Word itself
 _GONE = frozenset(
@@ -29,8 +29,16 @@ _GONE = frozenset(
         *("drawing", "pict", "object", "control", "altChunk", "rt", "bookmarkStart", "bookmarkEnd"),
         *("commentReference", "commentRangeStart", "commentRangeEnd"),
         *("moveFrom", "moveFromRangeStart", "moveFromRangeEnd"),
+        *("proofErr", "sectPr", "tblGrid", "tblPr", "lastRenderedPageBreak"),
     }
 )
+_KEPT = {  # of the properties: the others are layout, and each is a cost to mammoth
+    "rPr": frozenset({"rStyle", "b", "i", "strike", "vertAlign"}),
+    "pPr": frozenset({"pStyle", "numPr", "rPr"}),
+    "tcPr": frozenset({"gridSpan", "vMerge"}),
+    "trPr": frozenset({"tblHeader"}),
+}
+_DEEPEST_LIST = 4  # mammoth knows five levels
 _WEB = re.compile(r"(?:https?|mailto):", re.IGNORECASE)
 _RELATIONS = "http://schemas.openxmlformats.org/package/2006/relationships"
 _LINK = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/hyperlink"
@@ -77,7 +85,9 @@ class Package:
             for name in ("styles", "numbering"):
                 part = self._part(name, f"word/{name}.xml")
                 if part:
-                    made.writestr(f"word/{name}.xml", etree.tostring(self.archive.xml(part)))
+                    root = self.archive.xml(part)
+                    _refuse_too_many(root)
+                    made.writestr(f"word/{name}.xml", etree.tostring(root))
         return out.getvalue()
 
     def _add(self, made: zipfile.ZipFile, part: str, name: str) -> None:
@@ -132,8 +142,6 @@ class _Cleaning:
         self.found: list[Hidden] = []
 
     def run(self) -> list[Hidden]:
-        if sum(1 for _ in self.root.iter()) > MAX_ELEMENTS:
-            raise InputError(f"holds more than {MAX_ELEMENTS} pieces of text and layout", hint="divide the document")
         self._lift_text_boxes()
         self._plain_formulas()
         self._take_hidden()
@@ -141,6 +149,7 @@ class _Cleaning:
             self._mark_heading(element)
         for element in list(self.root.iter(etree.Element)):
             self._tame(element)
+        _refuse_too_many(self.root)
         return self.found
 
     def _lift_text_boxes(self) -> None:
@@ -220,7 +229,15 @@ class _Cleaning:
     def _tame(self, element: etree._Element) -> None:
         """Remove what is no text, and what mammoth would stumble over."""
         kind = local(element)
-        if kind in _GONE or (kind == "sym" and not re.fullmatch(r"[0-9A-Fa-f]{2,6}", value(element, "char"))):
+        if kind in _KEPT:
+            for entry in list(element):
+                if local(entry) not in _KEPT[kind]:
+                    element.remove(entry)
+        elif kind == "ilvl":
+            level = value(element, "val")
+            known = level in [str(number) for number in range(_DEEPEST_LIST)]
+            element.set(f"{{{etree.QName(element).namespace}}}val", level if known else str(_DEEPEST_LIST))
+        elif kind in _GONE or (kind == "sym" and not re.fullmatch(r"[0-9A-Fa-f]{2,6}", value(element, "char"))):
             _remove(element)
         elif kind == "gridSpan":
             span = value(element, "val")
@@ -234,6 +251,11 @@ class _Cleaning:
                     del element.attrib[name]
         elif kind == "instrText" and "HYPERLINK" in (element.text or "") and not _WEB.search(element.text or ""):
             element.text = ""
+
+
+def _refuse_too_many(root: etree._Element) -> None:
+    if sum(1 for _ in root.iter()) > MAX_ELEMENTS:
+        raise InputError(f"holds more than {MAX_ELEMENTS} pieces of text and layout", hint="divide the document")
 
 
 def local_name(name: str) -> str:

@@ -15,10 +15,9 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
-import lxml.html
-from lxml.etree import LxmlError, _Element
+from lxml.etree import HTMLParser, LxmlError, _Element, fromstring
 
 from ilab.documents.converted import Converted
 from ilab.documents.html_blocks import markdown
@@ -29,7 +28,7 @@ from ilab.documents.html_writer import blocks
 from ilab.errors import InputError
 
 MAX_BYTES = 20 * 1024 * 1024
-MAX_TAGS = 2_000_000
+MAX_TAGS = 1_000_000
 
 _FOLLOWED = frozenset({"http", "https", "mailto", "ftp"})
 _DECLARED = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
@@ -42,7 +41,12 @@ _ENCODINGS = re.compile(
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _CONTROL = re.compile(r"[\x01-\x08\x0b\x0e-\x1f\x7f]")
 _END_TAGS = re.compile(r"</(?:html|body)\s*>", re.IGNORECASE)
-_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
+_BODY = re.compile(r"<(?:body|frameset)[\s>]", re.IGNORECASE)
+_IN_HEAD = re.compile(
+    r"\s+|<!--.*?-->|<[!?][^>]*>|</?(?:html|head|meta|link|base)(?![\w-])[^>]*>"
+    r"|<(title|script|style|noscript|template)(?![\w-])[^>]*>.*?</\1\s*>",
+    re.IGNORECASE | re.DOTALL,
+)
 _SEPARATORS = (" | ", " - ", " – ", " — ", " · ", " :: ", " « ", " » ", " • ")
 
 
@@ -75,7 +79,7 @@ def to_markdown(
     header says.
 
     Raises ``InputError`` for a ``selector`` that is wrong or matches nothing, for binary data, and for pages over 20
-    MiB, two million tags or 2,048 levels.
+    MiB, a million tags or 2,048 levels.
     """
     root = _parsed(html, charset)
     if root is None:
@@ -92,7 +96,7 @@ def to_markdown(
 
 
 def links(html: bytes | str, base: str, *, charset: str = "") -> Links:
-    """The links of a page at ``base``, hidden ones too: a menu may be. Raises ``InputError`` as ``to_markdown`` does."""
+    """The links of a page at ``base``, hidden ones too, for menus may be. Raises ``InputError`` as ``to_markdown``."""
     root = _parsed(html, charset)
     if root is None:
         return Links(())
@@ -124,13 +128,14 @@ def _parsed(html: bytes | str, charset: str) -> _Element | None:
     if text.count("<") > MAX_TAGS:
         raise InputError(f"the page has more than {MAX_TAGS:,} tags", hint="Split it, or leave it out.")
     if text.lstrip()[:5] == "<?xml":  # XHTML: the one place where this means text
-        text = _CDATA.sub(lambda found: found[1].replace("&", "&amp;").replace("<", "&lt;"), text)
+        text = _without_cdata(text)
+    text = _with_body(text)
     text = _END_TAGS.sub("", _CONTROL.sub("", text).replace("\0", "\ufffd"))  # text behind </body> is shown
-    parser = lxml.html.HTMLParser(
+    parser = HTMLParser(
         encoding="utf-8", huge_tree=True, no_network=True, remove_comments=True, remove_pis=True, recover=True
     )
     try:
-        root = lxml.html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
+        root = fromstring(text.encode("utf-8", "replace"), parser=parser)
     except LxmlError as error:
         if not text.strip() or "empty" in str(error):
             return None
@@ -138,6 +143,26 @@ def _parsed(html: bytes | str, charset: str) -> _Element | None:
     if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
         raise InputError("the page nests its elements too deeply (2,048 levels)", hint="Leave it out.")
     return root
+
+
+def _with_body(text: str) -> str:
+    """``text`` with ``<body>`` written out: libxml2 leaves ``<main>`` and its like in the head without it."""
+    if _BODY.search(text):
+        return text
+    at = 0
+    while found := _IN_HEAD.match(text, at):
+        at = found.end()
+    return f"{text[:at]}<body>{text[at:]}"
+
+
+def _without_cdata(text: str) -> str:
+    """``text`` with the content of its CDATA sections written as ordinary text."""
+    before, *sections = text.split("<![CDATA[")
+    pieces = [before]
+    for section in sections:
+        inside, _, behind = section.partition("]]>")
+        pieces += [inside.replace("&", "&amp;").replace("<", "&lt;"), behind]
+    return "".join(pieces)
 
 
 def _decoded(data: bytes, charset: str) -> str:
@@ -201,13 +226,16 @@ def _resolved(base: str, address: str) -> str:
 
 
 def _web_address(base: str, address: str | None) -> str:
-    joined = urldefrag(_joined(base, address)).url if address is not None and address.strip() else ""
-    return joined if joined.lower().startswith(("http://", "https://")) and urlsplit(joined).hostname else ""
+    """The absolute http(s) address without its fragment, ``""`` for others."""
+    joined = _joined(base, address) if address is not None and address.strip() else ""
+    parts = urlsplit(joined)
+    return parts._replace(fragment="").geturl() if parts.scheme in ("http", "https") and parts.hostname else ""
 
 
 def _title(root: _Element, parts: list[_Element], hidden: Unseen) -> str:
     """The page's title without the site's name: from ``<title>``, else ``og:title``, else the first heading."""
-    headings = [_words(found) for part in parts for found in part.iter("h1") if found not in hidden.gone]
+    inside = [found for part in parts for found in part.iter("h1")]
+    headings = [_words(found) for found in inside or root.iter("h1") if found not in hidden.gone]
     head = root.find("head")
     named = "" if head is None else _words(head.find("title"))
     named = named or _property(root, "og:title")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from lxml.etree import _Element
 
@@ -16,6 +17,11 @@ _BLOCKS = frozenset({
     "html", "legend", "li", "listing", "main", "menu", "nav", "ol", "optgroup", "option", "p", "plaintext", "pre",
     "search", "section", "summary", "table", "caption", "thead", "tbody", "tfoot", "tr", "td", "th", "ul", "xmp",
 })  # fmt: skip
+NO_TEXT = frozenset({
+    "head", "script", "style", "template", "noscript", "title", "meta", "link", "iframe", "object", "embed", "applet",
+    "audio", "video", "canvas", "svg", "datalist", "noframes", "frameset", "area", "param", "source", "track",
+})  # fmt: skip
+"""Elements whose content a browser never shows as text of the page."""
 _BLOCK_DISPLAYS = frozenset({"block", "flex", "grid", "table", "list-item", "table-row", "table-cell", "flow-root"})
 _RAISED = str.maketrans("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ")
 _LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
@@ -23,6 +29,17 @@ _LANGUAGE = re.compile(
     r"(?:^|\s)(?:language|lang|highlight-source|highlight|brush|src)(?:-|:\s?)([a-z0-9+#._-]{1,30})(?=$|[\s;])"
 )
 _NO_LANGUAGE = frozenset({"default", "none", "notranslate", "text", "plaintext", "plain", "wrapper", "box", "block"})
+
+
+def name_of(element: _Element) -> str:
+    """The tag without an XML prefix, lower case; ``""`` for what is no element."""
+    tag = element.tag
+    return _name(tag) if isinstance(tag, str) else ""
+
+
+@lru_cache(maxsize=1024)
+def _name(tag: str) -> str:
+    return tag.rpartition(":")[2].rpartition("}")[2].lower()
 
 
 def text_of(element: _Element) -> str:
@@ -38,19 +55,35 @@ def is_block(element: _Element, name: str) -> bool:
     return style is not None and declarations(style).get("display") in _BLOCK_DISPLAYS
 
 
-def raised(element: _Element, name: str) -> str | None:
-    """The element's own text, with real superscripts and subscripts where Unicode has all of them (10², H₂O)."""
-    table = _RAISED if name == "sup" else _LOWERED if name == "sub" else None
+def is_note_reference(link: _Element) -> bool:
+    """Whether ``<a>`` is the mark of a footnote in the text."""
+    if not (link.get("href") or "").startswith("#"):
+        return False
+    parent = link.getparent()
+    return (
+        link.get("role") == "doc-noteref"
+        or link.get("data-footnote-ref") is not None
+        or "footnote" in (link.get("class") or "").lower()
+        or (parent is not None and parent.tag == "sup")
+    )
+
+
+def own_text(element: _Element, name: str) -> str | None:
+    """The text in front of the first child, with real superscripts and subscripts where Unicode has all of them (10²,
+    H₂O), and the number of a footnote in brackets."""
     text = element.text
-    if table is None or not text or len(element):
+    if not text or len(element):
         return text
-    return text.translate(table) if all(ord(char) in table for char in text.strip()) else text
+    if name == "a" and text.strip().isdecimal() and is_note_reference(element):
+        return f"[{text.strip()}]"
+    table = _RAISED if name == "sup" else _LOWERED if name == "sub" else None
+    return text.translate(table) if table and all(ord(char) in table for char in text.strip()) else text
 
 
 def code_language(pre: _Element) -> str:
     """The language a code block declares, on itself, on the ``<code>`` in it, or on the boxes around it."""
     inner = [child for child in itertools.islice(pre, 1) if child.tag == "code"]
-    for element in (*inner, pre, *itertools.islice(pre.iterancestors("div", "figure", "span"), 2)):
+    for element in (*inner, pre, *itertools.islice(pre.iterancestors("div", "figure", "span"), 3)):
         for name in ("data-lang", "data-language"):
             given = (element.get(name) or "").lower()
             if re.fullmatch(r"[a-z0-9+#._-]{1,30}", given) and given not in _NO_LANGUAGE:

@@ -19,15 +19,11 @@ from typing import cast
 from lxml.etree import _Element, iterwalk
 
 from ilab.documents.converted import Hidden
+from ilab.documents.html_elements import NO_TEXT, name_of
 from ilab.documents.html_style import NOTHING, Colour, Declarations, StyleSheet, alike, colour, declarations, pixels
 
 MAX_TOLD = 20
 _MAX_TEXT = 10_000  # characters of one hidden text that are told
-NO_TEXT = frozenset({
-    "head", "script", "style", "template", "noscript", "title", "meta", "link", "iframe", "object", "embed", "applet",
-    "audio", "video", "canvas", "svg", "datalist", "noframes", "frameset", "area", "param", "source", "track",
-})  # fmt: skip
-"""Elements whose content a browser never shows as text of the page."""
 _INTERFACE_TAGS = frozenset({"nav", "header", "footer", "aside", "dialog", "menu", "button", "select", "textarea"})
 _INTERFACE_ROLES = frozenset({
     "navigation", "menu", "menubar", "menuitem", "dialog", "alertdialog", "alert", "tooltip", "search", "status",
@@ -75,12 +71,6 @@ class _Page:
     gone: set[_Element] = field(default_factory=set)
     mute: set[_Element] = field(default_factory=set)
     texts: list[tuple[int, str]] = field(default_factory=list)
-
-
-def name_of(element: _Element) -> str:
-    """The tag without an XML prefix, lower case; ``""`` for what is no element."""
-    tag = element.tag
-    return tag.rpartition(":")[2].rpartition("}")[2].lower() if isinstance(tag, str) else ""
 
 
 def unseen(root: _Element) -> Unseen:
@@ -157,9 +147,9 @@ def _says(page: _Page, element: _Element, name: str) -> Declarations:
     """The declarations that apply to ``element``: the page's rules, then its own ``style``."""
     ruled = NOTHING
     if page.sheet.rules:
-        names = {f".{word}" for word in (element.get("class") or "").lower().split()}
+        names = {f".{word}" for word in (element.get("class") or "").split()}
         identity = element.get("id")
-        ruled = page.sheet.says(name, frozenset(names | {f"#{identity.lower()}"} if identity else names))
+        ruled = page.sheet.says(name, frozenset(names | {f"#{identity}"} if identity else names))
     style = element.get("style")
     if not style:
         return ruled

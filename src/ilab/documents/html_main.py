@@ -19,7 +19,8 @@ from cssselect import SelectorError
 from lxml.cssselect import CSSSelector
 from lxml.etree import XPathError, _Element, iterwalk
 
-from ilab.documents.html_hidden import NO_TEXT, Unseen, is_for_screen_readers, name_of
+from ilab.documents.html_elements import NO_TEXT, name_of
+from ilab.documents.html_hidden import Unseen, is_for_screen_readers
 from ilab.errors import InputError
 
 _KNOWN = (  # containers of generators and wikis; the more special before the more general
@@ -57,19 +58,23 @@ _NAMES = frozenset({
     "was-this-helpful", "comment-respond", "site-header", "site-footer", "page-footer", "footer", "masthead",
     "catlinks", "printfooter", "noprint", "mw-jump-link", "skip-link", "skip-to-content", "skiplink", "copy-button",
     "copybtn", "copy-btn", "clipboard-btn", "headerlink", "header-anchor", "heading-anchor", "hash-link",
-    "anchor-link", "anchorjs-link", "permalink", "footnote-backref", "footnote-back", "fn-backref", "linenos",
-    "linenodiv", "lineno", "line-numbers-rows", "hljs-ln-numbers", "advertisement", "ads", "adsbygoogle",
+    "anchor-link", "anchorjs-link", "permalink", "footnote-backref", "data-footnote-backref", "footnote-back",
+    "fn-backref", "linenos", "linenodiv", "lineno", "line-numbers-rows", "hljs-ln-numbers", "advertisement", "ads",
+    "adsbygoogle",
 })  # fmt: skip
 _COOKIES = re.compile(r"(?:^|[-_ ])(?:cookies?|gdpr|onetrust|cc)[-_](?:banner|bar|notice|consent|window|popup|law)")
 _ADMONITIONS = frozenset({
-    "admonition", "admonitionblock", "theme-admonition", "callout", "markdown-alert", "alert", "starlight-aside", "hint",
-    "custom-block", "note", "notice",
+    "admonition", "admonitionblock", "theme-admonition", "callout", "markdown-alert", "alert", "starlight-aside",
+    "hint", "custom-block", "note", "notice",
 })  # fmt: skip
 _ICONS = re.compile(r"(?:^| )(?:fa[srbl]?|material-icons\S*|material-symbols\S*|glyphicon|octicon|icon)(?: |$)")
 _EDIT = re.compile(
-    r"(?:edit|improve|suggest (?:an )?edits?(?: to)?|view|show)(?: this)?(?: page)?(?: source)?(?: on (?:github|gitlab))?\W*",
+    r"(?:edit|improve|suggest (?:an )?edits?(?: to)?|view|show)(?: this)?(?: page)?(?: source)?"
+    r"(?: on (?:github|gitlab))?\W*",
     re.IGNORECASE,
 )
+_TITLED = frozenset({"h1", "h2", "h3", "h4", "h5", "h6", "dt", "caption", "figcaption"})
+_BACK = frozenset({"↩", "↑", "⤴", "^"})
 _ANCHORS = frozenset({"", "#", "¶", "§", "\U0001f517", "link", "permalink", "anchor"})
 
 
@@ -99,7 +104,7 @@ def is_furniture(element: _Element, name: str) -> bool:
     names = words | {identity.lower()} if identity else words
     if names and (not _NAMES.isdisjoint(names) or _COOKIES.search(" ".join(names))):
         return True
-    if words and is_for_screen_readers(element):
+    if words and (is_for_screen_readers(element) or "katex-html" in words):  # KaTeX: the formula's source is beside it
         return True
     if name == "td" and "gutter" in words:
         return True
@@ -131,12 +136,17 @@ def _is_edit_link(link: _Element) -> bool:
 
 
 def _is_anchor(link: _Element) -> bool:
-    """A mark in a heading (pilcrow, hash) that links to the heading itself."""
-    parent = link.getparent()
-    if parent is None or name_of(parent) not in ("h1", "h2", "h3", "h4", "h5", "h6", "dt", "caption", "figcaption"):
+    """A mark in a heading (pilcrow, hash) that links to the heading itself, or one that leads back from a footnote."""
+    if not (link.get("href") or "").startswith("#"):
         return False
     text = _short_text(link)
-    return (link.get("href") or "").startswith("#") and text is not None and text.strip("\u200b ").lower() in _ANCHORS
+    if text is None:
+        return False
+    text = text.strip("\u200b\ufe0e ")
+    if text in _BACK:
+        return True
+    parent = link.getparent()
+    return parent is not None and name_of(parent) in _TITLED and text.lower() in _ANCHORS
 
 
 @dataclass

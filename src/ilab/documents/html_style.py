@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 MAX_CSS = 256 * 1024  # characters of one page's style elements that are read
 MAX_RULES = 5_000
+_MAX_ALIKE = 200  # rules that share a name
 _MAX_VALUE = 120
 
 Colour = tuple[int, int, int]
@@ -28,7 +29,7 @@ _OF_INTEREST = frozenset({
     "clip", "clip-path", "width", "height", "overflow", "transform",
 })  # fmt: skip
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
-_COMPOUND = re.compile(r"(\*|[a-z][a-z0-9]*)?((?:[.#][\w-]+)*)")
+_COMPOUND = re.compile(r"(\*|[A-Za-z][A-Za-z0-9]*)?((?:[.#][\w-]+)*)")
 _LENGTH = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))([a-z]*|%)")
 _PIXELS = {
     "": 1.0,
@@ -123,6 +124,7 @@ class StyleSheet:
     rules: dict[str, list[_Rule]] = field(default_factory=lambda: defaultdict(list))
     paints: bool = False
     count: int = 0
+    _known: dict[tuple[str, frozenset[str]], Declarations] = field(default_factory=dict)
 
     def read(self, css: str) -> None:
         """Add the rules of ``css``, as far as the limits allow."""
@@ -132,29 +134,31 @@ class StyleSheet:
             for selector in prelude.split(",") if says else ():
                 found = _COMPOUND.fullmatch(selector.strip())
                 if found and found[0] and self.count < MAX_RULES:
-                    self._add(found[1] or "", frozenset(re.findall(r"[.#][\w-]+", found[2])), says)
+                    self._add((found[1] or "").lower(), frozenset(re.findall(r"[.#][\w-]+", found[2])), says)
 
     def _add(self, tag: str, needs: frozenset[str], says: Declarations) -> None:
         ids = sum(name[0] == "#" for name in needs)
         tag = "" if tag == "*" else tag
         self.count += 1
         rule = _Rule(tag, needs, (ids, len(needs) - ids, bool(tag), self.count), says)
-        self.rules[min(needs) if needs else tag].append(rule)
+        others = self.rules[min(needs) if needs else tag]
+        if len(others) < _MAX_ALIKE:
+            others.append(rule)
 
     def says(self, tag: str, names: frozenset[str]) -> Declarations:
         """What the rules say of an element with this tag and these ``.class`` and ``#id`` names."""
-        if not self.rules:
-            return NOTHING
-        found = [
-            rule
-            for name in ("", tag, *names)
-            for rule in self.rules.get(name, ())
-            if rule.tag in ("", tag) and rule.needs <= names
-        ]
-        merged: dict[str, str] = {}
-        for rule in sorted(found, key=lambda rule: rule.weight):
-            merged.update(rule.says)
-        return merged
+        if (tag, names) not in self._known:
+            found = [
+                rule
+                for name in ("", tag, *names)
+                for rule in self.rules.get(name, ())
+                if rule.tag in ("", tag) and rule.needs <= names
+            ]
+            merged: dict[str, str] = {}
+            for rule in sorted(found, key=lambda rule: rule.weight):
+                merged.update(rule.says)
+            self._known[tag, names] = merged
+        return self._known[tag, names]
 
 
 def _rules(css: str) -> Iterator[tuple[str, str]]:

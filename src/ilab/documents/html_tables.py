@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from lxml.etree import _Element, iterwalk
 
 from ilab.documents.html_blocks import Table
-from ilab.documents.html_hidden import Unseen, name_of
+from ilab.documents.html_elements import name_of
+from ilab.documents.html_hidden import Unseen
 from ilab.documents.html_main import is_admonition, is_furniture
 
 _SPARE_BLANKS = 10_000

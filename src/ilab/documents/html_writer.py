@@ -18,10 +18,21 @@ from typing import Literal
 from lxml.etree import _Element, iterwalk
 
 from ilab.documents.html_blocks import Block, Code, Heading, List, Paragraph, Quote, Rule, trimmed
-from ilab.documents.html_elements import alternative, code_language, is_block, math_source, raised, verbatim
-from ilab.documents.html_hidden import NO_TEXT, Unseen, name_of
-from ilab.documents.html_inline import BREAK_RUN, PLAIN, Link, Run, Style, cell, heading, image, paragraph
+from ilab.documents.html_elements import (
+    NO_TEXT,
+    alternative,
+    code_language,
+    is_block,
+    is_note_reference,
+    math_source,
+    name_of,
+    own_text,
+    verbatim,
+)
+from ilab.documents.html_hidden import Unseen
+from ilab.documents.html_inline import cell, heading, image, paragraph
 from ilab.documents.html_main import classes, is_admonition, is_furniture
+from ilab.documents.html_runs import PLAIN, Link, Run, Style
 from ilab.documents.html_tables import Grid, layout_tables
 
 MAX_DEPTH = 8
@@ -34,7 +45,7 @@ _STYLES: dict[str, Style] = {
 _VERBATIM = frozenset({"pre", "listing", "xmp", "plaintext"})
 _HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 _LISTS = frozenset({"ul", "ol", "menu", "dir", "dl"})
-_QUOTED_TITLES = frozenset({"admonition-title", "admonition-heading", "markdown-alert-title", "callout-title"})
+_TITLES = ("admonition-title", "admonition-heading", "admonitionheading", "markdown-alert-title", "callout-title")
 
 Resolve = Callable[[str], str]
 """The absolute form of an address; ``""`` for one that no reader could follow."""
@@ -61,7 +72,8 @@ class _Box:
     def add(self, block: Block) -> None:
         if not self.items:
             self.begin_item("")
-        self.items[-1].append(block)
+        if not (isinstance(block, Rule) and self.items[-1][-1:] == [block]):  # two rules are one
+            self.items[-1].append(block)
 
     def begin_item(self, value: str) -> None:
         """Begin an item, with the number ``value`` if that is one."""
@@ -139,7 +151,7 @@ class _Writer:
         self.frames.append(_Frame(element, name, before, box))
         self._enter(element, name)
         if element not in self.unseen.mute:
-            self.text(raised(element, name))
+            self.text(own_text(element, name))
 
     def end(self) -> None:
         frame = self.frames.pop()
@@ -160,7 +172,7 @@ class _Writer:
             target = self._target(element)
             return style._replace(link=Link(target)) if target else style
         added = _STYLES.get(name)
-        if added is None and _QUOTED_TITLES.isdisjoint(classes(element)):
+        if added is None and not any(word.startswith(_TITLES) for word in classes(element)):
             return style
         added = added or Style(strong=True)
         if style.code:
@@ -176,11 +188,9 @@ class _Writer:
     def _target(self, link: _Element) -> str:
         """Where a link leads, if that is worth keeping: not to a footnote, nor from a heading to itself."""
         address = (link.get("href") or "").strip()
-        if address.startswith("#"):
-            around = self.frames[-1].name if self.frames else ""
-            noted = link.get("role") == "doc-noteref" or around in ("sup", *_HEADINGS)
-            if noted or "footnote" in (link.get("class") or "").lower():
-                return ""
+        from_heading = address.startswith("#") and bool(self.frames) and self.frames[-1].name in _HEADINGS
+        if from_heading or is_note_reference(link):
+            return ""
         return self.resolve(address) if address else ""
 
     def _box(self, element: _Element, name: str) -> _Box | None:
@@ -241,7 +251,7 @@ class _Writer:
         if before and before.kind == "break":  # an empty line is as good as a new paragraph
             self._boundary("br")
         else:
-            box.runs.append(BREAK_RUN)
+            box.runs.append(Run("", self.style, "break"))
 
     def _image(self, element: _Element) -> None:
         words, address = alternative(element)

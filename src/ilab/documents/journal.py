@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ilab.core.files import write_text
 from ilab.documents.pages import digest, divided, is_plain_name
+from ilab.errors import InputError
 
 NAME = ".crawl.jsonl"
 RESUME = timedelta(hours=24)  # a crawl interrupted longer ago is begun again
@@ -50,13 +51,18 @@ class Entry(BaseModel):
 
 
 class Journal:
-    """The entries by address. ``crawl`` names the crawl under way by its beginning (ISO 8601, UTC)."""
+    """The entries by address. ``crawl`` names the crawl under way by its beginning (ISO 8601, UTC).
+
+    ``resumed``: that one was interrupted, and this run goes on with it.
+    """
 
     def __init__(self, folder: Path, now: datetime) -> None:
         self.entries: dict[str, Entry] = {}
         self.crawl = now.isoformat(timespec="seconds")
         self.resumed = False
         self._path = folder / NAME
+        if self._path.is_symlink():  # the folder may come from anybody
+            raise InputError("is a link, and is not written through", where=str(self._path), hint="remove it")
         lines = list(_lines(self._path))
         for line in lines:
             self._take(line)

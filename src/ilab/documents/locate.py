@@ -121,6 +121,11 @@ def survey_documents(leaves: Sequence[Leaf], root: Path, where: Where, *, base: 
     return Survey(found, tuple(finder.problems.values()))
 
 
+def fitting(pattern: str, names: Sequence[str]) -> list[str]:
+    """The readable documents among ``names`` that ``pattern`` means."""
+    return meant(pattern, names, KINDS)
+
+
 def pinned_files(found: Found) -> list[PinnedFile]:
     """The files that :func:`find_documents` pinned, sorted by leaf and name."""
     details = found.details or {}

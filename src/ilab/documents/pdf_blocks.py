@@ -305,7 +305,7 @@ def _glue(before: str, text: str, look: Look) -> tuple[str, int]:
     """What joins two lines, and how many letters it takes away: a hyphen that only divided a word goes."""
     if before.endswith("\u00ad"):
         return "", 1
-    if not before.endswith("-") or not before[-2:-1].isalpha() or not text[:1].isalpha():
+    if not before.endswith("-") or not before[-2:-1].isalnum() or not text[:1].isalnum():
         wide = before and text and before[-1] > "\u2e7f" and text[0] > "\u2e7f"
         return ("" if wide else " "), 0
     head, tail = re.split(r"[^\w-]", before)[-1], re.split(r"[^\w-]", text)[0]

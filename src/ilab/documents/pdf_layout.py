@@ -12,7 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median
+from itertools import pairwise
 
 from ilab.documents.pdf_lines import rows
 from ilab.documents.pdf_marks import Line, Segment
@@ -119,9 +119,12 @@ def _level(one: Segment, other: Segment) -> bool:
 
 
 def _at_edges(pieces: Sequence[Segment], height: float) -> list[Segment]:
-    """The pieces at the upper and lower edge, if there is anything between."""
-    above, below = _EDGE * height, (1 - _EDGE) * height
-    edge = [piece for piece in pieces if not piece.table and not above < piece.base < below]
+    """The pieces at the upper and lower edge that room divides from the text between, if there is any."""
+    ordered = sorted(pieces, key=lambda piece: piece.base)
+    cuts = [at for at, (one, other) in enumerate(pairwise(ordered), 1) if other.base - one.base >= 1.5 * one.size]
+    top = max((at for at in cuts if ordered[at - 1].base < _EDGE * height), default=0)
+    foot = min((at for at in cuts if ordered[at].base > (1 - _EDGE) * height), default=len(ordered))
+    edge = [piece for piece in ordered[:top] + ordered[max(foot, top) :] if not piece.table]
     return edge if len(edge) < len(pieces) and len(edge) <= 50 else []
 
 
@@ -224,8 +227,9 @@ def _is_column(pieces: list[Segment], fewest: int) -> bool:
     if len(texts) < fewest or not texts:
         return False
     wide = max(piece.x1 for piece in texts) - min(piece.x0 for piece in texts)
+    high = len({round(piece.base) for piece in texts})
     letters = sum(len(piece.text) for piece in texts)
-    return letters >= _WORDY * len(texts) and median(piece.x1 - piece.x0 for piece in texts) >= 0.5 * wide
+    return letters >= _WORDY * len(texts) and sum(piece.x1 - piece.x0 for piece in texts) >= 0.5 * wide * high
 
 
 def _line(row: list[Segment], left: float, right: float, page: int) -> Line:

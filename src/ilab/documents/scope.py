@@ -10,6 +10,7 @@ import fnmatch
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
@@ -32,6 +33,7 @@ _NO_PAGES = re.compile(
 )
 
 
+@lru_cache(maxsize=2**16)  # the pages of a site have the same menu
 def one_spelling(url: str) -> str:
     """``url`` as its identity: no fragment, no tracking parameters, escapes in one form. ``""`` for no web page."""
     try:

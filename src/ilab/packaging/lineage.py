@@ -17,12 +17,12 @@ _KEPT = ("step", "type", "version", "key", "digest", "fields", "inputs", "tools"
 
 
 def lineage(
-    records: Iterable[Mapping[str, Any]], taxonomy: Mapping[str, str], model: Mapping[str, str]
+    records: Iterable[Mapping[str, Any]], taxonomy: Mapping[str, Any], model: Mapping[str, str]
 ) -> dict[str, Any]:
     """The lineage of a model.
 
-    ``records`` are the contents of the steps' ``record.json``; ``taxonomy`` says which one was read (``revision``,
-    ``digest``), ``model`` names the result (``name``, ``version``). Steps come after those they read from, equal
+    ``records`` are the contents of the steps' ``record.json``; ``taxonomy`` says which one was read (``digest``) and
+    whose work it is (``attributions`` by leaf), ``model`` names the result (``name``, ``version``). Steps come after those they read from, equal
     ranks by name. Raises ``InputError`` where a record lacks a field, or two steps wait for each other.
     """
     steps = []

@@ -53,7 +53,9 @@ def package(
     tree = _first(history, "taxonomy")["fields"]["tree"]
     files = {
         "README.md": model_card(facts).encode(),
-        "lineage.json": _json(lineage(history, {"digest": tree}, {"name": name[0], "version": name[1]})),
+        "lineage.json": _json(
+            lineage(history, _taxonomy(tree, leaves), {"name": name[0], "version": name[1]}),
+        ),
         "evaluation.json": _json(reports["evaluation"]),
         "gate.json": _json(reports["gate"]),
     }
@@ -110,6 +112,11 @@ def is_registered(entry: Mapping[str, Any], site: Site) -> bool:
 
 def _registry(site: Site) -> Registry:
     return Registry(Path(site.where.registry or ""))
+
+
+def _taxonomy(tree: str, leaves: Sequence[Leaf]) -> dict[str, Any]:
+    """Which taxonomy, and the authors' own words about works and licences, by leaf."""
+    return {"digest": tree, "attributions": {leaf.path: leaf.attribution for leaf in leaves if leaf.attribution}}
 
 
 def _facts(

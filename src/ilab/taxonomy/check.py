@@ -261,8 +261,11 @@ def _meant(key: str, known: list[str], node: MappingNode) -> tuple[tuple[str, ..
     return tuple(near), f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
 
 
-def _enough(counts: Fits, least: int, noun: str) -> Fits:
+def _enough(counts: Fits, least: int, nouns: str) -> Fits:
     """``minItems`` and ``contains``: at least ``least`` entries that count."""
+    noun, no_drafts = nouns, "that are no drafts"
+    if least == 1:
+        noun, no_drafts = ("entry" if nouns == "entries" else nouns.removesuffix("s")), "that is no draft"
 
     def fits(node: Node, at: At, report: Report | None) -> bool:
         if not isinstance(node, SequenceNode):
@@ -273,7 +276,7 @@ def _enough(counts: Fits, least: int, noun: str) -> Fits:
         drafts = len(node.items) - count
         if not drafts:
             return report.add(node, at, f"needs at least {least} {noun} and has {count}", f"add {least - count} more")
-        told = f"needs at least {least} {noun} that are no drafts and has {count}"
+        told = f"needs at least {least} {noun} {no_drafts} and has {count}"
         hint = "read the drafts, correct them, then remove their `draft: true` lines"
         more = f", and add {least - count - drafts} more" if count + drafts < least else ""
         return report.add(node, at, f"{told} ({drafts} draft{'s' if drafts > 1 else ''})", hint + more)

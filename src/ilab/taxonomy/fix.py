@@ -118,7 +118,7 @@ def fix_text(data: bytes, name: str) -> Fixed:
         read, changes = _decoded(data, name)
         text, mends = mend(_emptied(read, changes), name)
         whole, cuts = quote_cut(text)
-        if not mends and fault(read, name) is None:
+        if whole != read and not mends and fault(read, name) is None:
             _hold(signs(read), signs(whole), name, cut=bool(cuts))
         tidied, tidying = _tidy(whole)
         if tidied != whole:

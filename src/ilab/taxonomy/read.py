@@ -95,6 +95,8 @@ def _no_collections() -> Iterator[None]:
         yield
     finally:
         if was_on:
+            gc.freeze()  # together: what was made counts as old, and is not gone through at once
+            gc.unfreeze()
             gc.enable()
 
 

@@ -203,7 +203,7 @@ def _missing(old: _Old, found: Sequence[Found | None], seeds: Sequence[Seed], pa
             missing.append(InputError(message, where=place(old.name, old.seeds[seed.pairs[0]]), hint=hint))
     clear = sum(not seed.unsure for seed in seeds)
     if passages and clear < SEEDS:
-        message = f"version 3 wants pairs about {SEEDS} passages of the documents or more, and {clear} are clear"
+        message = f"version 3 wants pairs about {SEEDS} passages of the documents or more; clear so far: {clear}"
         hint = f"write {PAIRS} pairs about each of {SEEDS - clear} more"
         missing.append(InputError(message, where=old.at("seed_examples"), hint=hint))
     return missing

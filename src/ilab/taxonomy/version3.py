@@ -85,18 +85,14 @@ class Form:
         pad = " " * column
         lines = [f"{pad}- draft: true  # {_to_write(more, 'example')}"]
         lines += [f"{pad}  {key}: ''" for key in (*(("context",) if grounded else ()), "question", "answer")]
-        end = self._starts[items[-1][1]]
-        newline = "" if self._text[end - 1 : end] == "\n" else "\n"
-        self._edits.append(
-            (min(end, len(self._text)), min(end, len(self._text)), "\n".join([newline + lines[0], *lines[1:], ""]))
-        )
+        end = self._starts[items[-1][1]] - 1  # in front of the newline, if there is one
+        self._edits.append((end, end, "\n".join(["", *lines])))
 
     def group(self, seeds: Sequence[Seed], more: int) -> None:
         """The pairs stand in ``seeds``, and in that order; an empty one follows where ``more`` are missing."""
         column, items = self._items()
-        key_column = (
-            self._entry("seed_examples")[0].start - self._starts[self._line(self._entry("seed_examples")[0].start)]
-        )
+        key = self._entry("seed_examples")[0]
+        key_column = key.start - self._starts[self._line(key.start)]
         inner = column + 2 + (column - key_column)  # where pairs have their dashes: lists are indented as they were
         lines: list[str] = []
         for seed in seeds:

@@ -208,8 +208,9 @@ class _Composer:
                     self._grow(0, 0, node)
                 if event.anchor is not None:
                     self.anchors[event.anchor] = _Anchored(node, 1, len(value), 0)
-                if frames and frames[-1].awaits_key:
-                    frames[-1].awaits_key, frames[-1].key = False, node
+                frame = frames[-1] if frames else None
+                if frame is not None and frame.awaits_key:
+                    frame.awaits_key, frame.key = False, node
                 else:
                     self._attach(node, 0)
             elif kind is MappingEndEvent or kind is SequenceEndEvent:
@@ -252,7 +253,7 @@ class _Composer:
         target = self.anchors.get(name)
         if target is None:
             hint = "put the text in quotes if it begins with `*`"
-            raise problem(self.file, at, f"`*{name}` refers to nothing above it", hint)
+            raise problem(self.file, at, f"`*{name[:80]}` refers to nothing above it", hint)
         self._grow(target.nodes, target.characters, at)
         if len(self.frames) + target.height > MAX_DEPTH:
             raise self._too_deep(at)
@@ -265,7 +266,8 @@ class _Composer:
             return
         frame = self.frames[-1]
         parent = frame.node
-        frame.height = max(frame.height, height)
+        if height:
+            frame.height = max(frame.height, height)
         if isinstance(parent, SequenceNode):
             parent.items.append(node)
         elif frame.awaits_key:
