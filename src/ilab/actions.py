@@ -96,7 +96,7 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: P
     if only:
         derived.update(preview=only.preview, preview_calls=only.calls)
     found: list[str] = []
-    plan = build(pipeline, STEPS, derived, _resolvers(loaded, where, values["taxonomy_base"], found))
+    plan = build(pipeline, STEPS, derived, _resolvers(loaded, where, values, found))
     return Build(loaded, plan, given, where, (*notes, *found))
 
 
@@ -156,8 +156,9 @@ def newest_run(store: Path) -> Path | None:
     return runs[-1] if runs else None
 
 
-def _resolvers(loaded: Loaded, where: Where, since: str, notes: list[str]) -> dict[str, Any]:
-    """What turns locators into digests. ``since`` is the base of a taxonomy's changes; ``notes`` are added to."""
+def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """What turns locators into digests, under the parameters' ``values``; ``notes`` are added to."""
+    since, base = values["taxonomy_base"], values["sdg_base_model"]
     from ilab.documents.locate import find_documents, fitting
     from ilab.documents.stage import find_tokenizer
     from ilab.sdg.stage import find_flow
@@ -177,11 +178,23 @@ def _resolvers(loaded: Loaded, where: Where, since: str, notes: list[str]) -> di
         notes.extend(json.loads((found.details or {}).get("notes", "[]")))
         return found
 
+    models: dict[str, Found] = {}
+
+    def model(locator: str) -> Found:
+        if locator not in models:
+            models[locator] = find_base(locator, loaded.base)
+        return models[locator]
+
+    def tokenizer(locator: str) -> Found:
+        if locator == base:
+            model(locator)  # what is wrong with the base model itself is said first
+        return find_tokenizer(locator, loaded.base)
+
     return {
         "taxonomy": taxonomy,
         "documents": documents,
-        "tokenizer": lambda locator: find_tokenizer(locator, loaded.base),
-        "model": lambda locator: find_base(locator, loaded.base),
+        "tokenizer": tokenizer,
+        "model": model,
         "flow": lambda locator: find_flow(locator, loaded.base),
     }
 

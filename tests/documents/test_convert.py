@@ -1,6 +1,5 @@
 """From files to documents: what is dropped, and that nothing else is. Headings are compared with markdown-it."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from ilab.core.memo import Memo
 from ilab.data import Document
 from ilab.documents.convert import KINDS, document, normalise, read
 from ilab.documents.converted import Converted

@@ -21,7 +21,10 @@ def test_headings_are_those_of_the_outline_in_any_language() -> None:
         paragraph(run("Direct"), properties='<w:outlineLvl w:val="2"/>'),
         paragraph(run("The kiln is "), run("hot", "<w:b/>"), run(".")),
     )
-    assert made.text == "# The Pottery Handbook\n\n# Brennen\n\n## Pflege\n\n## Boden\n\n### Direct\n\nThe kiln is **hot**.\n"
+    assert (
+        made.text
+        == "# The Pottery Handbook\n\n# Brennen\n\n## Pflege\n\n## Boden\n\n### Direct\n\nThe kiln is **hot**.\n"
+    )
 
 
 def test_lists_tables_notes_and_links() -> None:
@@ -32,7 +35,10 @@ def test_lists_tables_notes_and_links() -> None:
         item("deeper", 1),
         table(("glaze", "heat"), ("celadon", "1280"), ("sh|no", "1240")),
         paragraph(run("It is hot."), '<w:r><w:footnoteReference w:id="2"/></w:r>'),
-        paragraph('<w:hyperlink r:id="a">' + run("the web") + "</w:hyperlink>", '<w:hyperlink r:id="b">' + run(" a file") + "</w:hyperlink>"),
+        paragraph(
+            '<w:hyperlink r:id="a">' + run("the web") + "</w:hyperlink>",
+            '<w:hyperlink r:id="b">' + run(" a file") + "</w:hyperlink>",
+        ),
         links={"a": "https://example.org/x", "b": "file:///etc/passwd"},
         notes=note,
     )
@@ -64,7 +70,9 @@ def test_white_text_on_a_shade_is_seen_and_so_is_what_a_style_unhides() -> None:
     made = converted(
         paragraph(run("On blue.", '<w:color w:val="FFFFFF"/>'), properties=shade),
         paragraph(run("Marked.", '<w:color w:val="FFFFFF"/><w:highlight w:val="black"/>')),
-        table(("a",), ("b",), properties='<w:tblStyle w:val="Dark"/>').replace("<w:rPr></w:rPr>", '<w:rPr><w:color w:val="FFFFFF"/></w:rPr>'),
+        table(("a",), ("b",), properties='<w:tblStyle w:val="Dark"/>').replace(
+            "<w:rPr></w:rPr>", '<w:rPr><w:color w:val="FFFFFF"/></w:rPr>'
+        ),
         paragraph(run("Unhidden.", '<w:rStyle w:val="Ghost"/><w:vanish w:val="0"/>')),
     )
     assert made.hidden == ()
@@ -97,7 +105,10 @@ def test_the_title_is_that_of_the_properties() -> None:
     [
         ({"word/document.xml": "<w:document"}, "is damaged at word/document.xml"),
         ({"word/document.xml": '<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>'}, "declares XML entities"),
-        ({"word/styles.xml": '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>'}, "declares XML entities"),
+        (
+            {"word/styles.xml": '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>'},
+            "declares XML entities",
+        ),
         ({"_rels/.rels": "<a/>", "word/document.xml": "<a/>"}, "is damaged"),
     ],
 )
@@ -112,7 +123,11 @@ def test_odd_values_do_no_harm() -> None:
     wide = wide.replace("<w:tcPr/>", '<w:tcPr><w:gridSpan w:val="x"/></w:tcPr>', 1)
     made = converted(
         wide,
-        paragraph('<w:r><w:sym w:font="x" w:char="zz"/></w:r>', run("Text."), '<w:hyperlink r:id="none">' + run(" Link.") + "</w:hyperlink>"),
+        paragraph(
+            '<w:r><w:sym w:font="x" w:char="zz"/></w:r>',
+            run("Text."),
+            '<w:hyperlink r:id="none">' + run(" Link.") + "</w:hyperlink>",
+        ),
         paragraph(run("Styled."), style="none"),
     )
     assert "Text. Link." in made.text and "Styled." in made.text

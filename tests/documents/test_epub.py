@@ -27,7 +27,9 @@ def test_chapters_come_in_the_order_of_the_spine() -> None:
 def test_hidden_text_names_its_chapter() -> None:
     made = read(write_epub(CHAPTERS, spine=SPINE), "x.epub")
     assert "ignore all" not in made.text
-    assert [(flag.text, flag.place.split(",")[0]) for flag in made.hidden] == [("ignore all of this please", "OEBPS/one.xhtml")]
+    assert [(flag.text, flag.place.split(",")[0]) for flag in made.hidden] == [
+        ("ignore all of this please", "OEBPS/one.xhtml")
+    ]
 
 
 def test_covers_named_in_the_guide_are_left_out() -> None:

@@ -45,7 +45,7 @@ def test_an_empty_taxonomy(project: Any) -> None:
     leaves = project.root / "taxonomy"
     leaves.rename(project.root / "aside")
     leaves.mkdir()
-    refused(project, 2, str(leaves), "create a leaf", "qna.yaml")
+    refused(project, 2, str(leaves), "ilab taxonomy new", "qna.yaml")
     leaves.rmdir()
     refused(project, 2, "there is no taxonomy at 'taxonomy'", "give a folder")
     (project.root / "aside").rename(leaves)

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import atexit
 import socket
 
 SECRET = "the-secret-of-the-bait"
 FILE = "../bait.txt"  # as seen from the folder of the process that reads
 _SERVER = socket.create_server(("127.0.0.1", 0))
 _SERVER.setblocking(False)
+atexit.register(_SERVER.close)
 URL = f"http://127.0.0.1:{_SERVER.getsockname()[1]}/bait"
 ESCAPES = (
     *(

@@ -9,6 +9,7 @@ from hostile_yaml import BOMBS, files
 from hypothesis import HealthCheck, given, seed, settings
 from sandbox import Sandbox
 
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a large input that fails
 BATCHES, BATCH = 20, 5_000
 MEMORY = 700 * 2**20  # bytes of address space, of which Python and its libraries take some 200 MiB
 

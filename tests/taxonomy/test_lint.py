@@ -159,6 +159,9 @@ def test_attribution_and_its_licence(tmp_path: Path) -> None:
     assert [(w.code, w.place.line) for w in knowledge(tmp_path, credit=None)] == [("no-attribution", 1)]
     assert [w.code for w in knowledge(tmp_path, credit="Title: Towns\n")] == ["no-licence"]
     assert knowledge(tmp_path, credit="Public domain\n") == []
+    unfilled = "Title of work:\nLicense of the work:\nCreator names:\n"  # the form of `ilab taxonomy new`
+    assert [w.code for w in knowledge(tmp_path, credit=unfilled)] == ["no-licence"]
+    assert knowledge(tmp_path, credit=unfilled.replace("work:\nC", "work: CC-BY-4.0\nC")) == []
 
 
 def test_near_copies_among_skills_count_their_context(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_an_empty_taxonomy_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "knowledge").mkdir()
     with pytest.raises(InputError, match="the taxonomy is empty") as error:
         read_taxonomy(tmp_path)
-    assert str(tmp_path) in error.value.message and "create a leaf" in error.value.hint
+    assert str(tmp_path) in error.value.message and "ilab taxonomy new" in error.value.hint
     with pytest.raises(InputError, match="no such file or folder"):
         read_taxonomy(tmp_path / "none")
     write(tmp_path, "knowledge/science/a", knowledge())

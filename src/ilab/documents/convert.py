@@ -119,9 +119,9 @@ def _reader(suffix: str, name: str, converter: str) -> Reader:
 
         return html.read
     if suffix == ".pdf":
-        from ilab.documents import pdf
+        from ilab.documents import pdf_process
 
-        return pdf.read
+        return pdf_process.read
     if suffix == ".docx":
         from ilab.documents import docx
 

@@ -21,7 +21,7 @@ from ilab.documents.docx_styles import Styles, child, local, value, values
 from ilab.errors import InputError
 
 HEADING, TITLE = "IlabHeading", "IlabTitle"  # styles that paragraphs get by their outline level
-MAX_ELEMENTS = 400_000  # of one part after cleaning: about two thousand pages
+MAX_ELEMENTS = 200_000  # of one part after cleaning: about two thousand pages
 _MOST_HIDDEN = 100
 _WIDEST = 63  # columns that a cell may span, as in Word itself
 _GONE = frozenset(
@@ -33,7 +33,7 @@ _GONE = frozenset(
     }
 )
 _KEPT = {  # of the properties: the others are layout, and each is a cost to mammoth
-    "rPr": frozenset({"rStyle", "b", "i", "strike", "vertAlign"}),
+    "rPr": frozenset({"del", "rStyle", "b", "i", "strike", "vertAlign"}),
     "pPr": frozenset({"pStyle", "numPr", "rPr"}),
     "tcPr": frozenset({"gridSpan", "vMerge"}),
     "trPr": frozenset({"tblHeader"}),

@@ -7,12 +7,14 @@ based on. ECMA-376-1, section 17.7.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from lxml import etree
 
 _DEEPEST = 20  # styles based on styles
 _HEADINGS = {f"heading {level}": level for level in range(1, 10)}
 _OFF = ("0", "false", "off")
+_PROPERTIES = 50
 _SMALLEST = 2  # half points
 _PAPER = ("", "auto", "FFFFFF")
 
@@ -99,8 +101,9 @@ def local(element: etree._Element) -> str:
 
 
 def child(element: etree._Element | None, name: str) -> etree._Element | None:
-    """The first child with a local name."""
-    return next((entry for entry in element if local(entry) == name), None) if element is not None else None
+    """The child with a local name, if it is among the first: properties come first, and there are not so many."""
+    first = islice(element, _PROPERTIES) if element is not None else ()
+    return next((entry for entry in first if local(entry) == name), None)
 
 
 def values(element: etree._Element, *names: str) -> list[etree._Element]:

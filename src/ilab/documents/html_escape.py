@@ -21,7 +21,7 @@ _CANDIDATE = re.compile(r"\*+|_+|~+|`+|[\\\[\]<&!]")
 _TAG = re.compile(r"<[A-Za-z/!?]")
 _LINE_START = re.compile(  # possessive, so that a line of a million dashes is read once
     r"(?P<mark>[-+*](?=\s|$)|>|\#{1,6}(?=\s|$)|\||`{3,}+(?=[^`]*+$)|~{3,}|=++$|:?-[-:|\s]*+$"
-    r"|(?P<rule>[-*_])\s*+(?:(?P=rule)\s*+){2,}+$|\[(?=(?:[^\[\]\\]|\\.)*+\]:))|(?P<number>\d{1,9})[.)](?=\s|$)"
+    r"|(?P<rule>[-*_])\s*+(?:(?P=rule)\s*+)++$|\[(?=(?:[^\[\]\\]|\\.)*+\]:))|(?P<number>\d{1,9})[.)](?=\s|$)"
 )
 
 

@@ -13,29 +13,34 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
-from typing import cast
 
-from cssselect import SelectorError
-from lxml.cssselect import CSSSelector
-from lxml.etree import XPathError, _Element, iterwalk
+from lxml.etree import _Element, iterwalk
 
 from ilab.documents.html_elements import NO_TEXT, name_of
 from ilab.documents.html_hidden import Unseen, is_for_screen_readers
+from ilab.documents.html_selector import parse
 from ilab.errors import InputError
 
-_KNOWN = (  # containers of generators and wikis; the more special before the more general
-    ".theme-doc-markdown",  # Docusaurus
-    ".md-content__inner",  # Material for MkDocs
-    "article.doc",  # Antora
-    ".sl-markdown-content",  # Starlight
-    ".vp-doc",  # VitePress
-    ".bd-article",  # PyData theme of Sphinx
-    ".devsite-article-body",
-    ".mw-parser-output",  # MediaWiki
-    "article.markdown-body",  # GitHub
-    ".td-content",  # Docsy
+_CONTENT = (  # containers of generators and wikis, and then of anybody; the more special before the more general
+    {".theme-doc-markdown"},  # Docusaurus
+    {".md-content__inner"},  # Material for MkDocs
+    {"article", ".doc"},  # Antora
+    {".sl-markdown-content"},  # Starlight
+    {".vp-doc"},  # VitePress
+    {".bd-article"},  # PyData theme of Sphinx
+    {".devsite-article-body"},
+    {".mw-parser-output"},  # MediaWiki
+    {"article", ".markdown-body"},  # GitHub
+    {".td-content"},  # Docsy
+    {"main"},
+    {"role=main"},  # Sphinx
+    {"article"},
+    {"itemprop=articleBody"},
+    {"#main-content"},
+    {"#content"},
+    {".entry-content"},
 )
-_GENERAL = ("main", "[role=main]", "article", "[itemprop=articleBody]", "#main-content", "#content", ".entry-content")
+_CONTENT_NAMES = frozenset(name for names in _CONTENT for name in names)
 _ENOUGH = 0.2  # of the page's running text must stand in a container that is taken by its name
 _MOST = 0.85  # of the running text must stay when an element is taken for its parent
 _CONTAINERS = frozenset({"body", "div", "section", "article", "main", "table", "tbody", "tr", "td", "form", "center"})
@@ -167,8 +172,7 @@ def main_content(body: _Element, unseen: Unseen, selector: str = "") -> list[_El
     if selector:
         return _selected(body, selector)
     share = _measured(body, unseen)
-    for css in (*_KNOWN, *_GENERAL):
-        found = _matches(body, css)
+    for found in _containers(body):
         if len(found) == 1 and not is_furniture(found[0], name_of(found[0])):
             inner = _measured(found[0], unseen)
             if inner.text and inner.text >= _ENOUGH * share.text:
@@ -178,42 +182,39 @@ def main_content(body: _Element, unseen: Unseen, selector: str = "") -> list[_El
     return [share.element]
 
 
+def _containers(body: _Element) -> list[list[_Element]]:
+    """For each way to name the content, the elements so named that are in no other one."""
+    found: list[list[_Element]] = [[] for _ in _CONTENT]
+    inside: dict[int, _Element] = {}
+    for event, element in iterwalk(body, events=("start", "end")):
+        names = {name_of(element), *(f".{word}" for word in (element.get("class") or "").split())}
+        names |= {f"#{element.get('id')}", f"role={element.get('role')}", f"itemprop={element.get('itemprop')}"}
+        if _CONTENT_NAMES.isdisjoint(names):
+            continue
+        for at, wanted in enumerate(_CONTENT):
+            if event == "start" and at not in inside and wanted <= names:
+                inside[at] = element
+                found[at].append(element)
+            elif event == "end" and inside.get(at) is element:
+                del inside[at]
+    return found
+
+
 def _only_article(element: _Element) -> list[_Element]:
     """The one article in ``<main>``: what stands around it is lists of other pages."""
-    articles = _outermost(element, list(element.iter("article")))
+    articles = parse("article").outermost(element)
     return articles if element.tag == "main" and len(articles) == 1 else [element]
 
 
 def _selected(body: _Element, selector: str) -> list[_Element]:
-    try:
-        found = _matches(body, selector)
-    except (SelectorError, XPathError) as error:
-        raise InputError(
-            f"{selector!r} is no CSS selector: {error}", hint='Write one like --selector "main article" or "#content".'
-        ) from error
+    parent = body.getparent()
+    found = parse(selector).outermost(body if parent is None else parent)
     if not found:
         raise InputError(
             f"the selector {selector!r} matches nothing on this page",
             hint="Look at the page's HTML, or leave the selector out.",
         )
     return found
-
-
-def _matches(body: _Element, css: str) -> list[_Element]:
-    """What ``css`` selects in ``body``, outermost elements only."""
-    return _outermost(body, cast(list[_Element], CSSSelector(css, translator="html")(body)))
-
-
-def _outermost(body: _Element, found: list[_Element]) -> list[_Element]:
-    """``found`` in the page's order, without those inside another of them."""
-    chosen = set(found)
-    kept: list[_Element] = []
-    walk = iterwalk(body, events=("start",))
-    for _, element in walk if chosen else ():
-        if element in chosen:
-            kept.append(element)
-            walk.skip_subtree()
-    return kept
 
 
 def _measured(root: _Element, unseen: Unseen) -> _Share:

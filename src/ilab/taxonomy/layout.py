@@ -103,7 +103,7 @@ def _what_to_do(root: Path, warnings: list[str]) -> str:
     misnamed = next((line.split(":")[0] for line in warnings if "must be named" in line), None)
     if misnamed is not None:
         return f"mv {root / misnamed} {(root / misnamed).parent / QNA}"
-    return f"create a leaf, for example {root}/knowledge/science/my_topic/{QNA}, or give another folder"
+    return "make a leaf with: ilab taxonomy new knowledge/science/my_topic   or give another folder"
 
 
 def _misnamed(folder: Path, names: list[str], root: Path) -> list[str]:

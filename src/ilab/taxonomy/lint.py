@@ -247,7 +247,9 @@ _PERSONAL = {  # what -> a sign that is quickly looked for, and the whole
         re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"),
     ),
 }
-_LICENCE = re.compile(r"licen[cs]e|\bcc[- ]?(?:by|0)\b|public domain|copyright|©", re.IGNORECASE)
+_LICENCE = re.compile(  # a line that only asks for it, with nothing behind its colon, does not name one
+    r"licen[cs]e(?![^:\n]*:[ \t]*$)|\bcc[- ]?(?:by|0)\b|public domain|copyright|©", re.IGNORECASE | re.MULTILINE
+)
 _MARK = re.compile("[?\uff1f\u061f\u037e\u2e2e]")  # also the full-width, Arabic, Greek and mirrored ones
 _QUESTION_WORDS = frozenset(
     words(
