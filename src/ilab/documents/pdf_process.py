@@ -35,7 +35,7 @@ _HINT = "print it to a new PDF file, or convert it to text by other means"
 
 
 def read(data: bytes) -> Converted:
-    """The text of a PDF as ``pdf.read`` gives it. Raises ``InputError``, also where reading it fails or costs too much."""
+    """The text of a PDF as ``pdf.read`` gives it. Raises ``InputError``, also where that fails or costs too much."""
     return _CHILD.read(data)
 
 
