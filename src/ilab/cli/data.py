@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.data_export import export, subset
+from ilab.cli.data_look import list_, show, why
+from ilab.cli.data_options import upstream_options
 from ilab.errors import InputError, ServiceError
 
+if TYPE_CHECKING:
+    from ilab.actions import Build
+    from ilab.data import Sample
+    from ilab.export import Exported
+    from ilab.provenance import Run
+
 PARAMETER = click.option("-p", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter.")
+NO_KEYS = ("no_api_key", "EMPTY")  # what old scripts give a server that wants no key
+SHOWN = 2  # samples of each leaf that are printed
 
 
 @click.group(name="data")
 def group() -> None:
-    """Make synthetic data."""
+    """Make synthetic data, look at it, and take it elsewhere."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What becomes of the samples: at most ``number`` of them, written to ``output``."""
+
+    number: int | None
+    output: Path | None
+    legacy: bool
+    system: str | None
+    quiet: bool
 
 
 @group.command()
@@ -26,11 +52,24 @@ def group() -> None:
 @click.option("--model", metavar="NAME", help="Name under which the endpoint serves the teacher.")
 @click.option("--endpoint-url", metavar="URL", help="An OpenAI-compatible server that plays the teacher.")
 @click.option("--api-key", metavar="REF", help="env:NAME or file:PATH that holds its key.")
+@click.option("--tls-insecure", is_flag=True, default=None, help="Do not check the server's certificate.")
+@click.option("--tls-client-cert", metavar="FILE", help="Certificate to show to the server.")
+@click.option("--tls-client-key", metavar="FILE", help="Its private key.")
+@click.option("--tls-client-passwd", metavar="REF", help="env:NAME or file:PATH that holds the key's password.")
 @click.option("--sdg-scale-factor", type=click.IntRange(1), help="Instructions to make per seed example.")
+@click.option("--num-instructions", type=click.IntRange(1), metavar="N", help="Instructions in all; never more.")
+@click.option("--chunk-word-count", type=click.IntRange(1), metavar="N", help="Most words of a document chunk.")
+@click.option("--server-ctx-size", type=click.IntRange(1), metavar="N", help="The teacher's context window, in tokens.")
+@click.option("--batch-size", type=click.IntRange(0), metavar="N", help="Requests in flight per worker.")
+@click.option("--output-dir", metavar="DIR", help="Write the files that InstructLab's tools read to a new folder here.")
+@click.option("--legacy", is_flag=True, help="With --output-dir: train_*, test_* and generated_* in the folder itself.")
+@click.option("--system-prompt", metavar="TEXT", help="With --output-dir: the system message of the written rows.")
 @click.option("--preview", type=click.IntRange(1), metavar="N", help="Only N input rows of each leaf, to look at.")
 @click.option("--max-calls", type=click.IntRange(1), metavar="N", help="Most teacher calls of a preview.")
 @click.option("--dry-run", is_flag=True, help="Say what it would ask for, and ask for nothing.")
+@click.option("--quiet", is_flag=True, help="Print no samples.")
 @PARAMETER
+@upstream_options
 @click.pass_obj
 def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls: int | None, **given: Any) -> None:
     """Make samples for a taxonomy with a teacher, or by rule where there is none.
@@ -38,76 +77,205 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
     The same steps as in `ilab run`, in the same store: a build goes on from what this made. A preview shows a few
     samples and says why rows were refused.
     """
-    from ilab.actions import Part, prepare
-    from ilab.cli.pipeline import engine_for, split_parameters
+    from ilab.actions import Part
 
     if max_calls and not preview:
         raise InputError("--max-calls limits a preview", hint="add --preview N")
-    endpoint = {"where__teacher__url": given["endpoint_url"], "where__teacher__api_key": given["api_key"]}
-    values = split_parameters(given["parameters"]) | {
-        name: value
-        for name, value in {
-            "sdg_repo_url": given["taxonomy_path"],
-            "taxonomy_base": given["taxonomy_base"],
-            "sdg_pipeline": given["flow"],
-            "sdg_teacher_model": given["model"],
-            "sdg_scale_factor": given["sdg_scale_factor"] or (1 if preview else None),
-        }.items()
-        if value is not None
+    if preview and given["num_instructions"]:
+        raise InputError("--preview and --num-instructions exclude each other")
+    for name in ("legacy", "system_prompt"):
+        if given[name] and not given["output_dir"]:
+            raise InputError(f"--{name.replace('_', '-')} says how files are written", hint="add --output-dir DIR")
+    output = options.directory / given["output_dir"] if given["output_dir"] else None
+    wanted = Wanted(given["num_instructions"], output, given["legacy"], given["system_prompt"], given["quiet"])
+    loaded = options.load(**_endpoint(given))
+    values = _values(given, 1 if preview else None)
+    part = Part("generate", preview, max_calls)
+    if dry_run:
+        _forecast(options, loaded, values, part)
+    elif wanted.number and not given["sdg_scale_factor"]:
+        _finish(options, _run_for(loaded, values, wanted.number), wanted)
+    else:
+        _finish(options, _run(_prepared(loaded, values, part)), wanted)
+
+
+def _endpoint(given: Mapping[str, Any]) -> dict[str, Any]:
+    key = given["api_key"]
+    return {
+        "where__teacher__url": given["endpoint_url"],
+        "where__teacher__api_key": None if key in NO_KEYS else key,
+        "where__teacher__insecure": given["tls_insecure"],
+        "where__teacher__client_cert": given["tls_client_cert"] or None,
+        "where__teacher__client_key": given["tls_client_key"] or None,
+        "where__teacher__client_key_password": given["tls_client_passwd"] or None,
     }
-    build = prepare(options.load(**endpoint), values, Part("generate", preview, max_calls))
+
+
+def _values(given: Mapping[str, Any], scale: int | None) -> dict[str, Any]:
+    """The pipeline parameters that the options are."""
+    from ilab.cli.pipeline import split_parameters
+
+    if given["batch_size"] == 0:
+        click.echo("note: --batch-size 0 is not needed: rows move on their own, and every answer is kept", err=True)
+    named = {
+        "sdg_repo_url": given["taxonomy_path"],
+        "taxonomy_base": given["taxonomy_base"],
+        "sdg_pipeline": given["flow"],
+        "sdg_teacher_model": given["model"],
+        "sdg_scale_factor": given["sdg_scale_factor"] or scale,
+        "sdg_batch_size": given["batch_size"] or None,
+        "chunk_word_count": given["chunk_word_count"],
+        "server_ctx_size": given["server_ctx_size"],
+    }
+    return split_parameters(given["parameters"]) | {name: value for name, value in named.items() if value is not None}
+
+
+def _prepared(loaded: Any, values: Mapping[str, Any], part: Any) -> Build:
+    from ilab.actions import prepare
+
+    build = prepare(loaded, values, part)
     for note in build.notes:
         click.echo(f"note: {note}", err=True)
-    with engine_for(build) as engine:
-        if dry_run:
-            _forecast(options, build, engine)
-        else:
-            _make(options, build, engine)
+    return build
 
 
-def _forecast(options: Options, build: Any, engine: Any) -> None:
-    from ilab.cli.pipeline import make_cheap
+def _forecast(options: Options, loaded: Any, values: Mapping[str, Any], part: Any) -> None:
+    from ilab.cli.pipeline import engine_for, make_cheap
     from ilab.cli.render import console, plan_table
 
-    make_cheap(engine, build.plan)
-    previews = engine.preview(build.plan)
+    build = _prepared(loaded, values, part)
+    with engine_for(build) as engine:
+        make_cheap(engine, build.plan)
+        previews = engine.preview(build.plan)
     if options.as_json:
         options.result({preview.planned.name: {**preview.expected, "state": preview.state} for preview in previews})
     else:
         console().print(plan_table(previews))
 
 
-def _make(options: Options, build: Any, engine: Any) -> None:
-    """Run the part, then print where the samples are and a few of them. Nothing accepted ends with 4 (2 by rule)."""
-    from ilab.artifacts import Samples
-    from ilab.cli.findings import printable
-    from ilab.cli.pipeline import run_folder, watching
+def _run(build: Build) -> Run:
+    from ilab.cli.pipeline import engine_for, run_folder, watching
+    from ilab.provenance import Run
 
-    with watching(engine, run_folder(engine)):
-        records = engine.run(build.plan)
-    record = list(records.values())[-1]
-    made = Samples(engine.store.contents(record))
-    samples, rejected, card = made.samples(), made.rejected(), made.card()
+    with engine_for(build) as engine:
+        with watching(engine, run_folder(engine)):
+            records = engine.run(build.plan)
+        return Run(engine.store, list(records.values())[-1])
+
+
+def _run_for(loaded: Any, values: Mapping[str, Any], number: int) -> Run:
+    """Generate until ``number`` instructions are accepted, or asking for more gives no more."""
+    from ilab.actions import Part
+    from ilab.amount import ROUNDS, ask_again, ask_for
+
+    build = _prepared(loaded, values, Part("generate"))
+    inputs = _input_rows(build)
+    if not inputs:  # rules cost nothing, so there is nothing to save
+        return _run(build)
+    ask = ask_for(number, inputs)
+    best: Run | None = None
+    for _ in range(ROUNDS):
+        asked = _prepared(loaded, {**values, "sdg_scale_factor": ask.scale}, Part("generate", ask.rows))
+        run = _run(asked)
+        if best is not None and len(run.samples) <= len(best.samples):
+            break
+        best = run
+        if len(_pairs(run)) >= number:
+            break
+        ask = ask_again(number, len(_pairs(run)), ask, inputs)
+    return best or run
+
+
+def _input_rows(build: Build) -> dict[str, int]:
+    """How many input rows each leaf gives the flow; empty for a flow that calls no teacher."""
+    from ilab.artifacts import Documents, Taxonomy
+    from ilab.cli.pipeline import engine_for, make_cheap
+    from ilab.sdg.flow import load_flow
+    from ilab.sdg.generate import starts_of
+    from ilab.steps import CollectDocuments, Generate, ReadTaxonomy
+
+    planned = {type(one.step): one for one in build.plan.steps.values()}
+    step = planned[Generate].step
+    details = build.plan.found[step.flow].details if isinstance(step, Generate) else None
+    flow = load_flow((details or {})["path"])
+    if not flow.calls_teacher:
+        return {}
+    with engine_for(build) as engine:
+        make_cheap(engine, build.plan)
+        taxonomy = engine.store.open(ReadTaxonomy, planned[ReadTaxonomy].key)
+        documents = engine.store.open(CollectDocuments, planned[CollectDocuments].key)
+        leaves, chunks = Taxonomy(taxonomy.path).leaves(), Documents(documents.path).chunks()
+    return dict(Counter(start.row.leaf for start in starts_of(leaves, chunks, flow)))
+
+
+def _finish(options: Options, run: Run, wanted: Wanted) -> None:
+    """Write the files, print what was made. Nothing accepted ends with 4 (2 by rule)."""
+    from ilab.export import SYSTEM, export_legacy, export_run, limit
+
+    samples = limit(run.samples, wanted.number) if wanted.number else run.samples
+    exported: Exported | None = None
+    if wanted.output and samples:
+        write = export_legacy if wanted.legacy else export_run
+        exported = write(run, samples, wanted.output, SYSTEM if wanted.system is None else wanted.system)
     if options.as_json:
-        shown = [sample.model_dump(mode="json") for sample in samples[:20]]
-        options.result({"path": str(made.path), "counts": record.counts, "leaves": card["leaves"], "samples": shown})
+        _as_json(options, run, samples, exported)
     else:
-        for leaf, told in card["leaves"].items():
-            refused = ", ".join(f"{count} {reason}" for reason, count in told["rejected"].items())
-            click.echo(
-                printable(f"{leaf}: {told['accepted']} of {told['rows']} accepted" + (f" ({refused})" * bool(refused)))
-            )
-            for sample in [sample for sample in samples if sample.leaf == leaf][:2]:
-                click.echo(printable(f"  Q: {_short(sample.question)}"))
-                click.echo(printable(f"  A: {_short(sample.answer)}"))
-        click.echo(f"samples: {made.path / 'samples.jsonl'}")
-        click.echo("Next: ilab run")
+        _as_text(run, samples, wanted.quiet)
+        click.echo(f"samples: {run.path / 'samples.jsonl'}")
+        if exported:
+            for part, file in exported.files.items():
+                click.echo(f"{part}: {exported.folder / file}")
+        click.echo("Next: ilab data show, or ilab run")
     if not samples:
-        reasons = "".join(f"\n  {entry.id}: {entry.reason}" for entry in rejected[:3])
-        kind = ServiceError if record.counts["calls"] or record.counts["calls_from_memo"] else InputError
-        raise kind(f"no sample was accepted: {len(rejected)} rows were refused{reasons}")
+        raise _nothing(run)
+    if wanted.number and len(samples) < wanted.number:
+        refused = Counter(row.reason.partition(":")[0] for row in run.rejected)
+        reasons = (
+            ", ".join(f"{count} {reason}" for reason, count in refused.most_common()) or "there was no more to ask"
+        )
+        click.echo(
+            f"warning: {len(samples)} of {wanted.number} instructions were accepted: "
+            f"{len(run.rejected)} rows were refused ({reasons})",
+            err=True,
+        )
+
+
+def _as_json(options: Options, run: Run, samples: Sequence[Sample], exported: Exported | None) -> None:
+    shown = [sample.model_dump(mode="json") for sample in samples[:20]]
+    told: dict[str, Any] = {"run": run.record.key, "path": str(run.path), "counts": run.record.counts}
+    written = {"folder": str(exported.folder), "files": dict(exported.files)} if exported else None
+    leaves = run.card["leaves"]
+    options.result({**told, "leaves": leaves, "taken": len(samples), "samples": shown, "exported": written})
+
+
+def _as_text(run: Run, samples: Sequence[Sample], quiet: bool) -> None:
+    from ilab.cli.findings import printable
+
+    for leaf, told in run.card["leaves"].items():
+        refused = ", ".join(f"{count} {reason}" for reason, count in told["rejected"].items())
+        counts = f"{told['accepted']} of {told['rows']} accepted"
+        click.echo(printable(f"{leaf}: {counts}" + (f" ({refused})" * bool(refused))))
+        mine = [] if quiet else [sample for sample in samples if sample.leaf == leaf]
+        for sample in mine[:SHOWN]:
+            click.echo(printable(f"  Q: {_short(sample.question)}"))
+            click.echo(printable(f"  A: {_short(sample.answer)}"))
+
+
+def _nothing(run: Run) -> InputError | ServiceError:
+    reasons = "".join(f"\n  {entry.id}: {entry.reason}" for entry in run.rejected[:3])
+    counts = run.record.counts
+    kind = ServiceError if counts["calls"] or counts["calls_from_memo"] else InputError
+    return kind(f"no sample was accepted: {len(run.rejected)} rows were refused{reasons}")
+
+
+def _pairs(run: Run) -> list[Sample]:
+    return [sample for sample in run.samples if sample.train_on == "assistant"]
 
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 200 else f"{line[:199]}…"
+
+
+for command in (list_, show, why, export, subset):
+    group.add_command(command)

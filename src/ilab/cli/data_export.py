@@ -1,0 +1,120 @@
+"""``ilab data export`` and ``subset``: samples for other tools, all of them or a part that stands for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ilab.cli.app import Options
+from ilab.cli.data_look import LEAF, RUN, open_store
+from ilab.errors import InputError
+
+if TYPE_CHECKING:
+    from ilab.data import Sample
+    from ilab.provenance import Run
+
+FORMATS = ("messages", "alpaca", "sharegpt", "parquet", "csv")
+FORMAT = click.option("--format", "form", type=click.Choice(FORMATS), default="messages", show_default=True)
+OUTPUT = click.option("--output", required=True, metavar="FILE", help="The file to write.")
+KIND = click.option(
+    "--kind",
+    type=click.Choice(["knowledge", "grounded", "freeform", "document"]),
+    help="Only leaves of this kind; document: the passages that are trained on whole.",
+)
+FORCE = click.option("--force", is_flag=True, help="Replace a file that is there.")
+
+
+@click.command()
+@FORMAT
+@OUTPUT
+@RUN
+@LEAF
+@KIND
+@FORCE
+@click.pass_obj
+def export(options: Options, /, form: str, output: str, force: bool, **given: Any) -> None:
+    """Write samples in another tool's format: messages, Alpaca, ShareGPT, Parquet or CSV.
+
+    Question-answer samples, unless `--kind document` asks for the passages that are trained on whole.
+    """
+    run, samples = _samples(options, **given)
+    _write(options, run, samples, form, _target(options, output, force))
+
+
+@click.command()
+@click.option("--size", required=True, metavar="N|SHARE", help="How many: 500, or a share as 0.1 or 10%.")
+@FORMAT
+@OUTPUT
+@RUN
+@LEAF
+@KIND
+@click.option("--embeddings", metavar="URL", help="An OpenAI-compatible server whose embeddings to compare by.")
+@click.option("--embedding-model", metavar="NAME", help="Name under which it serves the embedding model.")
+@FORCE
+@click.pass_obj
+def subset(options: Options, /, size: str, form: str, output: str, force: bool, **given: Any) -> None:
+    """Write the few samples that stand best for all of them (facility location).
+
+    The first rows stand for most, so the head of the file is a smaller subset. Samples are alike by their letter
+    sequences, or by the embeddings of a server.
+    """
+    from ilab.sdg.subset import count_of, coverage, facility_location, similarities, vectors
+
+    url, model = given.pop("embeddings"), given.pop("embedding_model")
+    if bool(url) != bool(model):
+        raise InputError("--embeddings and --embedding-model go together")
+    target = _target(options, output, force)
+    run, samples = _samples(options, **given)
+    texts = [f"{sample.question}\n{sample.answer}" for sample in samples]
+    count = count_of(size, len(samples))
+    rows = _embedded(url, model, texts) if url else vectors(texts)
+    similar = similarities(rows)
+    chosen = facility_location(similar, count)
+    _write(options, run, [samples[index] for index in chosen], form, target, coverage=coverage(similar, chosen))
+
+
+def _samples(options: Options, run_: str, leaf: str, kind: str | None) -> tuple[Run, list[Sample]]:
+    """The samples that are meant. Raises InputError where there are none, or their taxonomy is gone."""
+    from ilab.provenance import find_run, leaves_named
+
+    run = find_run(open_store(options), run_)
+    leaves = set(leaves_named(run, leaf) if leaf else run.card["leaves"])
+    if kind not in (None, "document"):
+        leaves = {path for path in leaves if run.card["leaves"][path]["kind"] == kind}
+    train_on = "all" if kind == "document" else "assistant"
+    samples = [sample for sample in run.samples if sample.leaf in leaves and sample.train_on == train_on]
+    if not samples:
+        raise InputError("there is no such sample in this run", where=str(run.path), hint="see: ilab data show")
+    return run, samples
+
+
+def _target(options: Options, output: str, force: bool) -> Path:
+    path = options.directory / output
+    if path.is_dir():
+        raise InputError("this is a folder; a file is written", where=str(path))
+    if path.exists() and not force:
+        raise InputError("this file is there already", where=str(path), hint="give another name, or --force")
+    return path
+
+
+def _embedded(url: str, model: str, texts: Sequence[str]) -> Any:
+    import numpy as np
+
+    from ilab.models.embeddings import embed
+    from ilab.sdg.subset import unit
+
+    return unit(np.asarray(embed(url, model, texts), dtype=np.float32))
+
+
+def _write(options: Options, run: Run, samples: Sequence[Sample], form: str, path: Path, **told: float) -> None:
+    from ilab.cli.findings import printable
+    from ilab.export import leaves_of
+    from ilab.formats import write_samples
+
+    write_samples(form, path, samples, leaves_of(run))
+    facts: Mapping[str, Any] = {"path": str(path), "format": form, "samples": len(samples), **told}
+    covered = f", standing for {told['coverage']:.0%} of all" if told else ""
+    options.result(facts, printable(f"{len(samples):,} samples{covered}: {path}"))

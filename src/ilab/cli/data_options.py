@@ -1,0 +1,51 @@
+"""Options of InstructLab's ``data generate`` that have no effect here, as two tables: taken with a note, or refused.
+
+What only old scripts pass and what changes no result is taken; where a person would expect an effect, the option is
+refused with what to use instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ilab.errors import InputError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TAKEN: dict[str, str] = {
+    "--model-family": "the endpoint knows its own model and renders its own prompts",
+    "--num-cpus": "requests are made by one process; sdg_batch_size and sdg_num_workers say how many are under way",
+    "--yaml-rules": "the rules for qna.yaml files are fixed (ilab taxonomy check)",
+}
+REFUSED: dict[str, str] = {
+    "--detached": "run it in the background (`nohup ilab data generate … &`): an interrupted run goes on where it was",
+    "--enable-serving-output": "start the server yourself and give its address with --endpoint-url",
+    "--gpus": "start the server yourself with as many as it needs and give its address with --endpoint-url",
+    "--max-num-tokens": "set max_tokens in the blocks of a flow of your own, and give its folder with --pipeline",
+    "--rouge-threshold": "duplicates are removed by the flow; what was removed: ilab data show --verdict rejected",
+    "--student-model-id": "give the system message with --system-prompt",
+    "--teacher-model-id": "give the teacher's served name with --model and its address with --endpoint-url",
+}
+FLAGS = {"--detached", "--enable-serving-output"}
+SHORT = {"--detached": "-dt"}
+
+
+def upstream_options(command: F) -> F:
+    """Add the options of both tables, hidden from the help."""
+    for name in (*TAKEN, *REFUSED):
+        names = [name, *([SHORT[name]] if name in SHORT else [])]
+        flag: dict[str, Any] = {"is_flag": True, "default": None} if name in FLAGS else {}
+        command = click.option(*names, hidden=True, expose_value=False, callback=_judge, **flag)(command)
+    return command
+
+
+def _judge(_: click.Context, parameter: click.Parameter, value: Any) -> None:
+    name = parameter.opts[0]
+    if value is None:
+        return
+    if name in REFUSED:
+        raise InputError(f"{name} has no meaning here", hint=REFUSED[name])
+    click.echo(f"note: {name} is not needed: {TAKEN[name]}", err=True)
