@@ -171,7 +171,8 @@ def leaves_named(run: Run, name: str) -> list[str]:
     name = name.strip("/")
     found = [path for path in known if path == name or path.startswith(f"{name}/") or path.endswith(f"/{name}")]
     if not found:
-        raise InputError(f"this run has no leaf {name!r}", hint=nearest(name, known))
+        parts = {path if "/" in name else path.rpartition("/")[2] for path in known}
+        raise InputError(f"this run has no leaf {name!r}", hint=nearest(name, sorted(parts)))
     return found
 
 
@@ -319,10 +320,11 @@ def _prompt(run: Run, leaf: str, block: str, base: Path) -> dict[str, Any] | Non
     flows = load_flow((found.details or {})["path"]).flows
     kind = run.card["leaves"].get(leaf, {}).get("kind")
     branches = flows[kind].branches if kind in flows else ()
-    for one in (one for branch in branches for one in branch.blocks if one.name == block):
-        texts = {name: getattr(one, name) for name in (*one.files, "system")}
-        return {name: text for name, text in texts.items() if text} if one.files else None
-    return None
+    named = {one.name: one for branch in branches for one in branch.blocks}.get(block)
+    if named is None or not named.files:
+        return None
+    texts = {name: getattr(named, name, "") for name in ("system", *named.files)}
+    return {name: text for name, text in texts.items() if text and isinstance(text, str)}
 
 
 def _datasets(store: Store, identity: str) -> list[dict[str, Any]]:

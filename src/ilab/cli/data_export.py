@@ -53,6 +53,7 @@ def export(options: Options, /, form: str, output: str, force: bool, **given: An
 @KIND
 @click.option("--embeddings", metavar="URL", help="An OpenAI-compatible server whose embeddings to compare by.")
 @click.option("--embedding-model", metavar="NAME", help="Name under which it serves the embedding model.")
+@click.option("--api-key", metavar="REF", default="", help="env:NAME or file:PATH that holds its key.")
 @FORCE
 @click.pass_obj
 def subset(options: Options, /, size: str, form: str, output: str, force: bool, **given: Any) -> None:
@@ -63,14 +64,14 @@ def subset(options: Options, /, size: str, form: str, output: str, force: bool, 
     """
     from ilab.sdg.subset import count_of, coverage, facility_location, similarities, vectors
 
-    url, model = given.pop("embeddings"), given.pop("embedding_model")
+    url, model, key = given.pop("embeddings"), given.pop("embedding_model"), given.pop("api_key")
     if bool(url) != bool(model):
         raise InputError("--embeddings and --embedding-model go together")
     target = _target(options, output, force)
     run, samples = _samples(options, **given)
     texts = [f"{sample.question}\n{sample.answer}" for sample in samples]
     count = count_of(size, len(samples))
-    rows = _embedded(url, model, texts) if url else vectors(texts)
+    rows = _embedded(url, model, key, texts) if url else vectors(texts)
     similar = similarities(rows)
     chosen = facility_location(similar, count)
     _write(options, run, [samples[index] for index in chosen], form, target, coverage=coverage(similar, chosen))
@@ -100,13 +101,13 @@ def _target(options: Options, output: str, force: bool) -> Path:
     return path
 
 
-def _embedded(url: str, model: str, texts: Sequence[str]) -> Any:
+def _embedded(url: str, model: str, key: str, texts: Sequence[str]) -> Any:
     import numpy as np
 
     from ilab.models.embeddings import embed
     from ilab.sdg.subset import unit
 
-    return unit(np.asarray(embed(url, model, texts), dtype=np.float32))
+    return unit(np.asarray(embed(url, model, texts, key), dtype=np.float32))
 
 
 def _write(options: Options, run: Run, samples: Sequence[Sample], form: str, path: Path, **told: float) -> None:
