@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ilab.cli.data_export import FORMATS as OFFERED
 from ilab.core.store import Store
 from ilab.data import Leaf, Message, Origin, Place, QuestionAnswer, Sample, SeedExample
 from ilab.errors import InputError, SetupError
@@ -241,7 +242,25 @@ def test_formats(run: Run, tmp_path: Path) -> None:
     assert [(row["id"], row["question"]) for row in read] == [(one.id, one.question) for one in samples]
     with pytest.raises(InputError):
         write_samples("xml", tmp_path / "xml", samples, run.leaves)
-    assert set(FORMATS) == {"messages", "alpaca", "sharegpt", "csv", "parquet"}
+    assert set(FORMATS) == set(OFFERED) == {"messages", "alpaca", "sharegpt", "csv", "parquet"}
+
+
+def test_conversations_of_several_turns_are_kept_whole_or_refused(run: Run, tmp_path: Path) -> None:
+    pair = next(s for s in run.samples if s.train_on == "assistant")
+    system = Message(role="system", content="Be brief.")
+    talk = pair.model_copy(update={"id": f"{pair.id}/talk", "messages": (system, *pair.messages, *pair.messages)})
+    made = export_run(run, [pair, talk], tmp_path)
+    rows = lines(made.folder / made.files["messages"])
+    assert [len(row["messages"]) for row in rows] == [2, 4]
+    assert [json.loads(row["metadata"])["system"] for row in rows] == [SYSTEM, "Be brief."]
+    assert len(lines(made.folder / made.files["train"])) == 1
+    write_samples("sharegpt", tmp_path / "s", [talk], run.leaves)
+    turns = json.loads((tmp_path / "s").read_text())[0]["conversations"]
+    assert [turn["from"] for turn in turns] == ["system", "human", "gpt", "human", "gpt"]
+    for form in ("alpaca", "csv"):
+        with pytest.raises(InputError, match="1 of these samples"):
+            write_samples(form, tmp_path / form, [pair, talk], run.leaves)
+        assert not (tmp_path / form).exists()
 
 
 def test_parquet(run: Run, tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ class Exported:
 def export_run(run: Run, samples: Sequence[Sample], output: Path, system: str = SYSTEM) -> Exported:
     """Write ``samples`` of ``run`` to a new folder of ``output``. Raises InputError where the run's inputs are gone."""
     leaves = leaves_of(run)
-    pairs = [sample for sample in samples if sample.train_on == "assistant"]
+    asked = [sample for sample in samples if sample.train_on == "assistant"]
+    pairs = [sample for sample in asked if is_pair(sample)]
     names = leaf_names(leaves)
     folder, suffix = _free(output)
     files = {part: f"{part}_{suffix}.jsonl" for part in ("messages", "train", "test")}
@@ -88,19 +89,19 @@ def export_run(run: Run, samples: Sequence[Sample], output: Path, system: str = 
             content = {"datasets": recipe, "metadata": {"sys_prompt": system}}
             write_text(new / files["skills_recipe"], yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
             _write(new / files["skills_train_msgs"], mixed)
-        _write(new / files["messages"], [messages_row(sample, system) for sample in pairs])
+        _write(new / files["messages"], [messages_row(sample, system) for sample in asked])
         _write(new / files["train"], [train_row(sample, system) for sample in pairs])
         _write(new / files["test"], [row for leaf in leaves.values() for row in seed_rows(leaf, system)])
         facts = {name: value for name, value in run.facts().items() if name not in ("path", "taxonomy")}
-        about = {**facts, "flow": run.card["flow"], "samples": len(pairs), "files": files}
+        about = {**facts, "flow": run.card["flow"], "samples": len(asked), "files": files}
         write_json(new / MANIFEST, about)
-    return Exported(folder, files, len(pairs))
+    return Exported(folder, files, len(asked))
 
 
 def export_legacy(run: Run, samples: Sequence[Sample], output: Path, system: str = SYSTEM) -> Exported:
     """Write ``samples`` and the refused rows of ``run`` into ``output`` itself, under the names of ``lab generate``."""
     leaves = leaves_of(run)
-    pairs = [sample for sample in samples if sample.train_on == "assistant"]
+    pairs = [sample for sample in samples if sample.train_on == "assistant" and is_pair(sample)]
     name = _file_name(Path(run.teacher or run.flow).stem)
     output.mkdir(parents=True, exist_ok=True)
     suffix = next(one for one in _suffixes() if not any(output.glob(f"*_{name}_{one}.*")))
@@ -151,7 +152,12 @@ def generated_rows(leaf: Leaf, chunks: Sequence[Chunk], samples: Sequence[Sample
 def node_rows(samples: Sequence[Sample], generated: Rows, system: str) -> Rows:
     """The generated rows of a skill as training rows. ``id`` leads back to the sample (``ilab data why ID``)."""
     return [
-        {**row, "id": sample.id, "messages": [_message("system", system), *_messages(sample)], "unmask": False}
+        {
+            **row,
+            "id": sample.id,
+            "messages": [_message("system", _system(sample, system)), *_messages(sample)],
+            "unmask": False,
+        }
         for sample, row in zip(samples, generated, strict=True)
     ]
 
@@ -170,12 +176,13 @@ def message_record(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def messages_row(sample: Sample, system: str) -> dict[str, Any]:
     """The old messages format: the system message is in the metadata."""
-    return {"messages": _messages(sample), "metadata": json.dumps({"system": system}, ensure_ascii=False)}
+    metadata = {"system": _system(sample, system)}
+    return {"messages": _messages(sample), "metadata": json.dumps(metadata, ensure_ascii=False)}
 
 
 def train_row(sample: Sample, system: str) -> dict[str, str]:
     """One row of the old trainers. The user's text holds the context once."""
-    return {"system": system, "user": sample.question, "assistant": sample.answer}
+    return {"system": _system(sample, system), "user": sample.question, "assistant": sample.answer}
 
 
 def seed_rows(leaf: Leaf, system: str) -> list[dict[str, str]]:
@@ -206,6 +213,11 @@ def question_and_context(leaf: Leaf, sample: Sample) -> tuple[str, str]:
             return sample.question.removesuffix(f"\n{seed.context}"), seed.context
     question, _, context = sample.question.partition("\n")
     return question, context
+
+
+def is_pair(sample: Sample) -> bool:
+    """Whether a sample is one question and one answer, beside a system message."""
+    return [message.role for message in sample.messages if message.role != "system"] == ["user", "assistant"]
 
 
 def leaf_names(paths: Iterable[str]) -> dict[str, str]:
@@ -260,6 +272,11 @@ def _columns(leaf: Leaf, chunk: Chunk | None, seed: SeedExample | None) -> dict[
         columns[f"icl_query_{number + 1}"] = pairs[number].question if number < len(pairs) else ""
         columns[f"icl_response_{number + 1}"] = pairs[number].answer if number < len(pairs) else ""
     return {**columns, **node}
+
+
+def _system(sample: Sample, otherwise: str) -> str:
+    """A sample's own system message, which a flow may have given it."""
+    return next((message.content for message in sample.messages if message.role == "system"), otherwise)
 
 
 def _messages(sample: Sample) -> list[dict[str, str]]:

@@ -21,20 +21,27 @@ from typing import Any
 from ilab.core.files import write_text
 from ilab.data import Leaf, Sample
 from ilab.errors import InputError, SetupError
-from ilab.export import instruction_row
+from ilab.export import instruction_row, is_pair
 
 SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
 COLUMNS = ("id", "leaf", "kind", "question", "answer", "source", "page", "flow", "block")
+CONVERSATIONS = ("messages", "sharegpt", "parquet")  # formats that can hold several turns
 Write = Callable[[Path, Sequence[Sample], Mapping[str, Leaf]], None]
 
 
 def write_samples(form: str, path: Path, samples: Sequence[Sample], leaves: Mapping[str, Leaf]) -> None:
     """Write ``samples`` to ``path`` as ``form`` (a name in ``FORMATS``), whole or not at all.
 
-    Raises InputError for an unknown form or a leaf that ``leaves`` lacks, SetupError where pyarrow is missing.
+    Raises InputError for an unknown form, or one that cannot hold a sample, SetupError where pyarrow is missing.
     """
     if form not in FORMATS:
         raise InputError(f"there is no format {form!r}", hint=f"known: {', '.join(FORMATS)}")
+    talks = 0 if form in CONVERSATIONS else sum(not is_pair(sample) for sample in samples)
+    if talks:
+        raise InputError(
+            f"{talks} of these samples are conversations of several turns, for which {form} has no place",
+            hint=f"take another format: {', '.join(CONVERSATIONS)}",
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     FORMATS[form](path, samples, leaves)
 

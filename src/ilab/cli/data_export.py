@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.data_look import LEAF, RUN, open_store
-from ilab.errors import InputError
+from ilab.errors import InputError, SetupError
 
 if TYPE_CHECKING:
     from ilab.data import Sample
@@ -62,6 +63,8 @@ def subset(options: Options, /, size: str, form: str, output: str, force: bool, 
     The first rows stand for most, so the head of the file is a smaller subset. Samples are alike by their letter
     sequences, or by the embeddings of a server.
     """
+    if find_spec("numpy") is None:
+        raise SetupError("subsets are chosen with numpy, which is not installed", hint="pip install numpy")
     from ilab.sdg.subset import count_of, coverage, facility_location, similarities, vectors
 
     url, model, key = given.pop("embeddings"), given.pop("embedding_model"), given.pop("api_key")

@@ -115,13 +115,21 @@ def _exported(folder: Path) -> list[dict[str, Any]]:
 
     found = []
     for file in folder.rglob("messages_*.jsonl"):
-        manifest = file.parent / MANIFEST
-        facts: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-        found.append({**facts, **_file_facts(file)})
+        found.append({**_manifest(file.parent / MANIFEST), **_file_facts(file)})
     for file in folder.rglob("train_*.jsonl"):
         if not list(file.parent.glob("messages_*.jsonl")):
             found.append(_file_facts(file))
     return sorted(found, key=lambda facts: (-facts["written"], facts["path"]))
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """What an export says of itself; nothing where it is no export of ours."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    ours = isinstance(facts, dict) and all(isinstance(facts.get(name), str) for name in ("run", "flow"))
+    return facts if ours else {}
 
 
 def _file_facts(file: Path) -> dict[str, Any]:
