@@ -15,13 +15,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from ilab.allowance import Allowance
 from ilab.amount import Ask, ask_again, ask_for
 from ilab.artifacts import Dataset
 from ilab.cli.app import main
 from ilab.cli.data_options import REFUSED, TAKEN
+from ilab.config import Endpoint
 from ilab.core.files import write_json
 from ilab.core.store import Store
 from ilab.data import TrainingRow, digest_text
+from ilab.errors import InputError, ServiceError, Stopped
 from ilab.provenance import find_run
 from ilab.testing.teacher import Teacher, answer_by_rule, serve
 
@@ -277,7 +280,6 @@ class Embeddings(BaseHTTPRequestHandler):
 
 
 def test_embeddings_of_a_server(made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ilab.errors import ServiceError
     from ilab.models.embeddings import embed
 
     monkeypatch.setenv("EMBED_KEY", "s3cret")
@@ -322,6 +324,59 @@ def test_options_without_effect_are_explained(option: str, tmp_path: Path) -> No
 )
 def test_options_that_do_not_go_together(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert ilab(tmp_path, "generate", *arguments).returncode == 2
+
+
+def test_a_budget_is_a_hard_stop_and_the_work_goes_on(tmp_path: Path) -> None:
+    with serve(latency=0.01) as teacher:
+        options = (
+            "generate",
+            "--endpoint-url",
+            teacher.url,
+            "--model",
+            "teacher",
+            "--pipeline",
+            "simple",
+            "--preview",
+            "2",
+        )
+        store, whole = tmp_path / "store", tmp_path / "whole"
+        calls = 0
+        while (done := ilab(store, *options, "--budget", "3")).returncode == 6:
+            calls += 3
+            assert "the budget of 3 calls is spent: 3 calls" in done.stderr
+            assert len(teacher.calls) == calls
+            assert list(store.glob("generate/*/record.json")) == []  # what is not whole is no result
+        assert done.returncode == 0, done.stderr
+        paid = len(teacher.calls)
+        assert calls < paid <= calls + 3
+        assert ilab(whole, *options).returncode == 0
+        assert len(teacher.calls) == 2 * paid
+    assert find_run(Store(store)).samples == find_run(Store(whole)).samples
+
+
+def test_a_budget_in_money_counts_tokens_and_what_is_under_way() -> None:
+    endpoint = Endpoint(url="http://x", price_read=1.0, price_written=10.0, currency="EUR")
+    purse = Allowance.parse("0.01 eur", endpoint)
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100}  # 0.002
+    purse.take()
+    purse.answered(usage)
+    for _ in range(4):
+        purse.take()
+    purse.check()
+    with pytest.raises(ServiceError):
+        purse.take()
+    with pytest.raises(Stopped, match=r"the budget of 0.01 EUR is spent: 5 calls, 0.002 EUR"):
+        purse.check()
+    for _ in range(4):
+        purse.answered(usage)
+    assert purse.spent == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("text", ["", "-3", "many", "2.5 calls", "2.50", "3 USD", "1e9", "5 calls more"])
+def test_budgets_that_are_none(text: str) -> None:
+    with pytest.raises(InputError):
+        Allowance.parse(text, Endpoint(url="http://x"))
+    assert Allowance.parse("500", None).calls == Allowance.parse("500 calls", None).calls == 500
 
 
 def test_asks_grow_by_input_rows_and_then_by_samples() -> None:

@@ -18,6 +18,7 @@ from ilab.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
     from ilab.actions import Build
+    from ilab.allowance import Allowance
     from ilab.data import Sample
     from ilab.export import Exported
     from ilab.provenance import Run
@@ -66,6 +67,7 @@ class Wanted:
 @click.option("--system-prompt", metavar="TEXT", help="With --output-dir: the system message of the written rows.")
 @click.option("--preview", type=click.IntRange(1), metavar="N", help="Only N input rows of each leaf, to look at.")
 @click.option("--max-calls", type=click.IntRange(1), metavar="N", help="Most teacher calls of a preview.")
+@click.option("--budget", metavar="CALLS|COST", help="Stop before it takes more: 500 calls, or 2.50 in money.")
 @click.option("--dry-run", is_flag=True, help="Say what it would ask for, and ask for nothing.")
 @click.option("--quiet", is_flag=True, help="Print no samples.")
 @PARAMETER
@@ -78,6 +80,7 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
     samples and says why rows were refused.
     """
     from ilab.actions import Part
+    from ilab.allowance import Allowance
 
     if max_calls and not preview:
         raise InputError("--max-calls limits a preview", hint="add --preview N")
@@ -91,12 +94,13 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
     loaded = options.load(**_endpoint(given))
     values = _values(given, 1 if preview else None)
     part = Part("generate", preview, max_calls)
+    allowance = Allowance.parse(given["budget"], loaded.config.where.teacher) if given["budget"] else Allowance()
     if dry_run:
         _forecast(options, loaded, values, part)
     elif wanted.number and not given["sdg_scale_factor"]:
-        _finish(options, _run_for(loaded, values, wanted.number), wanted)
+        _finish(options, _run_for(loaded, values, wanted.number, allowance), wanted)
     else:
-        _finish(options, _run(_prepared(loaded, values, part)), wanted)
+        _finish(options, _run(_prepared(loaded, values, part), allowance), wanted)
 
 
 def _endpoint(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,17 +157,21 @@ def _forecast(options: Options, loaded: Any, values: Mapping[str, Any], part: An
         console().print(plan_table(previews))
 
 
-def _run(build: Build) -> Run:
-    from ilab.cli.pipeline import engine_for, run_folder, watching
+def _run(build: Build, allowance: Allowance) -> Run:
+    from ilab.allowance import LimitedEngine
+    from ilab.cli.pipeline import run_folder, watching
     from ilab.provenance import Run
 
-    with engine_for(build) as engine:
+    engine = LimitedEngine(build.loaded.store, build.where, allowance)
+    try:
         with watching(engine, run_folder(engine)):
             records = engine.run(build.plan)
         return Run(engine.store, list(records.values())[-1])
+    finally:
+        engine.close()
 
 
-def _run_for(loaded: Any, values: Mapping[str, Any], number: int) -> Run:
+def _run_for(loaded: Any, values: Mapping[str, Any], number: int, allowance: Allowance) -> Run:
     """Generate until ``number`` instructions are accepted, or asking for more gives no more."""
     from ilab.actions import Part
     from ilab.amount import ROUNDS, ask_again, ask_for
@@ -171,12 +179,12 @@ def _run_for(loaded: Any, values: Mapping[str, Any], number: int) -> Run:
     build = _prepared(loaded, values, Part("generate"))
     inputs = _input_rows(build)
     if not inputs:  # rules cost nothing, so there is nothing to save
-        return _run(build)
+        return _run(build, allowance)
     ask = ask_for(number, inputs)
     best: Run | None = None
     for _ in range(ROUNDS):
         asked = _prepared(loaded, {**values, "sdg_scale_factor": ask.scale}, Part("generate", ask.rows))
-        run = _run(asked)
+        run = _run(asked, allowance)
         if best is not None and len(run.samples) <= len(best.samples):
             break
         best = run
