@@ -152,6 +152,6 @@ class LimitedEngine(Engine):
     def run_step(self, plan: Plan, name: str, force: bool = False, *, latest: bool = True) -> RecordFile:
         try:
             return super().run_step(plan, name, force, latest=latest)
-        except ServiceError as error:  # that nothing was accepted is not the teacher's fault when it was not asked
+        except ServiceError:  # that nothing was accepted is not the teacher's fault when it was not asked
             self._allowance.check()
             raise
