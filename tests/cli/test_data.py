@@ -210,7 +210,7 @@ def test_why_follows_a_sample_into_datasets_and_models(made: tuple[Path, Path], 
     story = told(tmp_path, "data", "why", f"replay/{sample.id}~2")
     assert story["datasets"] == [{"step": "step-1", "key": "1" * 32, "rows": 1}]
     assert [model["step"] for model in story["models"]] == ["step-2", "step-3"]
-    assert "step-1 (1 rows" in look(tmp_path, "data", "why", sample.id).stdout
+    assert "step-1 (1 row," in look(tmp_path, "data", "why", sample.id).stdout
 
 
 def test_why_takes_the_beginning_of_an_id(made: tuple[Path, Path]) -> None:
