@@ -235,7 +235,9 @@ def _story(told: Mapping[str, Any]) -> str:
         score = f", score {verdict['score']:g}" if verdict["score"] is not None else ""
         facts.append(("judged", f"{word} {verdict['block']}{score}: {verdict['reason']}"))
     facts.append(("run", f"{told['run']['run'][:8]} of {_when(told['run']['started'])}, {told['run']['path']}"))
-    rows = [f"{one['step']} ({one['rows']} row{'s' * (one['rows'] != 1)}, {one['key'][:8]})" for one in told["datasets"]]
+    rows = [
+        f"{one['step']} ({one['rows']} row{'s' * (one['rows'] != 1)}, {one['key'][:8]})" for one in told["datasets"]
+    ]
     facts.append(("datasets", ", ".join(rows) or "in none yet"))
     facts.append(("models", ", ".join(f"{one['step']} ({one['key'][:8]})" for one in told["models"])))
     parts += [printable(f"  {name:<9} {text}") for name, text in facts if text]
