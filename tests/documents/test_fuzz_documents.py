@@ -51,7 +51,7 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     inside = tmp_path / "inside"
     inside.mkdir()
     (tmp_path / "bait.txt").write_text(baits.SECRET)
-    with Sandbox("prove_document:prove", inside, starts="ilab.documents.pdf_process") as sandbox:
+    with Sandbox("prove_document:prove", inside, starts="ilab.documents.pdf.process") as sandbox:
         yield sandbox
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bait.txt", "inside"]
     assert list(inside.iterdir()) == []

@@ -119,14 +119,14 @@ def _reader(suffix: str, name: str, converter: str) -> Reader:
 
         return html.read
     if suffix == ".pdf":
-        from ilab.documents import pdf_process
+        from ilab.documents.pdf import process as pdf_process
 
         return pdf_process.read
     if suffix == ".docx":
-        from ilab.documents import docx
+        from ilab.documents.office import docx
 
         return docx.read
-    from ilab.documents import epub
+    from ilab.documents.office import epub
 
     return epub.read
 

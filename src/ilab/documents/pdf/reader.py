@@ -22,12 +22,12 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from ilab.documents.converted import Converted, Hidden
-from ilab.documents.pdf_blocks import Builder, plain, write
-from ilab.documents.pdf_layout import Leaf, lines, running_heads, without_heads
-from ilab.documents.pdf_lines import segments
-from ilab.documents.pdf_page import read_page
-from ilab.documents.pdf_style import Style
-from ilab.documents.pdf_tables import ruled_tables
+from ilab.documents.pdf.blocks import Builder, plain, write
+from ilab.documents.pdf.layout import Leaf, lines, running_heads, without_heads
+from ilab.documents.pdf.lines import segments
+from ilab.documents.pdf.page import read_page
+from ilab.documents.pdf.style import Style
+from ilab.documents.pdf.tables import ruled_tables
 from ilab.errors import InputError
 
 MAX_PAGES = 5_000

@@ -97,7 +97,7 @@ atexit.register(_CHILD.close)
 
 def serve(source: IO[bytes], target: IO[bytes]) -> None:
     """Answer files on ``source`` until it ends. Runs in the child."""
-    from ilab.documents import pdf
+    from ilab.documents.pdf import reader as pdf
 
     while True:
         try:

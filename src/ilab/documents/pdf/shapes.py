@@ -13,8 +13,8 @@ from typing import Any
 
 import pypdfium2.raw as pdfium
 
-from ilab.documents.pdf_marks import Rule
-from ilab.documents.pdf_paint import Box, Canvas, Colour, alike
+from ilab.documents.pdf.marks import Rule
+from ilab.documents.pdf.paint import Box, Canvas, Colour, alike
 
 Matrix = tuple[float, float, float, float, float, float]
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)

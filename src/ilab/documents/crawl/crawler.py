@@ -26,14 +26,14 @@ from ilab.core.events import Emit
 from ilab.core.web import Reply, Web
 from ilab.documents.convert import normalise
 from ilab.documents.converted import Hidden
+from ilab.documents.crawl.journal import Entry, State
+from ilab.documents.crawl.pages import front_matter
+from ilab.documents.crawl.robots import LEAST_DELAY, MOST_DELAY, Manners
+from ilab.documents.crawl.scope import Scope, host_of, one_spelling, origin_of
+from ilab.documents.crawl.shelf import Shelf
+from ilab.documents.crawl.sitemap import discover
+from ilab.documents.crawl.webpage import DOCUMENTS, HTML, check_selector, document_suffix, is_html, page_links, wishes
 from ilab.documents.html import to_markdown
-from ilab.documents.journal import Entry, State
-from ilab.documents.pages import front_matter
-from ilab.documents.robots import LEAST_DELAY, MOST_DELAY, Manners
-from ilab.documents.scope import Scope, host_of, one_spelling, origin_of
-from ilab.documents.shelf import Shelf
-from ilab.documents.sitemap import discover
-from ilab.documents.webpage import DOCUMENTS, HTML, check_selector, document_suffix, is_html, page_links, wishes
 from ilab.errors import IlabError, InputError, ServiceError
 
 MOST_FAILURES = 5  # in a row, then the server is left alone

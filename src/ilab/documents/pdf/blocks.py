@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from ilab.documents.pdf_lines import bullets, has_leaders, without_leaders
-from ilab.documents.pdf_marks import Line
-from ilab.documents.pdf_style import Key, Look, levels
+from ilab.documents.pdf.lines import bullets, has_leaders, without_leaders
+from ilab.documents.pdf.marks import Line
+from ilab.documents.pdf.style import Key, Look, levels
 
 _BULLET = re.compile(rf"([{bullets()}]|[*o-](?=\s))\s*")
 _NUMBER = re.compile(r"(\d{1,3}[.)])\s+(?=\S)")

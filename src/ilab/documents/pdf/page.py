@@ -21,9 +21,9 @@ from typing import Any
 
 import pypdfium2.raw as pdfium
 
-from ilab.documents.pdf_marks import Rule, Sheet, Word
-from ilab.documents.pdf_paint import Canvas
-from ilab.documents.pdf_shapes import IDENTITY, Matrix, Shapes, multiplied, placed
+from ilab.documents.pdf.marks import Rule, Sheet, Word
+from ilab.documents.pdf.paint import Canvas
+from ilab.documents.pdf.shapes import IDENTITY, Matrix, Shapes, multiplied, placed
 from ilab.errors import InputError
 
 MAX_CHARACTERS = 500_000  # on one page

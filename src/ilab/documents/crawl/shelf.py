@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ilab.core.web import write_bytes
-from ilab.documents.journal import Entry, Journal, State
-from ilab.documents.pages import digest, file_name, folded
+from ilab.documents.crawl.journal import Entry, Journal, State
+from ilab.documents.crawl.pages import digest, file_name, folded
 
 
 class Shelf:

@@ -12,9 +12,9 @@ from urllib.parse import unquote
 
 from lxml import etree
 
-from ilab.documents.archive import Archive, resolved
 from ilab.documents.converted import Converted, Hidden
 from ilab.documents.html import to_markdown
+from ilab.documents.office.archive import Archive, resolved
 from ilab.errors import InputError
 
 MAX_CHAPTERS = 5_000

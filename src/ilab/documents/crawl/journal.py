@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ilab.core.files import write_text
-from ilab.documents.pages import digest, divided, is_plain_name
+from ilab.documents.crawl.pages import digest, divided, is_plain_name
 from ilab.errors import InputError
 
 NAME = ".crawl.jsonl"

@@ -17,10 +17,10 @@ from xml.parsers.expat import ExpatError
 import lxml.html
 import mammoth
 
-from ilab.documents.archive import Archive
 from ilab.documents.converted import Converted
-from ilab.documents.docx_parts import HEADING, TITLE, Package
 from ilab.documents.html import to_markdown
+from ilab.documents.office.archive import Archive
+from ilab.documents.office.docx_parts import HEADING, TITLE, Package
 from ilab.errors import InputError
 
 _STYLES = "\n".join(

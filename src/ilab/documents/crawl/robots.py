@@ -10,7 +10,7 @@ from protego import Protego
 from ilab.core.addresses import is_private
 from ilab.core.transport import ROBOT
 from ilab.core.web import Web
-from ilab.documents.scope import host_of, origin_of
+from ilab.documents.crawl.scope import host_of, origin_of
 from ilab.errors import ServiceError
 
 MAX_BYTES = 500 * 2**10  # RFC 9309, 2.5: at least that much is read

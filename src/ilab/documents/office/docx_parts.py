@@ -15,9 +15,9 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from ilab.documents.archive import Archive, resolved
 from ilab.documents.converted import Hidden
-from ilab.documents.docx_styles import Styles, child, local, value, values
+from ilab.documents.office.archive import Archive, resolved
+from ilab.documents.office.docx_styles import Styles, child, local, value, values
 from ilab.errors import InputError
 
 HEADING, TITLE = "IlabHeading", "IlabTitle"  # styles that paragraphs get by their outline level

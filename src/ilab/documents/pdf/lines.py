@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ilab.documents.pdf_marks import Segment, Word
+from ilab.documents.pdf.marks import Segment, Word
 
 _GAP = 1.0  # of the size: a wider one divides a line
 _TOUCH = 0.5  # of the size: pieces that are no further apart, though not written one after the other, are one

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise, takewhile
 
-from ilab.documents.pdf_lines import has_leaders, rows, segments
-from ilab.documents.pdf_marks import Rule, Segment, Word
+from ilab.documents.pdf.lines import has_leaders, rows, segments
+from ilab.documents.pdf.marks import Rule, Segment, Word
 
 Cells = tuple[tuple[str, ...], ...]
 

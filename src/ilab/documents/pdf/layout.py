@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ilab.documents.pdf_lines import rows
-from ilab.documents.pdf_marks import Line, Segment
-from ilab.documents.pdf_tables import bare_tables
+from ilab.documents.pdf.lines import rows
+from ilab.documents.pdf.marks import Line, Segment
+from ilab.documents.pdf.tables import bare_tables
 
 _EDGE = 0.12  # of the page's height: where running heads and page numbers stand
 _REPEATS = 3  # pages near one another with the same line at the same place make it a running head

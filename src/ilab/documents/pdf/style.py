@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ilab.documents.pdf_lines import has_leaders, is_marker
-from ilab.documents.pdf_marks import Line, Segment
+from ilab.documents.pdf.lines import has_leaders, is_marker
+from ilab.documents.pdf.marks import Line, Segment
 
 _LARGER = 1.15  # times the body's size: a heading
 _LARGER_BOLD = 1.05
