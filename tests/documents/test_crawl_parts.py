@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from ilab.core.events import Bus
 from ilab.core.web import Web
-from ilab.documents.crawl import crawler
-from ilab.documents.crawl import robots
+from ilab.documents.crawl import crawler, robots
 from ilab.documents.crawl.crawler import Order
 from ilab.documents.crawl.pages import divided, file_name, folded, front_matter
 from ilab.documents.crawl.robots import read_rules
