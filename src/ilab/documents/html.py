@@ -139,7 +139,7 @@ def _parsed(html: bytes | str, charset: str) -> _Element | None:
     except LxmlError as error:
         if not text.strip() or "empty" in str(error):
             return None
-        raise InputError(f"the page cannot be read as HTML: {error}") from error
+        raise InputError(f"the page cannot be read as HTML: {str(error)[:200]}") from error
     if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
         raise InputError("the page nests its elements too deeply (2,048 levels)", hint="Leave it out.")
     return root

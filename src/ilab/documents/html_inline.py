@@ -66,12 +66,26 @@ def _percent(char: str) -> str:
 def _inline(pieces: list[Run]) -> str:
     """The Markdown of ``pieces``; spans that a reader would not recognise are dropped and the rest written anew."""
     for _ in range(3):
-        joined = merged(pieces)
+        joined = _joined(pieces)
         text, wrong = _spanned(joined)
         if not wrong:
             return text
         pieces = [piece._replace(style=_without(piece.style, wrong.get(at, ()))) for at, piece in enumerate(joined)]
-    return _spanned(merged([piece._replace(style=_without(piece.style, _DELIMITERS)) for piece in pieces]))[0]
+    return _spanned(_joined([piece._replace(style=_without(piece.style, _DELIMITERS)) for piece in pieces]))[0]
+
+
+def _joined(pieces: list[Run]) -> list[Run]:
+    """``pieces`` with neighbours of one style joined, and without links around code that holds ``]:``: at the start of
+    a line that ends the label of a reference definition, in code too."""
+    joined = merged(pieces)
+    if not any(piece.style.code and piece.style.link and "]:" in piece.text for piece in joined):
+        return joined
+    return merged(
+        [
+            piece._replace(style=piece.style._replace(link=None)) if piece.style.code and "]:" in piece.text else piece
+            for piece in joined
+        ]
+    )
 
 
 def _without(style: Style, keys: Collection[str]) -> Style:

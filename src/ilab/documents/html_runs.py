@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 BREAK = "\\\n"
 """A line break inside a paragraph, as Markdown."""
 _BLANKS = re.compile(r"[ \t\n\r\f\v\x1c-\x1f\x85\xa0\u2028\u2029]+")  # a no-break space looks like a space
+_WIDTHLESS = " \u200b\u200c\u200d\u2060\ufeff"  # runs of these alone show nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +53,11 @@ def collapsed(runs: Sequence[Run], *, flat: bool) -> list[Run]:
     blank: Run | None = None
     for run in runs:
         text = run.text if run.kind == "image" else one_line(run.text).replace("\xad", "")
-        words = text.strip(" ")
-        if run.kind == "break" or text[:1] == " ":
+        words = text.strip(" ") if text.strip(_WIDTHLESS) else ""
+        if run.kind == "break" or text[:1] == " " or (not words and " " in text):
             blank = _blank(blank, run, flat=flat)
         if not words:
             continue
-        if run.style.code and "]:" in words:  # at a line's start this could end a reference definition, even in code
-            run = run._replace(style=run.style._replace(link=None))  # noqa: PLW2901
         if blank and found:
             within = blank.style == found[-1].style == run.style  # of one code span, too
             style = run.style if within else _meet(blank.style, _meet(found[-1].style, run.style))
