@@ -14,8 +14,8 @@ from lxml.html import fromstring
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from ilab.documents.html import MAX_BYTES, MAX_TAGS, Links, links, read, to_markdown
-from ilab.documents.html_selector import parse
+from ilab.documents.html.reader import MAX_BYTES, MAX_TAGS, Links, links, read, to_markdown
+from ilab.documents.html.selector import parse
 from ilab.documents.markdown import blocks as chunk_blocks
 from ilab.errors import InputError
 

@@ -115,7 +115,7 @@ def _reader(suffix: str, name: str, converter: str) -> Reader:
     if suffix == ".txt":
         return read_plain
     if suffix in HTML:
-        from ilab.documents import html
+        from ilab.documents.html import reader as html
 
         return html.read
     if suffix == ".pdf":

@@ -33,7 +33,7 @@ from ilab.documents.crawl.scope import Scope, host_of, one_spelling, origin_of
 from ilab.documents.crawl.shelf import Shelf
 from ilab.documents.crawl.sitemap import discover
 from ilab.documents.crawl.webpage import DOCUMENTS, HTML, check_selector, document_suffix, is_html, page_links, wishes
-from ilab.documents.html import to_markdown
+from ilab.documents.html.reader import to_markdown
 from ilab.errors import IlabError, InputError, ServiceError
 
 MOST_FAILURES = 5  # in a row, then the server is left alone

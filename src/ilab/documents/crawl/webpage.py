@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from lxml.cssselect import CSSSelector, SelectorError
-
 from ilab.core.web import Reply
-from ilab.documents.html import Links, links
+from ilab.documents.html.reader import Links, links
+from ilab.documents.html.selector import parse
 from ilab.errors import InputError
 
 HTML = ("text/html", "application/xhtml+xml")
@@ -48,9 +47,9 @@ def document_suffix(reply: Reply) -> str:
 
 
 def check_selector(selector: str) -> None:
-    """Raises ``InputError`` for what is no CSS selector, before any page is asked for."""
+    """Raises ``InputError`` for what is no selector that can be read, before any page is asked for."""
     try:
-        CSSSelector(selector)
-    except SelectorError as error:
-        hint = "for example --selector main, --selector '#content' or --selector 'div.document'"
-        raise InputError(f"--selector {selector!r} is no CSS selector: {error}", hint=hint) from error
+        parse(selector)
+    except InputError as error:
+        hint = error.hint or "for example --selector main, --selector '#content' or --selector 'div.document'"
+        raise InputError(f"--selector {selector!r}: {error.message}", hint=hint) from error

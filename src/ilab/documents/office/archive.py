@@ -65,7 +65,7 @@ class Archive:
             with self._zip.open(member) as stream:
                 return stream.read(member.file_size)
         except _BROKEN as error:
-            raise InputError(f"is damaged at {name}: {error}", hint=_HINT) from error
+            raise InputError(f"is damaged at {name}: {str(error)[:200]}", hint=_HINT) from error
 
     def xml(self, name: str) -> etree._Element:
         """The root of a member's XML. Raises ``InputError`` where it is missing, no XML, or declares entities."""

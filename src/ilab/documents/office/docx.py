@@ -18,7 +18,7 @@ import lxml.html
 import mammoth
 
 from ilab.documents.converted import Converted
-from ilab.documents.html import to_markdown
+from ilab.documents.html.reader import to_markdown
 from ilab.documents.office.archive import Archive
 from ilab.documents.office.docx_parts import HEADING, TITLE, Package
 from ilab.errors import InputError

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from lxml import etree
 
 from ilab.documents.converted import Converted, Hidden
-from ilab.documents.html import to_markdown
+from ilab.documents.html.reader import to_markdown
 from ilab.documents.office.archive import Archive, resolved
 from ilab.errors import InputError
 

@@ -19,8 +19,8 @@ from typing import cast
 from lxml.etree import _Element, iterwalk
 
 from ilab.documents.converted import Hidden
-from ilab.documents.html_elements import NO_TEXT, name_of
-from ilab.documents.html_style import NOTHING, Colour, Declarations, StyleSheet, alike, colour, declarations, pixels
+from ilab.documents.html.elements import NO_TEXT, name_of
+from ilab.documents.html.style import NOTHING, Colour, Declarations, StyleSheet, alike, colour, declarations, pixels
 
 MAX_TOLD = 20
 _MAX_TEXT = 10_000  # characters of one hidden text that are told

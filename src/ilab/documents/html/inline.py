@@ -13,8 +13,8 @@ import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from ilab.documents.html_escape import ENTITY, PUNCTUATION, own, with_safe_start, written
-from ilab.documents.html_runs import BREAK, PLAIN, Link, Run, Style, collapsed, merged, one_line
+from ilab.documents.html.escape import ENTITY, PUNCTUATION, own, with_safe_start, written
+from ilab.documents.html.runs import BREAK, PLAIN, Link, Run, Style, collapsed, merged, one_line
 
 _DELIMITERS = {"strong": "**", "em": "_", "strike": "~~"}
 _AUTOLINK = re.compile(r"https?://[A-Za-z0-9:/?#@!$'()*+,=._~-]+")

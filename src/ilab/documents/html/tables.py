@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from lxml.etree import _Element, iterwalk
 
-from ilab.documents.html_blocks import Table
-from ilab.documents.html_elements import name_of
-from ilab.documents.html_hidden import Unseen
-from ilab.documents.html_main import is_admonition, is_furniture
+from ilab.documents.html.blocks import Table
+from ilab.documents.html.elements import name_of
+from ilab.documents.html.hidden import Unseen
+from ilab.documents.html.main import is_admonition, is_furniture
 
 _SPARE_BLANKS = 10_000
 _STRUCTURE = frozenset({"pre", "table", "h1", "h2", "h3", "h4", "h5", "h6"})

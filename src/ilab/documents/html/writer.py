@@ -17,8 +17,8 @@ from typing import Literal
 
 from lxml.etree import _Element, iterwalk
 
-from ilab.documents.html_blocks import Block, Code, Heading, List, Paragraph, Quote, Rule, trimmed
-from ilab.documents.html_elements import (
+from ilab.documents.html.blocks import Block, Code, Heading, List, Paragraph, Quote, Rule, trimmed
+from ilab.documents.html.elements import (
     NO_TEXT,
     alternative,
     code_language,
@@ -29,11 +29,11 @@ from ilab.documents.html_elements import (
     own_text,
     verbatim,
 )
-from ilab.documents.html_hidden import Unseen
-from ilab.documents.html_inline import cell, heading, image, paragraph
-from ilab.documents.html_main import classes, is_admonition, is_furniture
-from ilab.documents.html_runs import PLAIN, Link, Run, Style
-from ilab.documents.html_tables import Grid, layout_tables
+from ilab.documents.html.hidden import Unseen
+from ilab.documents.html.inline import cell, heading, image, paragraph
+from ilab.documents.html.main import classes, is_admonition, is_furniture
+from ilab.documents.html.runs import PLAIN, Link, Run, Style
+from ilab.documents.html.tables import Grid, layout_tables
 
 MAX_DEPTH = 8
 _STYLES: dict[str, Style] = {

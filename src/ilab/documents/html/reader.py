@@ -20,11 +20,11 @@ from urllib.parse import urljoin, urlsplit
 from lxml.etree import HTMLParser, LxmlError, _Element, fromstring
 
 from ilab.documents.converted import Converted
-from ilab.documents.html_blocks import markdown
-from ilab.documents.html_elements import text_of
-from ilab.documents.html_hidden import Unseen, unseen
-from ilab.documents.html_main import main_content
-from ilab.documents.html_writer import blocks
+from ilab.documents.html.blocks import markdown
+from ilab.documents.html.elements import text_of
+from ilab.documents.html.hidden import Unseen, unseen
+from ilab.documents.html.main import main_content
+from ilab.documents.html.writer import blocks
 from ilab.errors import InputError
 
 MAX_BYTES = 20 * 1024 * 1024

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lxml.etree import _Element, iterwalk
 
-from ilab.documents.html_elements import name_of
+from ilab.documents.html.elements import name_of
 from ilab.errors import InputError
 
 _NAME = r"(?:[\w-]|\\.)+"

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from lxml.etree import _Element, iterwalk
 
-from ilab.documents.html_elements import NO_TEXT, name_of
-from ilab.documents.html_hidden import Unseen, is_for_screen_readers
-from ilab.documents.html_selector import parse
+from ilab.documents.html.elements import NO_TEXT, name_of
+from ilab.documents.html.hidden import Unseen, is_for_screen_readers
+from ilab.documents.html.selector import parse
 from ilab.errors import InputError
 
 _CONTENT = (  # containers of generators and wikis, and then of anybody; the more special before the more general

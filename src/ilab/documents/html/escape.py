@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ilab.documents.html_runs import PLAIN, Link, Run
+from ilab.documents.html.runs import PLAIN, Link, Run
 
 PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 """What a backslash can escape."""
