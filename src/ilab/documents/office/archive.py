@@ -57,7 +57,7 @@ class Archive:
         """The contents of a member. Raises ``InputError`` where it is missing, damaged or too large."""
         member = self._members.get(name)
         if member is None:
-            raise InputError(f"lacks {name}", hint=_HINT)
+            raise InputError(f"lacks {name[:200]}", hint=_HINT)
         self._left -= member.file_size
         if member.file_size > MAX_MEMBER or self._left < 0:
             raise InputError(f"{name} in it has {member.file_size / 2**20:.0f} MiB, which is too much")

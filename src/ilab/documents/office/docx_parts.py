@@ -22,6 +22,7 @@ from ilab.errors import InputError
 
 HEADING, TITLE = "IlabHeading", "IlabTitle"  # styles that paragraphs get by their outline level
 MAX_ELEMENTS = 200_000  # of one part after cleaning: about two thousand pages
+MAX_NOTES = 5_000  # references; mammoth takes time with their square
 _MOST_HIDDEN = 100
 _WIDEST = 63  # columns that a cell may span, as in Word itself
 _GONE = frozenset(
@@ -256,6 +257,8 @@ class _Cleaning:
 def _refuse_too_many(root: etree._Element) -> None:
     if sum(1 for _ in root.iter()) > MAX_ELEMENTS:
         raise InputError(f"holds more than {MAX_ELEMENTS} pieces of text and layout", hint="divide the document")
+    if sum(1 for _ in root.iter("{*}footnoteReference", "{*}endnoteReference")) > MAX_NOTES:
+        raise InputError(f"refers to notes more than {MAX_NOTES} times", hint="divide the document")
 
 
 def local_name(name: str) -> str:
