@@ -248,7 +248,7 @@ def test_n_choices_cost_at_most_n_calls_more(n: str) -> None:
             return replies
 
         replies = asyncio.run(run())
-    assert [len(set(choice.text for choice in reply.choices)) for reply in replies] == [3, 3, 3]
+    assert [len({choice.text for choice in reply.choices}) for reply in replies] == [3, 3, 3]
     assert len(teacher.calls) == {"yes": 3, "ignored": 9, "refused": 10}[n]
     assert sum(call.get("n", 1) for call in teacher.calls) <= 12  # never n x n
     assert replies[1].usage == {"prompt_tokens": 1 if n == "yes" else 3, "completion_tokens": 9}
@@ -284,9 +284,7 @@ def test_logprobs_are_kept_alike_in_both_forms() -> None:
     plain = Request("teacher", (), Sampling(top_logprobs=2), prompt="say a b")
     with serve(lambda body: "a b") as teacher:
         chat, text = ask(teacher, request("say a b", top_logprobs=2), plain)
-    expected = tuple(
-        {"token": token, "logprob": -0.1, "top": {token: -0.1, "other": -2.3}} for token in ("a", "b")
-    )
+    expected = tuple({"token": token, "logprob": -0.1, "top": {token: -0.1, "other": -2.3}} for token in ("a", "b"))
     assert chat.choices[0].logprobs == text.choices[0].logprobs == expected
     assert [call.get("logprobs") for call in teacher.calls] == [True, 2]
     assert parse_reply(b'{"choices": [{"text": "a"}]}').choices[0].logprobs is None

@@ -90,7 +90,7 @@ class Request:
         return asked
 
     def text(self) -> str:
-        """:meth:`fields` as canonical JSON (see :func:`ilab.core.step.canonical`), written once: what is hashed is sent.
+        """The fields as canonical JSON (:func:`ilab.core.step.canonical`), written once: what is hashed is sent.
 
         Raises ``ValueError`` and ``TypeError`` for what JSON has no form for.
         """

@@ -92,7 +92,8 @@ def server_words(raw: bytes) -> str:
         body = body.get("error", body)
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
-    return " ".join(str(body).split())[:MESSAGE]
+    # Control characters would reach the terminal.
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in str(body)[: 4 * MESSAGE]).split())[:MESSAGE]
 
 
 def retry_after(value: str, now: float) -> float:

@@ -1,7 +1,8 @@
 """How the teacher's server is reached: which certificates are trusted and shown, and through which proxy.
 
-Trust is the system's, with ``ca_file`` added to it. ``insecure`` checks nothing and says so each time. Proxies are those
-of the environment (``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``), never for a server on this machine.
+Trust is the system's, with ``ca_file`` added to it. ``insecure`` checks nothing and says so each time. Proxies are
+those of the environment (``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``), never for a server on this
+machine.
 """
 
 from __future__ import annotations

@@ -69,19 +69,19 @@ class Wire:
         self._idle: dict[_Connection, None] = {}
         self._open: set[_Connection] = set()
 
-    async def send(self, method: str, path: str, body: bytes, timeout: float) -> Answer:
+    async def send(self, method: str, path: str, body: bytes, limit: float) -> Answer:
         """Send one request to ``base + path`` and read the answer.
 
-        Raises ``TimeoutError`` when the whole of it does not come within ``timeout`` seconds, :class:`NoConnection`
+        Raises ``TimeoutError`` when the whole of it does not come within ``limit`` seconds, :class:`NoConnection`
         or :class:`Broken` when the connection fails, ``SetupError`` when this process may open no more of them.
         """
         prefix = self._prefixes.get((method, path)) or self._prefix(method, path)
         data = b"%s%d\r\n\r\n%s" % (prefix, len(body), body)
         while True:
             idle = bool(self._idle)
-            connection = self._idle.popitem()[0] if idle else await self._connect(min(CONNECT, timeout))
+            connection = self._idle.popitem()[0] if idle else await self._connect(min(CONNECT, limit))
             try:
-                answer = await connection.exchange(data, timeout)
+                answer = await connection.exchange(data, limit)
             except Broken as error:
                 if idle and error.unanswered:  # closed by the server while nobody used it
                     continue
@@ -111,12 +111,12 @@ class Wire:
         self._prefixes[method, path] = head.encode()
         return self._prefixes[method, path]
 
-    async def _connect(self, timeout: float) -> _Connection:
+    async def _connect(self, limit: float) -> _Connection:
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(limit):
                 return await self._dial()
         except TimeoutError as error:
-            raise NoConnection(f"no connection within {timeout:g} seconds") from error
+            raise NoConnection(f"no connection within {limit:g} seconds") from error
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise SetupError(
@@ -172,7 +172,7 @@ class _Connection(asyncio.Protocol):
         self._head: _Head | None = None
         self._tunnel = False
 
-    async def exchange(self, data: bytes, timeout: float, tunnel: bool = False) -> Answer:
+    async def exchange(self, data: bytes, limit: float, tunnel: bool = False) -> Answer:
         """Send ``data`` and wait for the answer. Whatever goes wrong closes the connection."""
         loop = asyncio.get_running_loop()
         if not self.alive:
@@ -180,7 +180,7 @@ class _Connection(asyncio.Protocol):
         waiter: asyncio.Future[Answer] = loop.create_future()
         self._waiter = waiter
         self._tunnel = tunnel
-        timer = loop.call_later(timeout, self._fail, TimeoutError(f"no answer within {timeout:g} seconds"))
+        timer = loop.call_later(limit, self._expire, limit)
         self.transport.write(data)
         try:
             return await waiter
@@ -283,6 +283,9 @@ class _Connection(asyncio.Protocol):
             self.drop()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(answer)
+
+    def _expire(self, limit: float) -> None:
+        self._fail(TimeoutError(f"no answer within {limit:g} seconds"))
 
     def _fail(self, error: Exception) -> None:
         if self._waiter is not None and not self._waiter.done():
