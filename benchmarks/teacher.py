@@ -6,9 +6,10 @@
 
 The job: n documents of 400 words; one call a document gives three questions, one call a question gives an answer, one
 call an answer judges it: 7 n calls, 3 n rows. A local server (a process of its own, asyncio alone) answers each call
-after a fixed or drawn time. Ours runs the flow through engine, journal and client, its journal on the disk; *bare* is
-the same job as a plain aiohttp loop without journal, retries, templates or records. Ideal is calls x latency / in
-flight. Peers run where they are installed. Only the work is timed, not the imports.
+after a fixed time, or one drawn by its prompt. Ours runs the flow through engine, journal and client, its journal on
+the disk; *bare* is the same job as a plain aiohttp loop without journal, retries, templates or records. Ideal is the
+time that the server slept, divided by the calls in flight. Peers run where they are installed. Only the work is timed,
+not the imports.
 """
 
 from __future__ import annotations
@@ -53,10 +54,6 @@ class Work:
     def calls(self) -> int:
         return 7 * self.documents
 
-    @property
-    def ideal(self) -> float:
-        return self.calls * self.latency / self.in_flight
-
 
 JOBS = {
     "quick": Work(200, 50, 0.05),
@@ -69,7 +66,10 @@ JOBS = {
 
 @dataclass(frozen=True)
 class Measured:
-    """``wall`` and ``cpu`` in seconds, ``memory`` the peak in MiB, ``reached`` the most in flight at the server."""
+    """``wall`` and ``cpu`` in seconds, ``memory`` the peak in MiB, ``reached`` the most in flight at the server.
+
+    ``ideal`` are the seconds that the server slept, shared by the calls that may be in flight.
+    """
 
     wall: float
     cpu: float
@@ -77,6 +77,7 @@ class Measured:
     rows: int
     calls: int
     reached: int
+    ideal: float
 
 
 # -- the server ------------------------------------------------------------------------------------------------------
@@ -86,7 +87,8 @@ class Speaker(asyncio.Protocol):
     """One connection: HTTP/1.1, keep-alive, one request at a time. Counts are the class's own."""
 
     calls = active = peak = 0
-    latency, sigma = 0.05, 0.0
+    slept = 0.0
+    latency, sigma, seed = 0.05, 0.0, 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport, self.buffer = transport, b""
@@ -104,19 +106,22 @@ class Speaker(asyncio.Protocol):
             return
         self.buffer = rest[length:]
         if head.startswith(b"GET"):
-            body = {"data": [{"id": "teacher"}], "calls": Speaker.calls, "peak": Speaker.peak}
-            Speaker.calls = Speaker.peak = 0
+            counted = {"calls": Speaker.calls, "peak": Speaker.peak, "slept": Speaker.slept}
+            body = {"data": [{"id": "teacher"}], **counted}
             self.answer(json.dumps(body).encode())
             return
         Speaker.calls += 1
         Speaker.active += 1
         Speaker.peak = max(Speaker.peak, Speaker.active)
-        asyncio.get_running_loop().call_later(self._latency(rest), self._complete, rest)
+        latency = self._latency(rest)
+        Speaker.slept += latency
+        asyncio.get_running_loop().call_later(latency, self._complete, rest)
 
     def _latency(self, body: bytes) -> float:
         if not self.sigma:
             return self.latency
-        draw = random.Random(body).gauss(0.0, self.sigma)
+        prompt = json.loads(body)["messages"][0]["content"]  # alike for every client
+        draw = random.Random(f"{self.seed} {prompt}").gauss(0.0, self.sigma)
         return self.latency * 2.718281828 ** (draw - self.sigma**2 / 2)
 
     def _complete(self, body: bytes) -> None:
@@ -133,8 +138,8 @@ class Speaker(asyncio.Protocol):
         self.transport.write(head + body)
 
 
-async def serve(latency: float, sigma: float) -> None:
-    Speaker.latency, Speaker.sigma = latency, sigma
+async def serve(latency: float, sigma: float, seed: float) -> None:
+    Speaker.latency, Speaker.sigma, Speaker.seed = latency, sigma, int(seed)
     server = await asyncio.get_running_loop().create_server(Speaker, "127.0.0.1", 0, backlog=8192)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
@@ -154,7 +159,8 @@ async def by_loop(ask: Callable[[str], Awaitable[str]], work: Work) -> int:
 
     async def one(document: str, question: str) -> None:
         nonlocal rows
-        answer = await ask(REPLY.format(document=document, question=question))
+        found = await ask(REPLY.format(document=document, question=question))
+        answer = found.removeprefix("[ANSWER]").removesuffix("[/ANSWER]").strip()
         verdict = await ask(JUDGE.format(document=document, question=question, answer=answer))
         rows += "YES" in verdict
 
@@ -259,6 +265,8 @@ async def flow(url: str, work: Work, folder: Path) -> int:
     return len(result.rows)
 
 
+OURS = ("ilab.core.memo", "ilab.models.cached", "ilab.models.openai", "ilab.sdg.blocks.filter", "ilab.sdg.engine")
+OURS += ("ilab.sdg.blocks.llm",)
 CLIENTS: dict[str, tuple[Callable[[str, Work], Awaitable[int]], str]] = {
     "ours": (ours, "ilab"),
     "bare": (bare, "aiohttp"),
@@ -271,9 +279,8 @@ def child(client: str, url: str, work: Work) -> None:
     """Run one client in this process and print what it took, imports not counted."""
     run, package = CLIENTS[client]
     importlib.import_module(package)
-    if client == "ours":
-        importlib.import_module("ilab.models.openai")
-        importlib.import_module("ilab.sdg.blocks.llm")
+    for module in OURS if client == "ours" else ():
+        importlib.import_module(module)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     cpu, wall = time.process_time(), time.perf_counter()
@@ -287,8 +294,8 @@ def child(client: str, url: str, work: Work) -> None:
 
 
 @contextmanager
-def server(work: Work) -> Iterator[str]:
-    command = [sys.executable, __file__, "--serve", str(work.latency), str(work.sigma)]
+def server(work: Work, seed: int) -> Iterator[str]:
+    command = [sys.executable, __file__, "--serve", str(work.latency), str(work.sigma), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
@@ -297,10 +304,10 @@ def server(work: Work) -> Iterator[str]:
             process.kill()
 
 
-def measure(client: str, job: str) -> Measured:
-    """One run against a server of its own. A failure ends the benchmark."""
+def measure(client: str, job: str, seed: int) -> Measured:
+    """One run against a server of its own, which draws by ``seed``. A failure ends the benchmark."""
     work = JOBS[job]
-    with server(work) as url:
+    with server(work, seed) as url:
         done = subprocess.run(
             [sys.executable, __file__, "--client", client, job, url], capture_output=True, text=True, check=False
         )
@@ -309,7 +316,8 @@ def measure(client: str, job: str) -> Measured:
         with urllib.request.urlopen(f"{url}/models") as answer:
             counted = json.load(answer)
     found = json.loads(done.stdout.splitlines()[-1])
-    measured = Measured(**found, calls=counted["calls"], reached=counted["peak"])
+    ideal = counted["slept"] / work.in_flight
+    measured = Measured(**found, calls=counted["calls"], reached=counted["peak"], ideal=ideal)
     if (measured.rows, measured.calls) != (3 * work.documents, work.calls):
         sys.exit(f"{client}, {job}: {measured} is not the whole job of {work.calls} calls")
     return measured
@@ -320,10 +328,11 @@ def compare(job: str, times: int) -> list[str]:
     work = JOBS[job]
     clients = [name for name, (_, package) in CLIENTS.items() if importlib.util.find_spec(package)]
     runs: dict[str, list[Measured]] = {name: [] for name in clients}
-    for _ in range(times):
+    for turn in range(times):
         for name in clients:
-            runs[name].append(measure(name, job))
+            runs[name].append(measure(name, job, turn))
     wall = {name: statistics.median(run.wall for run in found) for name, found in runs.items()}
+    ideal = {name: statistics.median(run.wall / run.ideal for run in found) for name, found in runs.items()}
     ratio = statistics.median(o.wall / b.wall for o, b in zip(runs["ours"], runs["bare"], strict=True))
     lines = []
     for name, found in runs.items():
@@ -331,7 +340,7 @@ def compare(job: str, times: int) -> list[str]:
         memory, reached = max(run.memory for run in found), max(run.reached for run in found)
         beside = f"{ratio if name == 'ours' else wall[name] / wall['bare']:.2f} ×"
         lines.append(
-            f"| {job} | {name} | {wall[name]:.2f} s | {wall[name] / work.ideal:.2f} × | {beside} "
+            f"| {job} | {name} | {wall[name]:.2f} s | {ideal[name]:.2f} × | {beside} "
             f"| {cpu:.2f} s | {reached} | {memory:.0f} MiB |"
         )
         print(lines[-1], flush=True)
@@ -348,7 +357,7 @@ def main() -> None:
     arguments.add_argument("--jobs", nargs="+", choices=JOBS, default=["quick"])
     arguments.add_argument("--times", type=int, default=3)
     arguments.add_argument("--write", action="store_true")
-    arguments.add_argument("--serve", nargs=2, type=float, help=argparse.SUPPRESS)
+    arguments.add_argument("--serve", nargs=3, type=float, help=argparse.SUPPRESS)
     arguments.add_argument("--client", nargs=3, help=argparse.SUPPRESS)
     given = arguments.parse_args()
     if given.serve:

@@ -39,7 +39,7 @@ def sixty(
 
 def unique(body: dict[str, Any]) -> str:
     """No two answers alike, so that nothing is lost as a duplicate."""
-    number = body["seed"]
+    number = body.get("seed", 0)  # none in the probe of the breaker
     return f"[QUESTION]\nWhat is lamp {number}?\n[/QUESTION]\n[ANSWER]\nIt is the lamp {number} of a tower.\n[/ANSWER]"
 
 
@@ -92,7 +92,9 @@ def test_three_hundred_of_three_hundred(
     assert generated.rejected == []
     assert [sample.id for sample in generated.samples] == [sample.id for sample in clean.samples]
     assert len(generated.samples) == 300
-    if kind not in ("truncated", "untagged"):  # those are asked again with another seed
+    if kind == "wrong-n":  # a choice too many is paid, and left out
+        assert [sample.messages for sample in generated.samples] == [sample.messages for sample in clean.samples]
+    elif kind not in ("truncated", "untagged"):  # those are asked again with another seed
         assert facts(generated) == facts(clean)
 
 

@@ -90,7 +90,8 @@ class OpenAIModel:
             await self._meet(request.model)
         if request.sampling.n > 1:
             return await self._complete_several(request)
-        return await self._complete_once(request)
+        reply = await self._complete_once(request)
+        return reply if len(reply.choices) == 1 else replace(reply, choices=reply.choices[:1])
 
     async def models(self) -> tuple[str, ...]:
         """The names the server serves; empty where it keeps no list.

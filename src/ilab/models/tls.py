@@ -74,7 +74,7 @@ def proxy_for(url: str) -> str:
     """The proxy that the environment names for ``url``, or ``""``. Raises ``SetupError`` for an unknown kind."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if _is_local(host) or proxy_bypass(host):
+    if is_local(host) or proxy_bypass(host):
         return ""
     named = getproxies()
     proxy = named.get(parts.scheme) or named.get("all") or ""
@@ -89,7 +89,8 @@ def proxy_for(url: str) -> str:
     return proxy
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Whether ``host`` is this very machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

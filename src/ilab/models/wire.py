@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from ilab import __version__
 from ilab.errors import SetupError
-from ilab.models.tls import Route
+from ilab.models.tls import Route, is_local
 
 CONNECT = 10.0  # seconds at most for a connection, its proxy and its TLS handshake
 HEAD_LIMIT, BODY_LIMIT = 1 << 16, 1 << 26  # bytes of an answer; beyond it is no chat completion
@@ -131,8 +131,10 @@ class Wire:
         tls = self._route.context if self._secure else None
         try:
             if not self._route.proxy:
+                # Addresses are tried side by side (RFC 8305); on this machine there is nothing to wait for.
+                delay = None if is_local(self._host) else 0.25
                 await loop.create_connection(
-                    lambda: connection, self._host, self._port, ssl=tls, happy_eyeballs_delay=0.25
+                    lambda: connection, self._host, self._port, ssl=tls, happy_eyeballs_delay=delay
                 )
                 return connection
             proxied = self._proxy.scheme == "https"
