@@ -258,7 +258,7 @@ def test_expected_calls_are_what_a_run_asks(make_job: Callable[..., Job]) -> Non
     generated = generate(job)
     assert expected["calls"] == generated.counts["calls"] == len(model.requests) == 2 * 2 * 3
     assert expected["tokens"] > expected["calls"] * 150
-    assert expected_calls(load_flow("extractive"), job.leaves, job.chunks, 30) == {"calls": 0, "tokens": 0}
+    assert expected_calls(load_flow("extractive"), job.leaves, job.chunks, 30)["calls"] == 0
 
 
 def test_progress_is_told_and_stopping_is_heard(offline: Callable[..., Job]) -> None:

@@ -132,7 +132,7 @@ def expected_calls(
         longest = max((len(value) for value in start.row.columns.values() if isinstance(value, str)), default=0)
         for block, times in _asked(start, scale_factor):
             calls += times
-            read += times * (sum(len(getattr(block, name)) for name in block.files) + longest) / 4
+            read += times * (block.own_text() + longest) / 4
     written = calls * ANSWER_TOKENS
     return {"calls": calls, "tokens": round(read) + written, "tokens_written": written}
 
