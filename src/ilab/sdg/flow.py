@@ -132,7 +132,7 @@ def load_flow(name: str | Path) -> FlowSet:
     if not folder.is_dir():
         raise InputError(
             f"there is no flow called {str(name)!r}",
-            hint=f"{nearest(str(name), known)}; or give a folder with {', '.join(FILES.values())}",
+            hint=f"{nearest(Path(name).name, known)}; or give a folder with {', '.join(FILES.values())}",
         )
     flows: dict[Kind, Flow] = {}
     errors: list[InputError] = []
@@ -182,16 +182,22 @@ def find_file(name: str | Path, kind: Kind | None) -> Path:
             "this flow has a file for each kind of leaf", where=str(name), hint=f"--kind {' | '.join(found)}"
         )
     missing = f"nothing for {kind} leaves" if found else "no flow here"
-    hint = f"it has {', '.join(found)}" if found else nearest(str(name), shipped())
+    hint = f"it has {', '.join(found)}" if found else nearest(Path(name).name, shipped())
     raise InputError(f"there is {missing}", where=str(name), hint=hint)
 
 
 def raise_all(errors: Sequence[InputError]) -> None:
-    """Raise what is wrong, if anything is."""
+    """Raise what is wrong, if anything is: by file, and in each by line."""
     if len(errors) == 1:
         raise errors[0]
+    files = list(dict.fromkeys(error.where.partition(":")[0] for error in errors))
     if errors:
-        raise InputErrors(list(errors))
+        raise InputErrors(sorted(errors, key=lambda error: (files.index(error.where.partition(":")[0]), _line(error))))
+
+
+def _line(error: InputError) -> int:
+    line = error.where.rpartition(":")[2]
+    return int(line) if line.isdecimal() else 0
 
 
 def input_columns(kind: Kind | None, source: Input) -> frozenset[str]:
