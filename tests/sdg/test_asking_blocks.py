@@ -242,14 +242,15 @@ def test_empty_delimiters_mean_the_whole_text() -> None:
 def test_patterns_and_json() -> None:
     pattern = r"Q:\s*(.*?)\s*A:\s*(.*?)\s*(?=Q:|$)"
     text = "Q: one?\nA: first [END]\nQ: two? A: second\nline"
-    assert parse_pattern(text, pattern, ("q", "a"), ("[END]",)) == [
+    assert AnswerForm(pattern=pattern, columns=("q", "a"), cleanup=("[END]",)).records(text, truncated=False) == [
         {"q": "one?", "a": "first"},
         {"q": "two?", "a": "second\nline"},
     ]
-    assert parse_pattern("a b", r"\w", ("letter",), ()) == [{"letter": "a"}, {"letter": "b"}]
+    assert parse_pattern("a b", r"\w", ("letter",)) == [{"letter": "a"}, {"letter": "b"}]
     keys = {"q": "question", "n": "count"}
     answer = 'Here [you] are:\n```json\n[{"question": " one? ", "count": 0}, {"question": ""}]\n``` {"question": "x", "count": [1]}'
     assert parse_json(answer, keys) == [{"q": "one?", "n": 0}, {"q": "x", "n": [1]}]
+    assert parse_json('{"question": "one?", "count": [1, 2,],}', keys) == [{"q": "one?", "n": [1, 2]}]
     assert parse_json('{"question": "cut of', keys) == []
 
 

@@ -22,8 +22,8 @@ class AnswerForm(BaseModel):
     """``tags``: column to the tag that the prompt asks for, read tolerantly (see :mod:`ilab.sdg.parse`).
 
     ``delimiters``: column to the two texts around its value, word for word but for case; both empty: the whole
-    text. ``pattern``: a regular expression whose groups are the ``columns``, ``cleanup`` being removed from each
-    value. ``keys``: column to the key in the JSON objects of the answer. ``output``: the column of the whole text.
+    text. ``pattern``: a regular expression whose groups are the ``columns``. ``keys``: column to the key in the JSON
+    objects of the answer. ``output``: the column of the whole text. What is in ``cleanup`` is removed from each value.
     """
 
     tags: Mapping[str, str] = {}
@@ -44,8 +44,8 @@ class AnswerForm(BaseModel):
         starts = [start.lower() for start, _ in (self.delimiters or {}).values() if start]
         if len(set(starts)) < len(starts):
             raise ValueError("two columns begin with the same delimiter")
-        if self.pattern is None and (self.columns or self.cleanup):
-            raise ValueError("columns and cleanup belong to a pattern")
+        if self.pattern is None and self.columns:
+            raise ValueError("columns belong to a pattern")
         if self.pattern is not None:
             self._check_pattern(self.pattern)
         return self
@@ -67,6 +67,13 @@ class AnswerForm(BaseModel):
 
     def records(self, text: str, *, truncated: bool) -> list[Record]:
         """The complete records in ``text``. Of an answer that was cut off, what may be incomplete is left out."""
+        records = self._found(text, truncated)
+        if not self.cleanup:
+            return records
+        cleaned = [{column: self._cleaned(value) for column, value in record.items()} for record in records]
+        return [record for record in cleaned if all(value != "" for value in record.values())]
+
+    def _found(self, text: str, truncated: bool) -> list[Record]:
         if self.tags:
             columns = {tag.lower(): column for column, tag in self.tags.items()}
             found = parse_tags(text, list(columns), truncated=truncated)
@@ -74,12 +81,19 @@ class AnswerForm(BaseModel):
         if self.delimiters:
             return [dict(record) for record in parse_delimited(text, self.delimiters, truncated=truncated)]
         if self.pattern is not None and self.columns:
-            found = parse_pattern(text, self.pattern, self.columns, self.cleanup or ())
+            found = parse_pattern(text, self.pattern, self.columns)
             return [dict(record) for record in (found[:-1] if truncated else found)]
         if self.keys:
             return parse_json(text, self.keys)
         whole = text.strip()
         return [{self.output or "output": whole}] if whole and not truncated else []
+
+    def _cleaned(self, value: Any) -> Any:
+        if isinstance(value, str):
+            for mark in self.cleanup or ():
+                value = value.replace(mark, "")
+            return value.strip()
+        return value
 
     def wanted(self) -> str:
         """What was asked for, in words."""

@@ -16,7 +16,7 @@ holds up to three such files, ``knowledge.yaml``, ``grounded_skills.yaml`` and `
 covers what the flow does, prompt texts included, and neither comments nor the names of files.
 
 Files in instructlab-sdg's form (``version: "1.0"`` and ``blocks``) are taken as they are; :mod:`ilab.sdg.upstream`
-says what their blocks become.
+says what their blocks become. So is a ``flow.yaml`` in sdg_hub's form, for knowledge (:mod:`ilab.sdg.hub`).
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from ilab.data import Kind
 from ilab.errors import InputError, InputErrors
 from ilab.plugins import load, nearest
 from ilab.sdg.block import Block
+from ilab.sdg.hub import is_hub, translate_hub
 from ilab.sdg.source import Location, Source, explain, read_source
-from ilab.sdg.upstream import is_upstream, root_of, translate
+from ilab.sdg.upstream import Translated, is_upstream, root_of, translate
 
 Input = Literal["chunk", "seed", "leaf"]
 SHIPPED = Path(__file__).parent / "flows"
@@ -43,6 +44,7 @@ FILES: dict[Kind, str] = {
     "grounded": "grounded_skills.yaml",
     "freeform": "freeform_skills.yaml",
 }
+HUB_FILE = "flow.yaml"
 LEAF_COLUMNS = frozenset({"domain", "document_outline", "task_description"})
 CHUNK_COLUMNS = frozenset({"document", "headings"})
 MADE = frozenset({"question", "answer"})  # what the last row of a branch must have
@@ -136,11 +138,10 @@ def load_flow(name: str | Path) -> FlowSet:
         )
     flows: dict[Kind, Flow] = {}
     errors: list[InputError] = []
-    for kind, file in FILES.items():
-        if (folder / file).is_file():
-            flow, wrong = _load(folder / file, kind)
-            errors += wrong or check_columns(flow)
-            flows[kind] = flow
+    for kind, path in _files(folder).items():
+        flow, wrong = _load(path, kind)
+        errors += wrong or check_columns(flow)
+        flows[kind] = flow
     raise_all(errors)
     if not flows:
         raise InputError("this folder holds no flow", where=str(folder), hint=f"add {', '.join(FILES.values())}")
@@ -172,7 +173,7 @@ def find_file(name: str | Path, kind: Kind | None) -> Path:
     folder = SHIPPED / name if str(name) in shipped() else Path(name)
     if folder.is_file():
         return folder
-    found: dict[Kind, Path] = {each: folder / file for each, file in FILES.items() if (folder / file).is_file()}
+    found = _files(folder)
     if kind in found:
         return found[kind]
     if len(found) == 1 and kind is None:
@@ -184,6 +185,14 @@ def find_file(name: str | Path, kind: Kind | None) -> Path:
     missing = f"nothing for {kind} leaves" if found else "no flow here"
     hint = f"it has {', '.join(found)}" if found else nearest(Path(name).name, shipped())
     raise InputError(f"there is {missing}", where=str(name), hint=hint)
+
+
+def _files(folder: Path) -> dict[Kind, Path]:
+    """The flow file for each kind of leaf."""
+    found: dict[Kind, Path] = {kind: folder / file for kind, file in FILES.items() if (folder / file).is_file()}
+    if not found and (folder / HUB_FILE).is_file():
+        return {"knowledge": folder / HUB_FILE}
+    return found
 
 
 def raise_all(errors: Sequence[InputError]) -> None:
@@ -251,7 +260,12 @@ def _load(path: Path, kind: Kind | None) -> tuple[Flow, list[InputError]]:
     """
     source = read_source(path)
     if is_upstream(source.content):
-        return _translated(read_source(path, root_of(path)), kind)
+        name = path.resolve().parent.name  # a file in this form has no name of its own
+        return _translated(translate(read_source(path, root_of(path)), kind), source, name, kind)
+    if is_hub(source.content):
+        metadata = source.content["metadata"]
+        name = str(metadata.get("name") or path.stem) if isinstance(metadata, dict) else path.stem
+        return _translated(translate_hub(source, kind), source, name, kind)
     try:
         file = _FlowFile.model_validate(source.content)
     except ValidationError as error:
@@ -279,11 +293,9 @@ def _load(path: Path, kind: Kind | None) -> tuple[Flow, list[InputError]]:
     return flow, errors + _names_differ(flow)
 
 
-def _translated(source: Source, kind: Kind | None) -> tuple[Flow, list[InputError]]:
-    """A file in upstream's form. It has no name of its own: that is its folder's."""
-    made = translate(source, kind)
-    branches = tuple(_branch(name, "seed", blocks, source.at(("blocks",))) for name, blocks in made.branches.items())
-    name = source.path.resolve().parent.name
+def _translated(made: Translated, source: Source, name: str, kind: Kind | None) -> tuple[Flow, list[InputError]]:
+    """A file of another form, in our blocks."""
+    branches = tuple(_branch(title, "seed", blocks, source.at(("blocks",))) for title, blocks in made.branches.items())
     flow = Flow(name, made.version, kind, branches, str(source.path), made.notes)
     return flow, made.errors or _names_differ(flow)
 

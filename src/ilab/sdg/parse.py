@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 LONGEST = 200_000  # characters of an answer that a pattern of somebody else's is run over
+BRACKET = re.compile(r"[{\[]")
 THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 
 
@@ -132,21 +133,15 @@ def _grouped(pieces: Sequence[tuple[str, str]], size: int) -> list[dict[str, str
     return records
 
 
-def parse_pattern(text: str, pattern: str, columns: Sequence[str], cleanup: Sequence[str]) -> list[dict[str, str]]:
+def parse_pattern(text: str, pattern: str, columns: Sequence[str]) -> list[dict[str, str]]:
     """A record for each match of ``pattern`` (its dot matches line ends too): its groups, in order, are ``columns``.
 
-    What is in ``cleanup`` is removed from every value before it is stripped. A record with an empty value is left out.
+    Values are stripped. A record with an empty value is left out.
     """
     text = THINKING.sub("", text)[:LONGEST]
     records = []
     for match in re.finditer(pattern, text, re.DOTALL):
-        groups = match.groups() or (match.group(),)
-        values = []
-        for value in groups[: len(columns)]:
-            cleaned = value or ""
-            for mark in cleanup:
-                cleaned = cleaned.replace(mark, "")
-            values.append(cleaned.strip())
+        values = [(value or "").strip() for value in match.groups() or (match.group(),)][: len(columns)]
         if all(values):
             records.append(dict(zip(columns, values, strict=True)))
     return records
@@ -155,13 +150,18 @@ def parse_pattern(text: str, pattern: str, columns: Sequence[str], cleanup: Sequ
 def parse_json(text: str, keys: Mapping[str, str]) -> list[dict[str, Any]]:
     """A record for each JSON object in ``text``, in lists and inside of other text too, that has all the ``keys``.
 
-    ``keys`` maps columns to keys. Texts are stripped; other values stay as they are. Empty ones do not count.
+    ``keys`` maps columns to keys. Texts are stripped; other values stay as they are. Empty ones do not count. Where
+    there is no record, commas before a closing bracket are forgiven.
     """
     text = THINKING.sub("", text)
-    decoder = json.JSONDecoder()
+    return _json_records(text, keys) or _json_records(re.sub(r",(\s*[}\]])", r"\1", text), keys)
+
+
+def _json_records(text: str, keys: Mapping[str, str]) -> list[dict[str, Any]]:
+    decoder = json.JSONDecoder(strict=False)
     objects: list[Any] = []
     at = 0
-    while (start := re.compile(r"[{\[]").search(text, at)) is not None:
+    while (start := BRACKET.search(text, at)) is not None:
         try:
             found, at = decoder.raw_decode(text, start.start())
         except (ValueError, RecursionError):

@@ -69,7 +69,7 @@ def translate(source: Source, kind: Kind | None) -> Translated:
     for branch, chain in (_branches(specs, source, kind) if kind else {"pipeline": specs}).items():
         made.branches[branch] = []
         for spec in chain:
-            _build(spec, source, made, branch)
+            build(spec, source, made, branch)
     return made
 
 
@@ -116,7 +116,7 @@ class _Translation:
             self._wrong(f"unknown field {key!r}", (*at, str(key)), nearest(str(key), list(BLOCK_KEYS)))
         if missing or unknown:
             return []
-        name, type_ = _name(block["name"]), block["type"]
+        name, type_ = plain_name(block["name"]), block["type"]
         if type_ not in TYPES:
             self._wrong(f"there is no block type {type_!r}", (*at, "type"), nearest(type_, sorted(TYPES)))
             return []
@@ -137,12 +137,12 @@ class _Translation:
         self._made.errors.append(InputError(message, where=self._source.at(at), hint=hint))
 
 
-def _name(name: str) -> str:
+def plain_name(name: str) -> str:
     """A block's name as part of a row's id."""
     return re.sub(r"[^\w.-]+", "_", name).strip("_") or "block"
 
 
-def _finished(specs: list[Spec]) -> list[Spec]:
+def finished(specs: list[Spec]) -> list[Spec]:
     """With what upstream's later code does to the rows of a pipeline: the answer's name, the context, the split."""
     added = {column for spec in specs for column in spec.made()}
     end: Location = ("blocks",)
@@ -172,8 +172,8 @@ def _branches(specs: list[Spec], source: Source, kind: Kind) -> dict[str, list[S
     Those teach the texts that knowledge pipelines make of a document on the way (summaries, corrected spelling): the
     document and an instruction are the question, the text made of it is the answer.
     """
-    before = _icl_columns(specs, source) if kind == "knowledge" else []
-    branches = {"pipeline": [*before, *_finished(specs)]}
+    before = example_columns(specs, source) if kind == "knowledge" else []
+    branches = {"pipeline": [*before, *finished(specs)]}
     mixing = source.content.get("datamixing") or {}
     instructions = mixing.get("auxiliary_instructions") if isinstance(mixing, dict) else None
     flat, renamed = _made_texts(specs)
@@ -204,7 +204,7 @@ def _made_texts(specs: list[Spec]) -> tuple[Spec | None, Spec | None]:
     return flat, renamed[0] if renamed else None
 
 
-def _icl_columns(specs: list[Spec], source: Source) -> list[Spec]:
+def example_columns(specs: list[Spec], source: Source) -> list[Spec]:
     """``icl_query_1`` … ``icl_response_3`` where a prompt asks for them; fewer pairs than three are taken in turn."""
     columns = {}
     for number in range(PAIRS):
@@ -216,7 +216,7 @@ def _icl_columns(specs: list[Spec], source: Source) -> list[Spec]:
     return [Spec("expression", "examples", {"columns": wanted}, ("blocks",))] if wanted else []
 
 
-def _build(spec: Spec, source: Source, made: Translated, branch: str) -> None:
+def build(spec: Spec, source: Source, made: Translated, branch: str) -> None:
     """Put the block of ``spec`` into its branch, or what is wrong with it into ``errors``."""
     cls: type[Block] = load("ilab.blocks", spec.type)
     try:
