@@ -149,3 +149,40 @@ def test_renaming_back_restores_any_row(columns: dict[str, int], names: list[str
     for block in (there, back):
         [row] = asyncio.run(block(row, context))
     assert row.columns == columns
+
+
+def test_samples_are_drawn_by_id_and_by_weight(memos: Callable[[str], Memo]) -> None:
+    context = Context(memos("rows"), 42, 1)
+    block = make("sample", column="items", output="some", count=2)
+    columns = {"items": list("abcde")}
+    drawn = [asyncio.run(block(Row(f"k#{n}", "k", columns), context))[0].columns["some"] for n in range(200)]
+    assert drawn == [asyncio.run(block(Row(f"k#{n}", "k", columns), context))[0].columns["some"] for n in range(200)]
+    assert all(len(set(some)) == 2 for some in drawn)
+    assert {value for some in drawn for value in some} == set("abcde")
+    one = make("sample", column="items", output="some", count=1)
+    weights = {"items": {"often": 3, "seldom": 1, "never": 0}}
+    found = [asyncio.run(one(Row(f"k#{n}", "k", weights), context))[0].columns["some"][0] for n in range(400)]
+    assert 265 <= found.count("often") <= 335  # 300 expected, standard deviation 9
+    assert "never" not in found
+    with pytest.raises(Reject, match="nothing to draw from"):
+        asyncio.run(one(Row("k#1", "k", {"items": "text"}), context))
+
+
+def test_conversations_are_filled_in(memos: Callable[[str], Memo]) -> None:
+    context = Context(memos("rows"), 42, 1)
+    turns = [{"role": "system", "content": "{{ tone }}"}, {"role": "user", "content": "Say {{ x }}"}]
+    block = make("conversation", turns=turns, names={"x": "document"})
+    assert block.needs() == {"tone", "document"}
+    [row] = asyncio.run(block(Row("k#1", "k", {"tone": "", "document": "it"}), context))
+    assert row.columns["messages"] == [{"role": "user", "content": "Say it"}]  # an empty turn is left out
+    with pytest.raises(Reject, match="not a conversation"):
+        asyncio.run(make("conversation", turns=turns[:1])(Row("k#1", "k", {"tone": "dry"}), context))
+
+
+def test_text_of_a_column_is_read_into_rows(memos: Callable[[str], Memo]) -> None:
+    context = Context(memos("rows"), 42, 1)
+    block = make("parse", column="text", tags={"fact": "FACT"})
+    rows = asyncio.run(block(Row("k#1", "k", {"text": "[FACT]one[/FACT] [FACT]two[/FACT]"}), context))
+    assert [(row.id, row.columns["fact"]) for row in rows] == [("k#1/parse-1", "one"), ("k#1/parse-2", "two")]
+    with pytest.raises(Reject, match="cannot be read"):
+        asyncio.run(block(Row("k#1", "k", {"text": "none"}), context))
