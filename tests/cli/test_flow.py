@@ -175,7 +175,7 @@ def test_show_tells_what_each_block_needs_adds_and_costs(project: Path) -> None:
     assert {"document", "examples"} <= set(write["needs"])
     assert write["adds"] == ["answer", "question"]
     text = ilab(project, "show", "flow").output
-    assert "2 teacher calls per input row" in text
+    assert "teacher calls per input row: 2" in text
     for said in ("write", "judge", "document", "question"):
         assert said in text
     assert ilab(project, "show", "simple", "--kind", "freeform").output.count("branch ") == 1

@@ -173,6 +173,7 @@ def test_auxiliary_instructions_teach_the_texts_made_on_the_way(knowledge: Path,
         document, _, instruction = sample.question.rpartition("\n\n")
         assert instruction in ("Sum it up.", "Make it short.")
         assert document.startswith("The tower number")
+        assert (sample.origin.block, sample.origin.teacher) == ("auxiliary-gen_short", "teacher")
     again = run(make_job, knowledge, ScriptedModel(teach))
     assert [s.model_dump() for s in made.samples] == [s.model_dump() for s in again.samples]
 

@@ -67,7 +67,7 @@ def show(options: Options, name: str, kind: Kind | None, scale: int) -> None:
         for branch in describe(flow, scale):
             click.echo(f"\nbranch {branch['branch']}, a row per {branch['input']}")
             _block_table(branch["blocks"])
-        click.echo(f"\n{calls_per_row(flow, scale)} teacher calls per input row at scale factor {scale}\n")
+        click.echo(f"\nteacher calls per input row: {calls_per_row(flow, scale)} (scale factor {scale})\n")
 
 
 @group.command()

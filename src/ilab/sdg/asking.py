@@ -72,7 +72,7 @@ class AskingBlock(AnswerForm, Block):
             trace = self._traced(trace, reply)
             records = self.read(reply)
             if records:
-                if self.adds() & ANSWERS:
+                if self._is_origin(row):
                     trace = self._written(trace, model, sampling, reply, prompt)
                 return records, trace
             cut = reply.finish_reason == "length"
@@ -86,6 +86,10 @@ class AskingBlock(AnswerForm, Block):
     def children(self, row: Row, records: Sequence[Record], trace: Trace) -> list[Row]:
         """A row for each record, ``<name>-<n>``."""
         return [row.child(f"{self.name}-{number}", record, trace) for number, record in enumerate(records, 1)]
+
+    def _is_origin(self, row: Row) -> bool:
+        """Whether what it writes is the row's answer, or may become it where there is none yet (a summary)."""
+        return bool(self.adds() & ANSWERS or (self.adds() and not ANSWERS & set(row.columns)))
 
     def _traced(self, trace: Trace, reply: Reply) -> Trace:
         usage = dict(trace.usage or {})

@@ -24,6 +24,7 @@ from ilab.models.chat import Refused
 from ilab.sdg.block import Block, Context, GatherBlock, Reject, Row, resolve_count
 from ilab.sdg.gathering import Gathering
 
+TEXTS = frozenset({"document", "raw_document", "base_document", "icl_document", "examples", "seeds"})
 PULSE = 0.2  # seconds between looks at whether to stop, and between progress events
 
 
@@ -235,11 +236,7 @@ class _Run:
 
 def rejected(row: Row, block: str, reason: str, **shown: Any) -> Rejected:
     """The record of a refused row: what it says of itself, without the text of its document."""
-    columns = {
-        name: value
-        for name, value in row.columns.items()
-        if name not in ("document", "icl_document", "examples", "seeds") and value not in (None, "", [])
-    }
+    columns = {name: value for name, value in row.columns.items() if name not in TEXTS and value not in (None, "", [])}
     return Rejected(id=row.id, leaf=row.leaf, block=block, reason=reason, row={**columns, **shown})
 
 

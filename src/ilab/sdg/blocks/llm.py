@@ -13,7 +13,10 @@ class Llm(PromptingBlock):
 
     ``prompt`` is the template of the user message, ``system`` of the system message. ``tags`` maps columns to the
     tags that the prompt asks for; ``delimiters``, ``pattern`` and ``keys`` (JSON) are other ways; without any, the
-    whole text becomes the column ``output``.
+    whole text becomes the column ``output``. What is in ``cleanup`` is removed from every value.
+
+    Above temperature 0 the seed of a call derives from the row's id; at 0 no seed is sent and equal calls are one
+    call. ``seed`` replaces the run's seed in this, ``model`` the run's teacher by another model of the same server.
     """
 
     type: ClassVar[str] = "llm"
