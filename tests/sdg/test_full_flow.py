@@ -13,9 +13,11 @@ from ilab.config import Endpoint
 from ilab.core.memo import Memo
 from ilab.data import Chunk, Document, Leaf, Rejected, Sample, digest_text
 from ilab.documents.chunk import chunk as cut
+from ilab.documents.chunk import estimate_tokens
+from ilab.documents.stage import ANSWER_TOKENS, PROMPT_TOKENS
 from ilab.errors import ServiceError
 from ilab.models.openai import OpenAIModel
-from ilab.sdg.flow import FILES, load_flow
+from ilab.sdg.flow import FILES, load_flow, shipped
 from ilab.sdg.generate import Generated, Job, expected_calls, generate
 from ilab.taxonomy.read import read_taxonomy
 from ilab.testing.lab_teacher import UNTRUE, answer_lab_prompts
@@ -267,3 +269,21 @@ def test_a_corrected_copy_is_a_source_and_a_sample_only_where_something_was_mend
     assert not [s for s in sample_of(made, "write") if s.origin.chunk == rough.id and "receive the" in s.answer]
     texts = [body["messages"][-1]["content"] for body in teacher.calls if "Take the form" in str(body)]
     assert any(rough.text in text for text in texts) and any(clean in text.split("Now write")[1] for text in texts)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_prompts_and_answers_fit_the_room_that_chunks_leave_them(name: str) -> None:
+    """Chunks are cut so that the longest seed example, a template and an answer of these sizes fit beside them."""
+    for flow in load_flow(name).flows.values():
+        for block in (block for branch in flow.branches for block in branch.blocks if block.calls_teacher):
+            text = "".join(str(getattr(block, field)) for field in block.files)
+            assert estimate_tokens(text) <= PROMPT_TOKENS, block.name
+            assert getattr(block, "max_tokens", 0) <= ANSWER_TOKENS, block.name
+
+
+@pytest.mark.parametrize("name", ["full", "llama"])
+def test_every_call_is_for_one_record(name: str) -> None:
+    """Else the scale factor would not be the number of samples, and forecasts would be too low."""
+    for flow in load_flow(name).flows.values():
+        asking = [block for branch in flow.branches for block in branch.blocks if block.type == "llm"]
+        assert asking and {str(block.at_most) for block in asking} == {"1"}
