@@ -13,6 +13,7 @@ from ilab.config import Endpoint
 from ilab.core.events import Bus
 from ilab.core.memo import Memo
 from ilab.data import Chunk, Leaf
+from ilab.errors import InputError
 from ilab.models.openai import OpenAIModel
 from ilab.sdg.block import Row, Trace
 from ilab.sdg.engine import Result
@@ -21,6 +22,7 @@ from ilab.sdg.flow import find_file, load_file, load_flow
 from ilab.sdg.generate import expected_calls
 from ilab.sdg.inputs import input_rows
 from ilab.sdg.rows import RowJob, run_rows
+from ilab.sdg.stage import find_flow
 from ilab.testing.lab_teacher import answer_lab_prompts
 from ilab.testing.teacher import Script, serve
 

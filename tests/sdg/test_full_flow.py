@@ -249,6 +249,18 @@ def test_the_quality_threshold_decides_over_middling_scores(
     faithful = refused(made, "faithful")
     assert faithful and {entry.row["score"] for entry in faithful} == {0.5}
     assert all("0.50 is below 0.70: 2: only a part of it" in entry.reason for entry in faithful)
+    with serve(script=middling) as teacher:
+        lenient = run(teacher, "full", leaves=by_kind(leaves, "knowledge")[:1], chunks=chunks, quality=0.5)
+    assert sample_of(lenient, "write")
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_passages_alone_do_not_hide_a_teacher_that_answers_nonsense(
+    run: Run, leaves: tuple[Leaf, ...], chunks: list[Chunk], name: str
+) -> None:
+    with serve(script=lambda body: "nonsense") as teacher, pytest.raises(ServiceError) as caught:
+        run(teacher, name, leaves=by_kind(leaves, "knowledge")[:1], chunks=chunks)
+    assert "no sample of the leaf" in caught.value.message
 
 
 def test_a_corrected_copy_is_a_source_and_a_sample_only_where_something_was_mended(
