@@ -15,7 +15,6 @@ from ilab.sdg.generate import Job, Preview, expected_calls, generate
 from ilab.sdg.hold_out import hold_out
 from ilab.sdg.mix import Recipe, by_source, mix
 
-
 ITEMS_FLOW = "eval"
 
 
