@@ -2,6 +2,7 @@
 
     python benchmarks/teacher.py                    # the quick job, three times each
     python benchmarks/teacher.py --jobs B2 B3 B4    # a few minutes
+    python benchmarks/teacher.py --faults           # 300 rows while 5 % of the calls fail in one way
     python benchmarks/teacher.py --write            # also put the figures into benchmarks/teacher.md
 
 The job: n documents of 400 words; one call a document gives three questions, one call a question gives an answer, one
@@ -30,12 +31,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from teacher_server import answer_text
 
 ROOT = Path(__file__).resolve().parent.parent
+SERVER = Path(__file__).with_name("teacher_server.py")
 RESULT = Path(__file__).with_suffix(".md")
 WORDS = ["kiln", "mill", "bridge", "quarry", "chapel", "orchard", "tower", "market", "gate", "burns", "carries", "old"]
-QUESTIONS = "".join(f"[QUESTION]\nWhat is known of kiln {n} and the mill?\n[/QUESTION]\n" for n in range(3))
-ANSWER = "[ANSWER]\nThe kiln burns and the old mill carries the gate to the market.\n[/ANSWER]"
 ASK = "Write three questions about this text, each as [QUESTION]…[/QUESTION].\n\n{document}"
 REPLY = "Answer the question from the text, as [ANSWER]…[/ANSWER].\n\n{document}\n\n{question}"
 JUDGE = "Is the answer supported by the text? Say [VERDICT]YES[/VERDICT] or NO.\n\n{document}\n\n{question}\n\n{answer}"
@@ -61,6 +64,8 @@ JOBS = {
     "B3-1000": Work(2000, 1000, 1.0),
     "B3-4000": Work(2000, 4000, 1.0),
     "B4": Work(100, 48, 0.5, 0.8),
+    "B4-long": Work(400, 48, 0.5, 0.8),
+    "B5": Work(100, 50, 0.05),
 }
 
 
@@ -78,71 +83,6 @@ class Measured:
     calls: int
     reached: int
     ideal: float
-
-
-# -- the server ------------------------------------------------------------------------------------------------------
-
-
-class Speaker(asyncio.Protocol):
-    """One connection: HTTP/1.1, keep-alive, one request at a time. Counts are the class's own."""
-
-    calls = active = peak = 0
-    slept = 0.0
-    latency, sigma, seed = 0.05, 0.0, 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport, self.buffer = transport, b""
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        head, found, rest = self.buffer.partition(b"\r\n\r\n")
-        if not found:
-            return
-        length = 0
-        for line in head.split(b"\r\n")[1:]:
-            if line[:15].lower() == b"content-length:":
-                length = int(line[15:])
-        if len(rest) < length:
-            return
-        self.buffer = rest[length:]
-        if head.startswith(b"GET"):
-            counted = {"calls": Speaker.calls, "peak": Speaker.peak, "slept": Speaker.slept}
-            body = {"data": [{"id": "teacher"}], **counted}
-            self.answer(json.dumps(body).encode())
-            return
-        Speaker.calls += 1
-        Speaker.active += 1
-        Speaker.peak = max(Speaker.peak, Speaker.active)
-        latency = self._latency(rest)
-        Speaker.slept += latency
-        asyncio.get_running_loop().call_later(latency, self._complete, rest)
-
-    def _latency(self, body: bytes) -> float:
-        if not self.sigma:
-            return self.latency
-        prompt = json.loads(body)["messages"][0]["content"]  # alike for every client
-        draw = random.Random(f"{self.seed} {prompt}").gauss(0.0, self.sigma)
-        return self.latency * 2.718281828 ** (draw - self.sigma**2 / 2)
-
-    def _complete(self, body: bytes) -> None:
-        Speaker.active -= 1
-        text = (
-            QUESTIONS if b"three questions" in body else ANSWER if b"Answer the" in body else "[VERDICT]YES[/VERDICT]"
-        )
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 500, "completion_tokens": 20}
-        self.answer(json.dumps({"model": "teacher", "choices": [choice], "usage": usage}).encode())
-
-    def answer(self, body: bytes) -> None:
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-        self.transport.write(head + body)
-
-
-async def serve(latency: float, sigma: float, seed: float) -> None:
-    Speaker.latency, Speaker.sigma, Speaker.seed = latency, sigma, int(seed)
-    server = await asyncio.get_running_loop().create_server(Speaker, "127.0.0.1", 0, backlog=8192)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
 
 
 # -- the clients -----------------------------------------------------------------------------------------------------
@@ -231,7 +171,7 @@ async def ours(url: str, work: Work) -> int:
         return await flow(url, work, Path(folder))
 
 
-async def flow(url: str, work: Work, folder: Path) -> int:
+async def flow(url: str, work: Work, folder: Path, limit: float = 120.0) -> int:
     from ilab.config import Endpoint
     from ilab.core.events import Bus
     from ilab.core.memo import Memo
@@ -251,7 +191,7 @@ async def flow(url: str, work: Work, folder: Path) -> int:
         Llm(name="judge", prompt=jinja(JUDGE), tags={"verdict": "VERDICT"}, max_tokens=100),
         Filter(name="supported", column="verdict", operation="eq", value="YES"),
     )
-    model = OpenAIModel(Endpoint(url=url, in_flight=work.in_flight, timeout=120.0))
+    model = OpenAIModel(Endpoint(url=url, in_flight=work.in_flight, timeout=limit))
     teacher = Cached(model, Memo(folder / "teacher"))
     context = Context(Memo(folder / "rows"), 42, 1, teacher, "teacher")
     starts = [
@@ -282,7 +222,7 @@ def child(client: str, url: str, work: Work) -> None:
     for module in OURS if client == "ours" else ():
         importlib.import_module(module)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # which ours does for itself
     cpu, wall = time.process_time(), time.perf_counter()
     rows = asyncio.run(run(url, work))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -295,7 +235,7 @@ def child(client: str, url: str, work: Work) -> None:
 
 @contextmanager
 def server(work: Work, seed: int) -> Iterator[str]:
-    command = [sys.executable, __file__, "--serve", str(work.latency), str(work.sigma), str(seed)]
+    command = [sys.executable, SERVER, str(work.latency), str(work.sigma), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
@@ -347,6 +287,37 @@ def compare(job: str, times: int) -> list[str]:
     return lines
 
 
+def under_faults(times: int) -> None:
+    """300 rows through three stages while 5 % of the calls fail in one way, beside the same job without faults.
+
+    The bound: twice the clean time, and for each stage a time-out (5 s) or what Retry-After says (1 or 2 s).
+    """
+    from ilab.testing.teacher import Faults, serve
+
+    def script(body: dict[str, Any]) -> str:
+        return answer_text(body["messages"][0]["content"])
+
+    work, clean = JOBS["B5"], 0.0
+    for kind, pause in FAULTS.items():
+        walls, faulty = [], 0
+        for turn in range(times):
+            faults = Faults(share=0.05, kinds=(kind,), seed=turn) if kind != "none" else Faults()  # type: ignore[arg-type]
+            with tempfile.TemporaryDirectory() as folder, serve(script, faults=faults, latency=0.05) as teacher:
+                began = time.perf_counter()
+                rows = asyncio.run(flow(teacher.url, work, Path(folder), limit=5.0))
+                walls.append(time.perf_counter() - began)
+                faulty += len(teacher.faulty)
+        wall = statistics.median(walls)
+        clean = clean or wall
+        may_take = 2 * clean + 3 * pause
+        print(f"| {kind} | {rows} | {faulty // times} | {wall:.2f} s | {may_take:.1f} s |", flush=True)
+
+
+FAULTS = {"none": 0.0, "500": 0.0, "429": 0.0, "429-seconds": 1.0, "429-date": 2.0, "reset": 0.0, "silent": 5.0}
+FAULTS |= {"malformed": 0.0, "empty": 0.0, "untagged": 0.0, "truncated": 0.0, "wrong-n": 0.0}
+FAULT_HEAD = """\
+| fault in 5 % of the calls | rows | faults | wall | may take |
+| --- | ---: | ---: | ---: | ---: |"""
 HEAD = """\
 | job | client | wall | of ideal | of bare | CPU per 1,000 calls | in flight | peak memory |
 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"""
@@ -357,14 +328,15 @@ def main() -> None:
     arguments.add_argument("--jobs", nargs="+", choices=JOBS, default=["quick"])
     arguments.add_argument("--times", type=int, default=3)
     arguments.add_argument("--write", action="store_true")
-    arguments.add_argument("--serve", nargs=3, type=float, help=argparse.SUPPRESS)
+    arguments.add_argument("--faults", action="store_true", help="how long 300 rows take when calls fail, instead")
     arguments.add_argument("--client", nargs=3, help=argparse.SUPPRESS)
     given = arguments.parse_args()
-    if given.serve:
-        asyncio.run(serve(*given.serve))
-    elif given.client:
+    if given.client:
         name, job, url = given.client
         child(name, url, JOBS[job])
+    elif given.faults:
+        print(FAULT_HEAD)
+        under_faults(given.times)
     else:
         print(HEAD)
         lines = [line for job in given.jobs for line in compare(job, given.times)]

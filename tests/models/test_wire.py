@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import pairwise
@@ -223,6 +225,36 @@ def test_the_environments_proxy_is_used_but_not_for_this_machine(
     monkeypatch.setenv("HTTPS_PROXY", "proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "inside.example")
     assert proxy_for(url) == proxy
+
+
+def test_the_limit_of_open_files_is_raised_and_told_when_it_is_reached() -> None:
+    """In a process of its own: the limits hold for all of it."""
+    program = """
+import asyncio, resource
+from ilab.errors import SetupError
+from ilab.models.tls import Route
+from ilab.models.wire import OTHER_FILES, Wire, allow_connections
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 400))
+allow_connections(100)
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == (100 + OTHER_FILES, 400)
+allow_connections(1000)
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == (400, 400)
+allow_connections(1)
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == (400, 400)
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 400))
+
+async def main():
+    server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+    wire = Wire(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", Route(None, ""), {})
+    done = await asyncio.gather(*(wire.send("GET", "/", b"", 1.0) for _ in range(60)), return_exceptions=True)
+    print(next(error.hint for error in done if isinstance(error, SetupError)))
+    await wire.close()
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "where.teacher.in_flight" in done.stdout
 
 
 def test_a_url_with_a_password_is_refused_and_not_shown() -> None:

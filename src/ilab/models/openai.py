@@ -39,7 +39,7 @@ from ilab.models.completion import (
 )
 from ilab.models.secret import read_secret
 from ilab.models.tls import route
-from ilab.models.wire import Answer, NoConnection, Wire
+from ilab.models.wire import Answer, NoConnection, Wire, allow_connections
 
 FIRST_CONTACT = 10.0  # seconds for the whole of the first answer
 LONGEST_BACKOFF = 8.0  # seconds
@@ -73,6 +73,7 @@ class OpenAIModel:
         self._endpoint = endpoint
         self._key = read_secret(endpoint.api_key)
         self._wire = open_wire(endpoint, self._key)
+        allow_connections(self.budget.ceiling)
         self._tries = tries
         self._outage_limit = outage_limit
         self._backoff = backoff

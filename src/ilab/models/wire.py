@@ -1,6 +1,6 @@
 """HTTP/1.1 for one server: requests with a body in memory, answers read whole, connections kept (RFC 9110, 9112).
 
-Generation is bound by the processor time of a call, and a general HTTP client spends most of it (docs/decisions/0007):
+Generation is bound by the processor time of a call, and a general HTTP client spends most of it (docs/decisions/0008):
 here a call is one write, one future and one timer. So there is only what the teacher's protocol needs: no redirects,
 no cookies, no streaming, no HTTP/2. Connections are as many as requests under way, the last used is taken first, and
 one that the server closed while it was idle is replaced without a word. TLS and proxies come from
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from ilab.models.tls import Route, is_local
 
 CONNECT = 10.0  # seconds at most for a connection, its proxy and its TLS handshake
 HEAD_LIMIT, BODY_LIMIT = 1 << 16, 1 << 26  # bytes of an answer; beyond it is no chat completion
+OTHER_FILES = 256  # that may be open beside the connections
 CLOSING = 1.0  # seconds that a TLS connection may take to say goodbye
 
 
@@ -155,6 +157,18 @@ class Wire:
         answer = await connection.exchange(head.encode(), CONNECT, tunnel=True)
         if answer.status != 200:
             raise Broken(f"the proxy {self._proxy.hostname} refuses the connection: HTTP {answer.status}")
+
+
+def allow_connections(count: int) -> None:
+    """Raise this process's soft limit of open files, often 1,024, so far that ``count`` connections fit beside others.
+
+    Where the hard limit is lower, it is told when it is reached.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + OTHER_FILES
+    if resource.RLIM_INFINITY != soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 class _Connection(asyncio.Protocol):
