@@ -44,6 +44,9 @@ docs: $(SETUP)
 
 bench: $(SETUP)
 	$(BIN)/python benchmarks/quickstart.py --write
+	$(BIN)/python benchmarks/taxonomy.py --write
+	$(BIN)/python benchmarks/documents.py --write
+	$(BIN)/python benchmarks/teacher.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist

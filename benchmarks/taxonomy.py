@@ -178,18 +178,17 @@ def make_history(root: Path, commits: int) -> None:
     """
     root.mkdir()
     git(root, "init", "--quiet", "--initial-branch=main")
-    stream = bytearray()
     half = commits // 2
-    for number in range(commits + half):
-        branch = "main" if number < commits else "mine"
-        origin = f"from {':' if number else ''}{half}\n" if number == commits else ""
-        text = knowledge(random.Random(f"commit {number % 100}")) + f"# {number}\n"
-        stream += (
-            f"commit refs/heads/{branch}\nmark :{number + 1}\ncommitter t <t@example.org> {number} +0000\n".encode()
-        )
-        stream += f"data 1\nx\n{origin}M 644 inline knowledge/a/leaf_{number % 100}/qna.yaml\n".encode()
-        stream += f"data {len(text.encode())}\n{text}\n".encode()
-    subprocess.run(["git", "fast-import", "--quiet"], cwd=root, input=bytes(stream), check=True)
+    with subprocess.Popen(["git", "fast-import", "--quiet"], cwd=root, stdin=subprocess.PIPE) as process:
+        assert process.stdin
+        for number in range(commits + half):
+            branch = "main" if number < commits else "mine"
+            origin = f"from :{half}\n" if number == commits else ""
+            text = knowledge(random.Random(f"commit {number % 100}")) + f"# {number}\n"
+            head = f"commit refs/heads/{branch}\nmark :{number + 1}\ncommitter t <t@example.org> {number} +0000\n"
+            file = f"M 644 inline knowledge/a/leaf_{number % 100}/qna.yaml\ndata {len(text.encode())}\n{text}\n"
+            process.stdin.write(f"{head}data 1\nx\n{origin}{file}".encode())
+    assert process.returncode == 0
     git(root, "checkout", "--quiet", "mine")
 
 

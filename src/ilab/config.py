@@ -16,7 +16,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -40,11 +41,26 @@ class Endpoint(Section):
         None, gt=0, description="requests under way at once; empty: sdg_batch_size x sdg_num_workers"
     )
     timeout: float = Field(120.0, gt=0, description="seconds a single request may take")
+    api: Literal["auto", "chat", "completions"] = Field(
+        "auto", description="chat/completions, the older completions, or whichever the server has"
+    )
+    ca_file: str | None = Field(None, description="certificates to trust besides the system's (PEM)")
+    client_cert: str | None = Field(None, description="certificate to show to the server (PEM)")
+    client_key: str | None = Field(None, description="its private key, where it is not in the same file (PEM)")
+    client_key_password: str = Field("", description="env:NAME or file:PATH that holds the key's password")
+    insecure: bool = Field(False, description="do not check the server's certificate; for tests only")
     price_read: float | None = Field(None, ge=0, description="price of a million tokens that the model reads")
     price_written: float | None = Field(None, ge=0, description="price of a million tokens that it writes")
     currency: str = Field("USD", description="of the two prices, for people")
 
-    @field_validator("api_key")
+    @field_validator("url")
+    @classmethod
+    def _without_secret(cls, url: str) -> str:
+        if "@" in urlsplit(url).netloc:
+            raise ValueError("a URL with a user name or password in it; give a key with where.teacher.api_key")
+        return url
+
+    @field_validator("api_key", "client_key_password")
     @classmethod
     def _by_reference(cls, reference: str) -> str:
         # Refused here, before it can be written into a run's settings; the message must not show it.

@@ -61,11 +61,19 @@ TABLE: tuple[Parameter, ...] = (
         "sdg_pipeline",
         str,
         "",
-        "flow that makes the synthetic data: extractive, simple, or a folder; empty: "
+        "flow that makes the synthetic data: extractive, simple, full, llama, or a folder; empty: "
         "`simple` with a teacher, else `extractive`",
     ),
     Parameter("sdg_teacher_model", str, "", "name under which the endpoint serves the teacher"),
     Parameter("sdg_scale_factor", int, 30, "instructions to make per seed example", valid="> 0", check=_positive),
+    Parameter(
+        "sdg_quality_threshold",
+        float,
+        0.7,
+        "lowest score with which a judge lets a row pass",
+        valid="0-1",
+        check=_share,
+    ),
     Parameter("sdg_random_seed", int, 42, "seed of every choice in data generation and evaluation"),
     Parameter("sdg_batch_size", int, 16, "requests in flight per worker", "where", "> 0", _positive),
     Parameter("sdg_num_workers", int, 4, "concurrent workers towards the teacher", "where", "> 0", _positive),

@@ -18,13 +18,31 @@ from ilab.errors import InputError
 
 BUILT_IN: dict[str, dict[str, str]] = {
     "ilab.blocks": {
+        "choose": "ilab.sdg.blocks.choose:Choose",
+        "combine": "ilab.sdg.blocks.combine:Combine",
+        "conditional-llm": "ilab.sdg.blocks.conditional_llm:ConditionalLlm",
+        "conversation": "ilab.sdg.blocks.conversation:Conversation",
+        "dedup": "ilab.sdg.blocks.dedup:Dedup",
+        "drop": "ilab.sdg.blocks.drop:Drop",
+        "duplicate": "ilab.sdg.blocks.duplicate:Duplicate",
+        "expression": "ilab.sdg.blocks.expression:Expression",
         "extract": "ilab.sdg.blocks.extract:Extract",
         "filter": "ilab.sdg.blocks.filter:Filter",
+        "flatten": "ilab.sdg.blocks.flatten:Flatten",
+        "judge": "ilab.sdg.blocks.judge:Judge",
         "llm": "ilab.sdg.blocks.llm:Llm",
+        "logprobs": "ilab.sdg.blocks.logprobs:Logprobs",
+        "majority": "ilab.sdg.blocks.majority:Majority",
+        "messages": "ilab.sdg.blocks.messages:Messages",
+        "parse": "ilab.sdg.blocks.parse:Parse",
         "passage": "ilab.sdg.blocks.passage:Passage",
+        "populate": "ilab.sdg.blocks.populate:Populate",
         "recombine": "ilab.sdg.blocks.recombine:Recombine",
+        "rename": "ilab.sdg.blocks.rename:Rename",
         "repeat": "ilab.sdg.blocks.repeat:Repeat",
+        "sample": "ilab.sdg.blocks.sample:Sample",
         "seeds": "ilab.sdg.blocks.seeds:Seeds",
+        "select": "ilab.sdg.blocks.select:Select",
     },
 }
 

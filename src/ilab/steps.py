@@ -93,7 +93,8 @@ class MakeBase(Step):
 class Generate(Step):
     """Synthetic data: every leaf's seed examples and chunks through a flow. ``flow`` is the hash of its files.
 
-    ``preview`` takes only so many input rows of each leaf, within ``preview_calls`` teacher calls.
+    ``quality`` is the lowest score (0 to 1) with which a judge lets a row pass; ``preview`` takes only so many input
+    rows of each leaf, within ``preview_calls`` teacher calls.
     """
 
     type: ClassVar[str] = "generate"
@@ -101,6 +102,7 @@ class Generate(Step):
     flow: Annotated[str, Resolve("flow")]
     teacher: str = ""
     scale_factor: int = 30
+    quality: float = 0.7
     seed: int = 42
     preview: int | None = None
     preview_calls: int | None = None

@@ -14,8 +14,8 @@ from web_server import Site, page, serve
 from ilab.config import WebWhere
 from ilab.core.events import Bus
 from ilab.core.web import Web
-from ilab.documents.crawl import Order, Report, crawl
-from ilab.documents.pages import divided
+from ilab.documents.crawl.crawler import Order, Report, crawl
+from ilab.documents.crawl.pages import divided
 
 OWN = WebWhere(private_hosts=("127.0.0.1",), timeout=5)
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -7,8 +7,8 @@ import zipfile
 import pytest
 from office_writer import write_zip
 
-from ilab.documents import archive
-from ilab.documents.archive import Archive, parse_xml, resolved
+from ilab.documents.office import archive
+from ilab.documents.office.archive import Archive, parse_xml, resolved
 from ilab.errors import InputError
 
 

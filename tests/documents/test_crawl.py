@@ -15,7 +15,7 @@ import pytest
 from crawling import NOW, guide, link, order, run, states, text_of
 from web_server import Answer, Site, page
 
-from ilab.documents.pages import divided
+from ilab.documents.crawl.pages import divided
 from ilab.errors import InputError, ServiceError
 
 

@@ -17,8 +17,8 @@ import pytest
 from crawling import NOW, guide, link, order, run, states, text_of
 from web_server import Answer, Site, page
 
-from ilab.documents.journal import NAME
-from ilab.documents.pages import folded
+from ilab.documents.crawl.journal import NAME
+from ilab.documents.crawl.pages import folded
 from ilab.errors import InputError, ServiceError
 
 
@@ -160,7 +160,7 @@ def test_a_killed_crawl_goes_on_where_it_was(site: Site, tmp_path: Path) -> None
     script = (
         "import sys; from datetime import datetime, UTC; from pathlib import Path\n"
         "from ilab.config import WebWhere; from ilab.core.events import Bus; from ilab.core.web import Web\n"
-        "from ilab.documents.crawl import Order, crawl\n"
+        "from ilab.documents.crawl.crawler import Order, crawl\n"
         "with Web(WebWhere(private_hosts=('127.0.0.1',))) as web:\n"
         "    crawl(Order((sys.argv[1],), Path(sys.argv[2]), delay=0.0), web, Bus().for_step('crawl'), datetime.now(UTC))\n"
     )

@@ -16,7 +16,7 @@ from ilab.config import WebWhere
 from ilab.core.events import Bus
 from ilab.core.web import Web
 from ilab.documents.convert import document, read
-from ilab.documents.crawl import Order, crawl
+from ilab.documents.crawl.crawler import Order, crawl
 
 ORIGINALS = "data/konflux-taxonomy/markdown"
 

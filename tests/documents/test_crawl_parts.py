@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from ilab.core.events import Bus
 from ilab.core.web import Web
-from ilab.documents import crawl as crawler
-from ilab.documents import robots
-from ilab.documents.crawl import Order
-from ilab.documents.pages import divided, file_name, folded, front_matter
-from ilab.documents.robots import read_rules
-from ilab.documents.scope import Scope, one_spelling
-from ilab.documents.sitemap import read_sitemap
+from ilab.documents.crawl import crawler, robots
+from ilab.documents.crawl.crawler import Order
+from ilab.documents.crawl.pages import divided, file_name, folded, front_matter
+from ilab.documents.crawl.robots import read_rules
+from ilab.documents.crawl.scope import Scope, one_spelling
+from ilab.documents.crawl.sitemap import read_sitemap
 from ilab.errors import InputError
 
 

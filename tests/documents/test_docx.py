@@ -138,3 +138,10 @@ def test_another_archive_is_no_word_file() -> None:
 
     with pytest.raises(InputError, match="no Word file"):
         read(write_zip({"a.txt": "x"}), "x.docx")
+
+
+def test_a_flood_of_references_to_notes_is_refused() -> None:
+    reference = '<w:r><w:footnoteReference w:id="2"/></w:r>'
+    note = '<w:footnote w:id="2"><w:p><w:r><w:t>A note.</w:t></w:r></w:p></w:footnote>'
+    with pytest.raises(InputError, match="refers to notes more than 5000 times"):
+        read(write_docx(f"<w:p>{reference * 5_001}</w:p>", notes=note), "x.docx")

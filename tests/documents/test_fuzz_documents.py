@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from sandbox import Sandbox
 
+from ilab.documents.pdf import process
+
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a large input that fails
 FORMATS = {
     ".md": markdown,
@@ -51,7 +53,7 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     inside = tmp_path / "inside"
     inside.mkdir()
     (tmp_path / "bait.txt").write_text(baits.SECRET)
-    with Sandbox("prove_document:prove", inside, starts="ilab.documents.pdf_process") as sandbox:
+    with Sandbox("prove_document:prove", inside, starts=process.__name__) as sandbox:
         yield sandbox
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bait.txt", "inside"]
     assert list(inside.iterdir()) == []

@@ -13,7 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from ilab.documents.html import links, to_markdown
+from ilab.documents.html.reader import links, to_markdown
 
 PAGES = Path(__file__).parents[3] / "shared" / "data" / "konflux-taxonomy" / "markdown"
 READER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])

@@ -7,10 +7,12 @@ import pytest
 from pdf_writer import WHITE, Box, Line, Mark, Page, Text, paragraph, table, write_pdf
 
 from ilab.core.memo import Memo
-from ilab.documents import pdf, pdf_page, pdf_process
 from ilab.documents.chunk import chunk
 from ilab.documents.convert import document, read
 from ilab.documents.converted import Converted
+from ilab.documents.pdf import page as pdf_page
+from ilab.documents.pdf import process as pdf_process
+from ilab.documents.pdf import reader as pdf
 from ilab.errors import InputError
 
 PROSE = (

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from pdf_writer import Page, Text, write_pdf
 
-from ilab.documents import pdf, pdf_process
 from ilab.documents.convert import read
+from ilab.documents.pdf import process as pdf_process
+from ilab.documents.pdf import reader as pdf
 from ilab.errors import InputError
 
 GOOD = write_pdf([Page((Text(72, 600, "The kiln is hot."), Text(72, 500, "unseen", mode=3)))], title="On Kilns")
@@ -40,7 +41,7 @@ def test_after_a_crash_the_next_file_is_read() -> None:
 
 def test_it_ends_with_its_program() -> None:
     program = (
-        "import sys; from ilab.documents import pdf_process as p; data = sys.stdin.buffer.read(); p.read(data);"
+        "import sys; from ilab.documents.pdf import process as p; data = sys.stdin.buffer.read(); p.read(data);"
         "print(p._CHILD._process.pid)"
     )
     root = str(Path(pdf_process.__file__).parents[2])

@@ -371,3 +371,11 @@ def test_mistakes_in_a_policy_are_told_with_their_position(text: str, told: str)
     with pytest.raises(InputError) as error:
         Policy.parse(text)
     assert error.value.message == told and error.value.where == "document_policy"
+
+
+def test_a_first_paragraph_that_goes_leaves_no_blank_lines() -> None:
+    smuggled = "".join(chr(0xE0000 + ord(sign)) for sign in "hello")
+    seen, flags = inspect(Converted(f"{smuggled}\n\n# Kiln\n\nText.\n", pages=(0, 7)), "a.pdf", "warn")
+    assert seen.text == "# Kiln\n\nText.\n"
+    assert seen.pages == (0, 0)
+    assert [flag.kind for flag in flags] == ["invisible-character"]

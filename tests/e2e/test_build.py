@@ -56,7 +56,7 @@ def test_the_package_is_the_model_that_was_chosen(reference: Any, tmp_path: Path
         assert (folder / file.name).read_bytes() == file.read_bytes(), file.name
     lineage = read_json(folder / "lineage.json")
     assert reference.latest("taxonomy").fields["tree"] in json.dumps(lineage)
-    assert len(lineage["taxonomy"]["attributions"]) == 4
+    assert len(lineage["taxonomy"]["attributions"]) == 2
     assert all("License" in text for text in lineage["taxonomy"]["attributions"].values())
     assert "small-scale" in (folder / "README.md").read_text() or "demonstrat" in (folder / "README.md").read_text()
     model = LocalModel.load(folder, "cpu", 1)

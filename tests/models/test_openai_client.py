@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from ilab.config import Endpoint
+from ilab.core.step import fingerprint
 from ilab.data import Message
 from ilab.errors import InputError, ServiceError
-from ilab.models.chat import Refused, Reply, Request, Sampling
-from ilab.models.openai import Failure, OpenAIModel, parse_reply, read_secret, retry_after
-from ilab.testing.teacher import Faults, Teacher, serve
+from ilab.models.chat import JSON_OBJECT, Refused, Reply, Request, Sampling, json_schema
+from ilab.models.completion import Failure, parse_reply, retry_after
+from ilab.models.openai import OpenAIModel
+from ilab.models.secret import read_secret
+from ilab.testing.teacher import Faults, Features, Teacher, serve
 
 ECHO = "text of {}"
 
@@ -45,7 +48,7 @@ def test_request_and_reply_are_carried_whole() -> None:
     with serve(echo) as teacher:
         [reply] = ask(teacher, request("hello", temperature=0.5, max_tokens=7, top_p=0.9, seed=3, stop=("x",), n=2))
     assert [choice.text for choice in reply.choices] == ["text of hello"] * 2
-    assert reply.usage == {"prompt_tokens": 1, "completion_tokens": 3}
+    assert reply.usage == {"prompt_tokens": 1, "completion_tokens": 6}
     assert reply.reported == {"model": "teacher", "system_fingerprint": "scripted"}
     assert teacher.calls == [
         {
@@ -213,12 +216,135 @@ def test_bodies_that_are_no_completion_are_garbled(raw: bytes) -> None:
     assert outcome.kind == "garbled"
 
 
-def test_fewer_choices_than_asked_are_garbled_and_missing_content_is_empty() -> None:
-    body = json.dumps({"choices": [{"message": {"content": None}, "finish_reason": "length"}]}).encode()
+def test_missing_content_is_empty_and_not_the_reasoning() -> None:
+    message = {"content": None, "reasoning_content": "[ANSWER] hm [/ANSWER]"}
+    body = json.dumps({"choices": [{"message": message, "finish_reason": "length"}]}).encode()
     reply = parse_reply(body)
     assert isinstance(reply, Reply)
     assert (reply.text, reply.finish_reason) == ("", "length")
-    assert isinstance(parse_reply(body, n=2), Failure)
+    assert reply.choices[0].reasoning == "[ANSWER] hm [/ANSWER]"
+
+
+def test_content_in_parts_is_joined() -> None:
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+    reply = parse_reply(json.dumps({"choices": [{"message": {"content": parts}}]}).encode())
+    assert isinstance(reply, Reply)
+    assert reply.text == "one two"
+
+
+@pytest.mark.parametrize("n", ["yes", "ignored", "refused"])
+def test_n_choices_cost_at_most_n_calls_more(n: str) -> None:
+    """A server that gives n has one call a request; the others one call a choice and one to find out."""
+
+    def numbered(body: dict) -> str:
+        return f"{body['messages'][0]['content']} {body.get('choice', 0)} {body.get('seed')}"
+
+    with serve(numbered, features=Features(n=n)) as teacher:
+
+        async def run() -> list[Reply]:
+            client = OpenAIModel(Endpoint(url=teacher.url), backoff=0.02)
+            replies = [await client.complete(request(text, n=3, seed=5)) for text in "abc"]
+            await client.close()
+            return replies
+
+        replies = asyncio.run(run())
+    assert [len({choice.text for choice in reply.choices}) for reply in replies] == [3, 3, 3]
+    assert len(teacher.calls) == {"yes": 3, "ignored": 9, "refused": 10}[n]
+    assert sum(call.get("n", 1) for call in teacher.calls) <= 12  # never n x n
+    assert replies[1].usage == {"prompt_tokens": 1 if n == "yes" else 3, "completion_tokens": 9}
+
+
+def test_a_wrong_number_of_choices_now_and_then_is_made_good() -> None:
+    with serve(echo, faults=Faults(share=0.1, kinds=("wrong-n",), seed=3)) as teacher:
+        replies = ask(teacher, *(request(str(number), n=3, seed=number) for number in range(60)))
+    assert teacher.faulty
+    assert [len(reply.choices) for reply in replies] == [3] * 60
+    assert len(teacher.calls) <= 60 + 2 * len(teacher.faulty)
+
+
+def test_a_choice_too_many_is_left_out() -> None:
+    with serve(echo, faults=Faults(plan={0: "wrong-n"})) as teacher:
+        [reply] = ask(teacher, request("a"))
+    assert [choice.text for choice in reply.choices] == ["text of a"]
+
+
+def test_one_refused_request_for_several_choices_does_not_blame_n() -> None:
+    with serve(echo, faults=Faults(plan={0: "400", 1: "400"})) as teacher:
+
+        async def run() -> Reply:
+            client = OpenAIModel(Endpoint(url=teacher.url, in_flight=1))
+            with pytest.raises(Refused):
+                await client.complete(request("too long", n=3))
+            reply = await client.complete(request("short", n=3))
+            await client.close()
+            return reply
+
+        assert len(asyncio.run(run()).choices) == 3
+    assert teacher.calls[-1]["n"] == 3
+
+
+def test_logprobs_are_kept_alike_in_both_forms() -> None:
+    plain = Request("teacher", (), Sampling(top_logprobs=2), prompt="say a b")
+    with serve(lambda body: "a b") as teacher:
+        chat, text = ask(teacher, request("say a b", top_logprobs=2), plain)
+    expected = tuple({"token": token, "logprob": -0.1, "top": {token: -0.1, "other": -2.3}} for token in ("a", "b"))
+    assert chat.choices[0].logprobs == text.choices[0].logprobs == expected
+    assert [call.get("logprobs") for call in teacher.calls] == [True, 2]
+    assert parse_reply(b'{"choices": [{"text": "a"}]}').choices[0].logprobs is None
+
+
+def test_a_form_is_asked_for() -> None:
+    schema = json_schema("lamp", {"type": "object", "properties": {"lens": {"type": "string"}}})
+    with serve(echo) as teacher:
+        replies = ask(teacher, request("a", response_format=JSON_OBJECT), request("b", response_format=schema))
+    assert [json.loads(reply.text)["text"] for reply in replies] == ["text of a", "text of b"]
+    assert teacher.calls[1]["response_format"]["json_schema"]["schema"]["properties"] == {"lens": {"type": "string"}}
+
+
+def test_reasoning_is_kept_apart() -> None:
+    with serve(echo, features=Features(reasoning="let me think")) as teacher:
+        [reply] = ask(teacher, request("a"))
+    assert (reply.text, reply.choices[0].reasoning) == ("text of a", "let me think")
+
+
+@pytest.mark.parametrize("api", ["auto", "completions"])
+def test_a_server_without_chat_gets_plain_prompts(api: str) -> None:
+    talk = (Message(role="system", content="Be kind."), Message(role="user", content="Hello"))
+    more = (*talk, Message(role="assistant", content="Hi"), Message(role="user", content="Bye"))
+    with serve(lambda body: body["prompt"], features=Features(chat=False)) as teacher:
+        replies = ask(teacher, Request("teacher", talk), Request("teacher", more), endpoint={"api": api})
+    assert [reply.text for reply in replies] == [
+        "Be kind.\n\nHello",
+        "Be kind.\n\nUser: Hello\n\nAssistant: Hi\n\nUser: Bye\n\nAssistant:",
+    ]
+    assert len(teacher.calls) == (4 if api == "auto" else 2)
+
+
+@pytest.mark.parametrize("api", ["auto", "chat"])
+def test_a_server_with_chat_alone_gets_a_prompt_as_a_message(api: str) -> None:
+    with serve(echo, features=Features(completions=False)) as teacher:
+        [reply] = ask(teacher, Request("teacher", (), prompt="Once upon"), endpoint={"api": api})
+    assert reply.text == "text of Once upon"
+
+
+def test_a_server_with_neither_is_told_with_its_own_words() -> None:
+    with (
+        serve(echo, features=Features(chat=False, completions=False)) as teacher,
+        pytest.raises(ServiceError) as caught,
+    ):
+        ask(teacher, request("a"))
+    assert caught.value.message == "HTTP 404: Not Found"
+    assert f"ilab endpoint check {teacher.url}" in caught.value.hint
+
+
+def test_what_is_hashed_is_what_is_sent() -> None:
+    """Keys stay what they were: a memo filled by an earlier version is still good."""
+    asked = request("größer 東京 \ud800", temperature=0.5, max_tokens=7, top_p=0.9, seed=3, stop=("x",), n=2)
+    assert asked.key() == fingerprint("chat", asked.fields())
+    assert json.loads(asked.text()) == asked.fields()
+    assert request("a").key() == "150e68c4c5962f3f5e1f5b61e4db464e"
+    with pytest.raises(ValueError):
+        request("a", temperature=float("nan")).key()
 
 
 def test_the_budget_bounds_the_requests_in_flight() -> None:

@@ -26,47 +26,86 @@ def sixty(
     make_chunk: Callable[..., Chunk],
     make_passage: Callable[..., str],
 ) -> Callable[..., Job]:
-    """A job of 60 calls: 10 chunks, 2 seed examples, 3 draws."""
+    """A job of 60 calls: 10 chunks (or so many times as many), 2 seed examples, 3 draws."""
 
-    def make(teacher: Teacher, in_flight: int = 16, **fields: Any) -> Job:
+    def make(teacher: Teacher, in_flight: int = 16, times: int = 1, **fields: Any) -> Job:
         path = "knowledge/towers"
-        chunks = [make_chunk(path, make_passage(n, sentences=400)) for n in range(10)]
+        chunks = [make_chunk(path, make_passage(n, sentences=400)) for n in range(10 * times)]
         client = OpenAIModel(Endpoint(url=teacher.url, in_flight=in_flight, timeout=1.0), backoff=0.02)
         return make_job(leaves=[make_leaf(path)], chunks=chunks, teacher=client, in_flight=in_flight, **fields)
 
     return make
 
 
+def unique(body: dict[str, Any]) -> str:
+    """No two answers alike, so that nothing is lost as a duplicate."""
+    number = body.get("seed", 0)  # none in the probe of the breaker
+    return f"[QUESTION]\nWhat is lamp {number}?\n[/QUESTION]\n[ANSWER]\nIt is the lamp {number} of a tower.\n[/ANSWER]"
+
+
 def facts(generated: Generated) -> list[str]:
     return [sample.model_dump_json() for sample in generated.samples]
 
 
-@pytest.mark.parametrize(
-    ("kind", "share"),
-    [
-        ("500", 0.1),
-        ("503", 0.1),
-        ("429", 0.1),
-        ("429-seconds", 0.05),
-        ("429-date", 0.05),
-        ("reset", 0.1),
-        ("silent", 0.05),
-        ("malformed", 0.1),
-        ("empty", 0.1),
-        ("truncated", 0.1),
-        ("untagged", 0.1),
-    ],
-)
+KINDS = [
+    ("500", 0.1),
+    ("503", 0.1),
+    ("429", 0.1),
+    ("429-seconds", 0.05),
+    ("429-date", 0.05),
+    ("reset", 0.1),
+    ("silent", 0.05),
+    ("malformed", 0.1),
+    ("empty", 0.1),
+    ("truncated", 0.1),
+    ("untagged", 0.1),
+    ("wrong-n", 0.1),
+]
+
+
+@pytest.mark.parametrize(("kind", "share"), KINDS)
 def test_sixty_of_sixty_whatever_fails(sixty: Callable[..., Job], kind: Any, share: float) -> None:
     with serve(faults=Faults(share=share, kinds=(kind,), seed=7)) as teacher:
         generated = generate(sixty(teacher))
         assert teacher.faulty, "the fault was never injected"
         # Answers that arrived but cannot be used are in the memo as they are: asking again is a call of its own.
-        assert len(teacher.calls) == ROWS + len(teacher.faulty)
+        assert len(teacher.calls) == ROWS + (0 if kind == "wrong-n" else len(teacher.faulty))
     assert len(generated.samples) == ROWS
     assert len({sample.id for sample in generated.samples}) == ROWS
     assert generated.rejected == []
     assert generated.counts["accepted"] == generated.counts["new"] == ROWS
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", [kind for kind, _ in KINDS])
+def test_three_hundred_of_three_hundred(
+    sixty: Callable[..., Job], memos_in: Callable, tmp_path: Path, kind: Any
+) -> None:
+    """Five per cent of the calls fail. The rows are those of a run without faults, byte for byte but for the answers
+    that had to be asked for anew.
+    """
+    with serve(unique) as teacher:
+        clean = generate(sixty(teacher, times=5, memo=memos_in(tmp_path / "clean")))
+    with serve(unique, faults=Faults(share=0.05, kinds=(kind,), seed=11)) as teacher:
+        generated = generate(sixty(teacher, times=5))
+        assert len(teacher.faulty) >= 5
+    assert generated.rejected == []
+    assert [sample.id for sample in generated.samples] == [sample.id for sample in clean.samples]
+    assert len(generated.samples) == 300
+    if kind == "wrong-n":  # a choice too many is paid, and left out
+        assert [sample.messages for sample in generated.samples] == [sample.messages for sample in clean.samples]
+    elif kind not in ("truncated", "untagged"):  # those are asked again with another seed
+        assert facts(generated) == facts(clean)
+
+
+@pytest.mark.long
+def test_an_outage_of_twenty_seconds_loses_none_of_six_hundred(sixty: Callable[..., Job]) -> None:
+    with serve(unique, faults=Faults(outage_after=250, outage=20.0)) as teacher:
+        generated = generate(sixty(teacher, times=10))
+        # While it lasted nobody but the probe asked: every 5 s at most, and what was in flight when it began.
+        assert len(teacher.calls) <= 600 + 2 * 16 + 20
+    assert len(generated.samples) == 600
+    assert generated.rejected == []
 
 
 def test_an_outage_in_the_middle_loses_nothing(sixty: Callable[..., Job]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ilab.errors import InputError
+from ilab.errors import InputError, InputErrors
 from ilab.sdg.flow import FILES, SHIPPED, load_flow
 
 GOOD = """\
@@ -116,3 +116,61 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (folder / "ask.txt").symlink_to("/etc/hostname")
     with pytest.raises(InputError, match="outside"):
         load_flow(folder)
+
+
+def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+    broken = GOOD.replace("2 x scale", "many").replace("tags: {", "tag: {").replace("prompt: ask.txt", "temperature: 3")
+    write(tmp_path, broken)
+    skills = GOOD.replace("chunk", "leaf").replace("ask.txt", "gone.txt")
+    (tmp_path / "freeform_skills.yaml").write_text(skills)
+    with pytest.raises(InputErrors) as caught:
+        load_flow(tmp_path)
+    told = [(error.where.rpartition("/")[2], error.message.split(":")[0]) for error in caught.value.errors]
+    assert told == [
+        ("knowledge.yaml:8", "times"),
+        ("knowledge.yaml:9", "the field 'prompt' is missing"),
+        ("knowledge.yaml:11", "temperature"),
+        ("knowledge.yaml:12", "unknown field 'tag'"),
+        ("freeform_skills.yaml:11", "the file 'gone.txt' cannot be read"),
+    ]
+
+
+def test_every_missing_column_is_told_once(tmp_path: Path) -> None:
+    text = (
+        GOOD.replace("tags: {question: QUESTION, answer: ANSWER}", "output: answer")
+        + """\
+      - type: expression
+        columns: {question: "{{ a }} {{ b }}"}
+      - type: drop
+        columns: [document]
+      - type: combine
+        columns: [a, document]
+        output: answer
+"""
+    )
+    with pytest.raises(InputErrors) as caught:
+        load_flow(write(tmp_path, text))
+    said = [error.message for error in caught.value.errors]
+    assert said == [
+        "block 'expression' needs the column 'a', which is not there yet",
+        "block 'expression' needs the column 'b', which is not there yet",
+        "block 'combine' needs the column 'document', which is not there yet",
+    ]
+
+
+def test_files_of_a_mapping_are_read(tmp_path: Path) -> None:
+    block = """\
+      - type: conditional-llm
+        name: more
+        column: domain
+        prompts: {lamps: ask.txt, towers: tower.txt}
+        tags: {question: QUESTION, answer: ANSWER}
+"""
+    (tmp_path / "tower.txt").write_text("Of {{ question }}")
+    flow = load_flow(write(tmp_path, GOOD + block))
+    [*_, more] = flow.flows["knowledge"].branches[0].blocks
+    assert more.model_dump()["prompts"] == {"lamps": "Ask about {{ document }}", "towers": "Of {{ question }}"}
+    assert more.own_text() == len("Ask about {{ document }}")
+    with pytest.raises(InputError) as caught:
+        load_flow(write(tmp_path, GOOD + block.replace("tower.txt", "../up.txt")))
+    assert "outside the flow's folder" in caught.value.message

@@ -150,7 +150,7 @@ def scripted() -> Iterator[Callable[..., EndpointTalker]]:
                 self.end_headers()
                 self.wfile.write(text.encode())
 
-            do_GET = do_POST  # noqa: N815
+            do_GET = do_POST
 
             def log_message(self, *args: object) -> None:
                 return

@@ -26,7 +26,7 @@ from ilab.taxonomy.yamlnodes import MAX_BYTES
 # What ends a line: to most editors, to some, and to YAML 1.1 (section 4.1). A place may be told in any of these ways.
 _LINE_ENDS = tuple(map(re.compile, ("\n", "\r\n|[\n\r]", "\r\n|[\n\r\x85\u2028\u2029]")))
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_BLANKS = re.compile("[ \t]$", re.MULTILINE)
+_BLANKS = re.compile("[ \t](?:[\n\r]|$)")
 _LONGEST = 1000  # characters of one message
 
 
@@ -57,10 +57,13 @@ def prove(data: bytes, name: bytes) -> str:
     return f"{'read' if leaves else 'refused'}{fixed}"
 
 
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace")
+
+
 def _shapes(data: bytes) -> list[list[int]]:
     """For each way to count lines: the length of every line."""
-    text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace")
-    return [[len(line) for line in ends.split(text)] for ends in _LINE_ENDS]
+    return [[len(line) for line in ends.split(_decoded(data))] for ends in _LINE_ENDS]
 
 
 def _is_inside(line: int, column: int, shapes: list[list[int]]) -> None:
@@ -103,7 +106,7 @@ def _is_fixed_well(data: bytes, name: str, layout: Layout, leaves: tuple[Leaf, .
     after, _ = read_leaves(layout)
     if leaves and fixed.text != data:
         longer = any("cut" in change.what for change in fixed.changes)
-        assert longer or _BLANKS.search(data.decode("utf-8", "replace")) or after[0].digest == leaves[0].digest
+        assert longer or _BLANKS.search(_decoded(data)) or after[0].digest == leaves[0].digest
         assert len(after) == len(leaves), fixed.text
         for old, new in zip(_texts(leaves[0]), _texts(after[0]), strict=True):
             assert new == old or (longer and new.startswith(old) and new[len(old) :].lstrip().startswith("#")), (

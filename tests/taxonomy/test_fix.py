@@ -18,7 +18,7 @@ from ilab.errors import InputError
 from ilab.taxonomy.check import plain
 from ilab.taxonomy.fix import Fixed, apply, fix_text, plan_fixes
 from ilab.taxonomy.read import read_taxonomy
-from ilab.taxonomy.yamlnodes import compose, decode
+from ilab.taxonomy.yamlnodes import MAX_BYTES, compose, decode
 
 LEAF = """# Skills that nobody needs
 version: 3
@@ -406,3 +406,18 @@ def test_the_public_taxonomy_says_the_same_however_it_is_formatted(shared: Path,
         assert text[:1] != b"\n"
         assert text.endswith(b"\n")
         assert not text.endswith(b"\n\n")
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\xff\xfe", b"\xef\xbb\xbf\xef\xbb\xbfa: b\n", b"\xff\xfe\xff\xfea\x00"])
+def test_two_byte_order_marks_go_at_once(data: bytes) -> None:
+    once = fix_text(data, "qna.yaml")
+    again = fix_text(once.text, "qna.yaml")
+    assert again.text == once.text
+    assert not again.changes
+    assert not once.text.startswith(b"\xef\xbb\xbf")
+
+
+def test_a_file_of_just_the_size_that_is_read_does_not_grow_over_it() -> None:
+    data = b"a: " + b"x" * (MAX_BYTES - 3)
+    assert fix_text(data, "qna.yaml").text == data
+    assert fix_text(data[:-1], "qna.yaml").text == data[:-1] + b"\n"

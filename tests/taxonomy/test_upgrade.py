@@ -17,9 +17,9 @@ from ilab.cli.taxonomy_edit import upgrade
 from ilab.data import Leaf
 from ilab.errors import InputError, InputErrors
 from ilab.taxonomy.fix import fix_text
-from ilab.taxonomy.support import Passages
 from ilab.taxonomy.read import read_taxonomy
 from ilab.taxonomy.rewrite import comments
+from ilab.taxonomy.support import Passages
 from ilab.taxonomy.upgrade import upgrade_text
 
 THINGS = {

@@ -25,6 +25,8 @@ NOUNS = {
     "config": "Where every setting comes from",
     "data": "Make synthetic data",
     "documents": "Crawl websites, convert documents",
+    "endpoint": "What a model server can do",
+    "flow": "Look at, check and run flows",
     "model": "Serve and chat with models",
     "pipeline": "Plan and run the whole build",
     "registry": "The registered models",

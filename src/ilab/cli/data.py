@@ -49,7 +49,7 @@ class Wanted:
 @click.option(
     "--taxonomy-base", metavar="REF", help="Only leaves that changed since this branch, tag or commit; `empty`: all."
 )
-@click.option("--pipeline", "flow", metavar="NAME|DIR", help="The flow: extractive, simple, or a folder.")
+@click.option("--pipeline", "flow", metavar="NAME|DIR", help="The flow: extractive, simple, full, llama, or a folder.")
 @click.option("--model", metavar="NAME", help="Name under which the endpoint serves the teacher.")
 @click.option("--endpoint-url", metavar="URL", help="An OpenAI-compatible server that plays the teacher.")
 @click.option("--api-key", metavar="REF", help="env:NAME or file:PATH that holds its key.")

@@ -17,7 +17,7 @@ from ilab.errors import IlabError, InputError, InputErrors
 if TYPE_CHECKING:
     from ilab.config import Loaded
     from ilab.core.events import Bus
-    from ilab.documents.crawl import Order, Report
+    from ilab.documents.crawl.crawler import Order, Report
     from ilab.documents.export import Exported
 
 SHOWN = 10  # warnings of one kind; --json has them all
@@ -55,7 +55,7 @@ def crawl(options: Options, /, urls: tuple[str, ...], output: str, **wanted: Any
     """
     from ilab.actions import where_of
     from ilab.core.web import Web
-    from ilab.documents import crawl as website
+    from ilab.documents.crawl import crawler as website
 
     order = website.Order(starts=urls, output=options.directory / output, **wanted)
     try:

@@ -106,7 +106,7 @@ def _session(options: Options, settings: dict[str, Any]) -> ChatSession:
     from ilab.serving.session import ChatSession, EndpointTalker, LocalTalker
 
     if settings["endpoint_url"]:
-        from ilab.models.openai import read_secret
+        from ilab.models.secret import read_secret
 
         more = {"temperature": settings["temperature"], "max_tokens": settings["max_tokens"]}
         key = read_secret(settings["api_key"]) or ""

@@ -5,7 +5,8 @@
 
 A segment line counts once it ends in a newline: a torn last line (kill -9, full disk) is as if it had never been
 written, and a resuming writer starts a new segment, never appending behind a torn line. Writes are flushed to the
-disk in groups: ``put`` returns after the write, ``flush`` (called within a second, and at the end) makes it durable.
+disk in groups: ``put`` returns after the write, ``flush`` (called within a second, and at the end) makes it durable
+and puts the group into the index. Until then only this process, and whoever opens the memo anew, finds it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import sqlite3
 import threading
 import time
 import uuid
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 GROUP = 1.0  # seconds after which a write is made durable
 BLOCK = 1 << 16  # bytes; with less a disk counts as full
 INDEX = "index.sqlite"
+LINE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 TABLES = (
     "entry (key TEXT PRIMARY KEY, segment TEXT, offset INT, length INT)",
     "segment (name TEXT PRIMARY KEY, read INT)",
@@ -38,7 +42,9 @@ class Memo:
         self.hits = 0
         self.writes = 0
         self._lock = threading.RLock()
-        self._segment: Any = None
+        self._segment: FileIO | None = None
+        self._name, self._offset = "", 0  # of the segment that is written, and where its end is
+        self._fresh: dict[str, tuple[str, int, int]] = {}  # written, not yet in the index
         self._synced = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         self._index = self._open()
@@ -47,7 +53,8 @@ class Memo:
     def get(self, key: str) -> Any | None:
         """The value stored under ``key``, or None."""
         with self._lock:
-            found = self._sql("SELECT segment, offset, length FROM entry WHERE key = ?", key)
+            fresh = self._fresh.get(key)
+            found = [fresh] if fresh else self._sql("SELECT segment, offset, length FROM entry WHERE key = ?", key)
             if not found:
                 return None
             segment, offset, length = found[0]
@@ -58,6 +65,7 @@ class Memo:
             except (OSError, ValueError):  # the segment was removed or changed by hand
                 entry = None
             if not isinstance(entry, dict) or entry.get("k") != key:
+                self._fresh.pop(key, None)
                 self._sql("DELETE FROM entry WHERE key = ?", key)
                 return None
             self.hits += 1
@@ -65,40 +73,62 @@ class Memo:
 
     def put(self, key: str, value: Any) -> None:
         """Append ``value``. Raises OSError when the disk is full; nothing half-written is ever read back."""
-        line = json.dumps({"k": key, "v": value}, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
+        line = LINE.encode({"k": key, "v": value}).encode("utf-8") + b"\n"
         with self._lock:
             if self._segment is None:
-                self._segment = (self.folder / f"{uuid.uuid4().hex}.jsonl").open("ab", buffering=0)
-            offset = self._segment.tell()
+                self._name, self._offset = f"{uuid.uuid4().hex}.jsonl", 0
+                self._segment = FileIO(self.folder / self._name, "a")
             try:
                 written = self._segment.write(line)
                 if written != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
             except OSError:
-                self._segment.close()
-                self._segment = None  # what follows must not stand behind a torn line
+                self._leave_segment()  # what follows must not stand behind a torn line
                 raise
-            self._point(key, Path(self._segment.name).name, offset, len(line))
+            self._fresh[key] = (self._name, self._offset, len(line))
+            self._offset += len(line)
             self.writes += 1
             if time.monotonic() - self._synced > GROUP:
                 self.flush()
 
     def flush(self) -> None:
-        """Make everything written so far durable."""
+        """Make everything written so far durable, and known to other processes."""
         with self._lock:
-            if self._segment is not None:
+            if self._segment is not None and self._fresh:
                 os.fsync(self._segment.fileno())
-                name = Path(self._segment.name).name
-                self._sql("INSERT OR REPLACE INTO segment VALUES (?, ?)", name, self._segment.tell())
+                self._index_fresh()
             self._synced = time.monotonic()
 
     def close(self) -> None:
         with self._lock:
             self.flush()
             if self._segment is not None:
-                self._segment.close()
-                self._segment = None
+                self._leave_segment()
             self._index.close()
+
+    def _leave_segment(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+        self._index_fresh()
+
+    def _index_fresh(self) -> None:
+        """Put what was written since the last time into the index, in one transaction."""
+        if not self._fresh:
+            return
+        entries = [(key, *place) for key, place in self._fresh.items()]
+        self._sql("BEGIN IMMEDIATE")
+        try:
+            self._index.executemany("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?)", entries)
+            self._index.execute("INSERT OR REPLACE INTO segment VALUES (?, ?)", (self._name, self._offset))
+            self._index.execute("COMMIT")
+        except sqlite3.Error as error:
+            if not _damaged(error):
+                with suppress(sqlite3.Error):
+                    self._index.execute("ROLLBACK")
+                raise self._explain(error) from error
+            self._renew()  # from the segments, where all of them stand
+        self._fresh.clear()
 
     def _open(self) -> sqlite3.Connection:
         """The index, made new where it is missing or damaged. Raises OSError where the disk takes no more."""
@@ -125,11 +155,14 @@ class Memo:
             except sqlite3.Error as error:
                 if last or not _damaged(error):
                     raise self._explain(error) from error
-                self._index.close()
-                self._remove_index()
-                self._index = self._open()
-                self._scan()
+                self._renew()
         raise AssertionError("unreachable")
+
+    def _renew(self) -> None:
+        self._index.close()
+        self._remove_index()
+        self._index = self._open()
+        self._scan()
 
     def _remove_index(self) -> None:
         for leftover in self.folder.glob(f"{INDEX}*"):

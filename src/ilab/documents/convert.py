@@ -115,18 +115,18 @@ def _reader(suffix: str, name: str, converter: str) -> Reader:
     if suffix == ".txt":
         return read_plain
     if suffix in HTML:
-        from ilab.documents import html
+        from ilab.documents.html import reader as html
 
         return html.read
     if suffix == ".pdf":
-        from ilab.documents import pdf_process
+        from ilab.documents.pdf import process as pdf_process
 
         return pdf_process.read
     if suffix == ".docx":
-        from ilab.documents import docx
+        from ilab.documents.office import docx
 
         return docx.read
-    from ilab.documents import epub
+    from ilab.documents.office import epub
 
     return epub.read
 

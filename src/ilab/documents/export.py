@@ -20,10 +20,10 @@ from ilab.data import Document, DocumentRef, Flag, Leaf, Place
 from ilab.documents.chunk import chunk_documents
 from ilab.documents.collect import Reading, read_documents
 from ilab.documents.convert import KINDS
+from ilab.documents.crawl.pages import divided, file_name, folded, front_matter
 from ilab.documents.files import read_document
 from ilab.documents.locate import PinnedFile, pinned_files, survey_documents
 from ilab.documents.markdown import blocks
-from ilab.documents.pages import divided, file_name, folded, front_matter
 from ilab.documents.trees import list_files
 from ilab.errors import IlabError, InputError
 

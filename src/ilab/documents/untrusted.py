@@ -190,13 +190,14 @@ def _without(converted: Converted, spans: Sequence[Span]) -> Converted:
     if short.endswith("\n\n"):
         short = short.rstrip("\n") + "\n"
     short = short if short.strip() else ""
+    lead = len(short) - len(short.lstrip("\n"))  # of a first paragraph that is gone
     ends = [end for _, end in spans]
     pages = []
     for page in converted.pages:
         before = bisect_right(ends, page)
         cut = max(page - spans[before][0], 0) if before < len(spans) else 0  # the page begins inside what goes
-        pages.append(min(page - cut - (gone[before - 1] if before else 0), len(short)))
-    return replace(converted, text=short, pages=tuple(pages))
+        pages.append(max(min(page - cut - (gone[before - 1] if before else 0), len(short)) - lead, 0))
+    return replace(converted, text=short[lead:], pages=tuple(pages))
 
 
 def _units(text: str, passages: Sequence[Span]) -> list[Span]:

@@ -7,11 +7,9 @@ command after a kill repeats only the calls that were in flight. Equal requests 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from typing import Any
 
 from ilab.core.memo import Memo
-from ilab.core.step import fingerprint
 from ilab.models.chat import ChatModel, Choice, Reply, Request
 
 
@@ -24,52 +22,69 @@ class Cached:
         self.tokens = 0
         self._model = model
         self._memo = memo
-        self._in_flight: dict[str, asyncio.Task[Reply]] = {}
+        self._in_flight: dict[str, asyncio.Future[Reply]] = {}
 
     async def complete(self, request: Request) -> Reply:
-        key = fingerprint("chat", request.fields())
-        task = self._in_flight.get(key)
-        if task is None:
-            stored = self._memo.get(key)
-            if stored is not None:
-                self.from_memo += 1
-                return _from_json(stored)
-            task = asyncio.get_running_loop().create_task(self._ask(key, request))
-            task.add_done_callback(_look)
-            self._in_flight[key] = task
-        # Shielded: one caller that is cancelled must not take the answer from the others.
-        return await asyncio.shield(task)
+        """See :meth:`ChatModel.complete`. Who asks first makes the call; others who ask meanwhile share its outcome.
+
+        When the first is cancelled, the next in turn asks again.
+        """
+        key = request.key()
+        while (running := self._in_flight.get(key)) is not None:
+            await asyncio.wait([running])  # which, unlike awaiting it, passes no cancellation on
+            if not running.cancelled():
+                return running.result()
+        stored = self._memo.get(key)
+        if stored is not None:
+            self.from_memo += 1
+            return _from_json(stored)
+        self._in_flight[key] = running = asyncio.get_running_loop().create_future()
+        try:
+            reply = await self._ask(key, request)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                running.cancel()
+            else:
+                running.set_exception(error)
+                running.exception()  # looked at, so that asyncio does not complain where nobody else waits
+            raise
+        finally:
+            del self._in_flight[key]
+        running.set_result(reply)
+        return reply
+
+    async def _ask(self, key: str, request: Request) -> Reply:
+        self.calls += 1
+        reply = await self._model.complete(request)
+        self.tokens += sum(reply.usage.values())
+        self._memo.put(key, _to_json(reply))
+        return reply
 
     async def close(self) -> None:
-        for task in list(self._in_flight.values()):
-            task.cancel()
-        await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
         self._memo.flush()
         await self._model.close()
 
-    async def _ask(self, key: str, request: Request) -> Reply:
-        try:
-            self.calls += 1
-            reply = await self._model.complete(request)
-            self.tokens += sum(reply.usage.values())
-            self._memo.put(key, _to_json(reply))
-            return reply
-        finally:
-            del self._in_flight[key]
-
-
-def _look(task: asyncio.Task[Reply]) -> None:
-    """Look at a task's error, so that asyncio does not complain when every caller was cancelled before it came."""
-    if not task.cancelled():
-        task.exception()
-
 
 def _to_json(reply: Reply) -> dict[str, Any]:
-    stored = asdict(reply)
-    del stored["cached"]
+    return {"choices": [_choice(choice) for choice in reply.choices], "usage": reply.usage, "reported": reply.reported}
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    stored: dict[str, Any] = {"text": choice.text, "finish_reason": choice.finish_reason}
+    if choice.reasoning:
+        stored["reasoning"] = choice.reasoning
+    if choice.logprobs is not None:
+        stored["logprobs"] = choice.logprobs
     return stored
 
 
 def _from_json(stored: dict[str, Any]) -> Reply:
-    choices = tuple(Choice(**choice) for choice in stored["choices"])
+    choices = tuple(
+        Choice(told["text"], told["finish_reason"], told.get("reasoning", ""), _tuple(told.get("logprobs")))
+        for told in stored["choices"]
+    )
     return Reply(choices, stored["usage"], stored["reported"], cached=True)
+
+
+def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)

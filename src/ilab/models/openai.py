@@ -1,47 +1,54 @@
-"""A thin client for OpenAI-compatible servers (``/models``, ``/chat/completions``) on aiohttp.
+"""The client of OpenAI-compatible servers: ``/models``, ``/chat/completions`` and the older ``/completions``.
 
 All retries of the product are here. What may pass later is asked again: connections refused or reset, 5xx,
 time-outs, malformed JSON and empty choices up to ``tries`` times, 429 and 503 for as long as the server makes
 progress. A :class:`~ilab.models.budget.Budget` adapts how much is in flight, a
 :class:`~ilab.models.breaker.Breaker` waits out an outage. Other 4xx are errors with the server's own words. The
 first contact is one ``GET /models``: a server that is not there, or does not serve the model, is told within
-seconds. The key is read by reference and stands in no error.
+seconds. Choices that a server leaves out are asked for one by one. The key is read by reference and stands in no error.
 """
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import itertools
 import json
-import os
+import ssl
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
-
-import aiohttp
 
 from ilab.config import Endpoint
 from ilab.data import digest_text, seed_from
 from ilab.errors import InputError, ServiceError
 from ilab.models.breaker import Breaker
 from ilab.models.budget import Budget
-from ilab.models.chat import Choice, Refused, Reply, Request
+from ilab.models.chat import SEED_BITS, Choice, Refused, Reply, Request
+from ilab.models.completion import (
+    PATHS,
+    Api,
+    Failure,
+    own_api,
+    parse_reply,
+    request_body,
+    retry_after,
+    served_models,
+    server_words,
+)
+from ilab.models.secret import read_secret
+from ilab.models.tls import route
+from ilab.models.wire import Answer, NoConnection, Wire, allow_connections
 
-FIRST_CONTACT, CONNECT = 10.0, 5.0  # seconds for the whole of the first answer, and for its connection
+FIRST_CONTACT = 10.0  # seconds for the whole of the first answer
 LONGEST_BACKOFF = 8.0  # seconds
-MESSAGE = 300  # characters of a server's error message that are shown
+KEY_HINT = "check the key that where.teacher.api_key refers to (env:NAME or file:PATH)"
+OTHER: dict[Api, Api] = {"chat": "completions", "completions": "chat"}
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An attempt that may be repeated. ``wait`` are the seconds that the server asked for."""
-
-    kind: Literal["busy", "down", "slow", "garbled"]
-    reason: str
-    wait: float = 0.0
+class Absent(ServiceError):
+    """The server does not know the path at all."""
 
 
 class OpenAIModel:
@@ -62,27 +69,105 @@ class OpenAIModel:
         backoff: float = 0.25,
     ) -> None:
         self.url = endpoint.url.rstrip("/")
-        if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
-            raise InputError("this is no URL of a server", where=self.url, hint="like http://127.0.0.1:8000/v1")
         self.budget = Budget(endpoint.in_flight or in_flight)
         self._endpoint = endpoint
         self._key = read_secret(endpoint.api_key)
+        self._wire = open_wire(endpoint, self._key)
+        allow_connections(self.budget.ceiling)
         self._tries = tries
         self._outage_limit = outage_limit
         self._backoff = backoff
-        self._session: aiohttp.ClientSession | None = None
         self._contact: asyncio.Task[tuple[str, ...]] | None = None
+        self._met: set[str] = set()  # models that the server is known to serve
         self._breaker = Breaker(self._probe, outage_limit, self.url)
         self._probe_model = ""
+        self._apis: dict[Api, Api] = {}  # what is sent where the server lacks a form of request
+        self._proven: set[Api] = set()
+        self._several: bool | None = None  # whether the server gives several choices when asked for them
 
     async def complete(self, request: Request) -> Reply:
         """See :meth:`ilab.models.chat.ChatModel.complete`."""
-        await self._meet(request.model)
-        body = json.dumps(request.fields(), ensure_ascii=False).encode()
+        if request.model not in self._met:
+            await self._meet(request.model)
+        if request.sampling.n > 1:
+            return await self._complete_several(request)
+        reply = await self._complete_once(request)
+        return reply if len(reply.choices) == 1 else replace(reply, choices=reply.choices[:1])
+
+    async def models(self) -> tuple[str, ...]:
+        """The names the server serves; empty where it keeps no list.
+
+        Raises ``ServiceError`` when it is not there.
+        """
+        if self._contact is None:
+            self._contact = asyncio.get_running_loop().create_task(self._first_contact())
+        return await asyncio.shield(self._contact)
+
+    async def close(self) -> None:
+        await self._breaker.close()
+        if self._contact is not None:
+            self._contact.cancel()
+            await asyncio.gather(self._contact, return_exceptions=True)
+            self._contact = None
+        self._met.clear()
+        await self._wire.close()
+
+    # -- first contact -------------------------------------------------------------------------------------------
+
+    async def _meet(self, model: str) -> None:
+        served = await self.models()
+        self._probe_model = model
+        if served and model not in served:
+            raise self._error(
+                f"this server does not serve a model named {model!r}",
+                f"it serves: {', '.join(served)}; give one of these names",
+            )
+        self._met.add(model)
+
+    async def _first_contact(self) -> tuple[str, ...]:
+        for attempt in range(3):
+            try:
+                answer = await self._wire.send("GET", "/models", b"", min(FIRST_CONTACT, self._endpoint.timeout))
+            except NoConnection as error:
+                raise unreachable(self.url, error) from error
+            except TimeoutError:
+                return ()  # connected but slow, perhaps loading a model: the requests will tell
+            except OSError:  # a connection that broke off
+                await asyncio.sleep(self._backoff * 2**attempt)
+                continue
+            if answer.status in (401, 403):
+                said = self._said(answer.body)
+                raise self._error(f"the server refuses the key (HTTP {answer.status}): {said}", KEY_HINT)
+            return tuple(entry["id"] for entry in served_models(answer.body)) if answer.status == 200 else ()
+        raise unreachable(self.url, ConnectionError("the connection breaks off"))
+
+    # -- one request ---------------------------------------------------------------------------------------------
+
+    async def _complete_once(self, request: Request) -> Reply:
+        """Any reply with a choice or more, in the form of request that the server has."""
+        own = own_api(request)
+        if self._endpoint.api != "auto":
+            return await self._complete_by(request, self._endpoint.api)
+        api = self._apis.get(own, own)
+        try:
+            return await self._complete_by(request, api)
+        except Absent as error:
+            if api in self._proven or api != own:
+                raise
+            try:
+                reply = await self._complete_by(request, OTHER[own])
+            except (Absent, Refused):
+                raise error from None
+            self._apis[own] = OTHER[own]
+            return reply
+
+    async def _complete_by(self, request: Request, api: Api) -> Reply:
+        body = request_body(request, api)
         began, failures = time.monotonic(), 0
         for attempt in itertools.count():
-            outcome = await self._in_budget(body, request.sampling.n)
+            outcome = await self._in_budget(body, api)
             if isinstance(outcome, Reply):
+                self._proven.add(api)
                 return outcome
             waited = time.monotonic() - began
             if outcome.kind == "busy":
@@ -98,67 +183,37 @@ class OpenAIModel:
             await asyncio.sleep(max(outcome.wait, self._pause(body, attempt)))
         raise AssertionError("unreachable")
 
-    async def models(self) -> tuple[str, ...]:
-        """The names the server serves; empty where it keeps no list. Raises ``ServiceError`` when it is not
-        there.
-        """
-        if self._contact is None:
-            self._contact = asyncio.get_running_loop().create_task(self._first_contact())
-        return await asyncio.shield(self._contact)
-
-    async def close(self) -> None:
-        await self._breaker.close()
-        if self._contact is not None:
-            self._contact.cancel()
-            await asyncio.gather(self._contact, return_exceptions=True)
-            self._contact = None
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
-    # -- first contact -------------------------------------------------------------------------------------------
-
-    async def _meet(self, model: str) -> None:
-        served = await self.models()
-        self._probe_model = model
-        if served and model not in served:
-            raise self._error(
-                f"this server does not serve a model named {model!r}",
-                f"it serves: {', '.join(served)}; give one of these names",
-            )
-
-    async def _first_contact(self) -> tuple[str, ...]:
-        timeout = aiohttp.ClientTimeout(total=min(FIRST_CONTACT, self._endpoint.timeout), sock_connect=CONNECT)
-        for attempt in range(3):
+    async def _complete_several(self, request: Request) -> Reply:
+        """``n`` choices: in one call where the server can, the missing ones each in a call of its own (never n × n)."""
+        n = request.sampling.n
+        got: list[Reply] = []
+        refused = False
+        if self._several is not False:
             try:
-                async with self._open().get(f"{self.url}/models", timeout=timeout) as response:
-                    status, raw = response.status, await response.read()
-            except aiohttp.ClientConnectorError as error:
-                raise self._unreachable(_short(error)) from error
-            except aiohttp.ServerTimeoutError as error:
-                raise self._unreachable(f"no connection within {CONNECT:g} seconds") from error
-            except TimeoutError:
-                return ()  # connected but slow, perhaps loading a model: the requests will tell
-            except (aiohttp.ClientError, OSError):  # a connection that broke off
-                await asyncio.sleep(self._backoff * 2**attempt)
-                continue
-            if status in (401, 403):
-                raise self._error(f"the server refuses the key (HTTP {status}): {self._said(raw)}", KEY_HINT)
-            return _served(raw) if status == 200 else ()
-        raise self._unreachable("the connection breaks off")
-
-    def _unreachable(self, reason: str) -> ServiceError:
-        return self._error(
-            f"no server answers here ({reason})",
-            "start one with: ilab model serve   or check where.teacher.url in ilab.yaml",
-        )
+                got = [await self._complete_once(request)]
+            except Refused:
+                if self._several:
+                    raise
+                refused = True  # perhaps because of n: a single request will tell
+            else:
+                found = len(got[0].choices)
+                if found >= n:
+                    self._several = True
+                    return replace(got[0], choices=got[0].choices[:n])
+                if found == 1 and self._several is None:
+                    self._several = False
+        first = len(got[0].choices) if got else 0
+        got += await _all([self._complete_once(_single(request, index)) for index in range(first, n)])
+        if refused:
+            self._several = False
+        return _joined(got, n)
 
     # -- one attempt ---------------------------------------------------------------------------------------------
 
-    async def _in_budget(self, body: bytes, n: int) -> Reply | Failure:
+    async def _in_budget(self, body: bytes, api: Api) -> Reply | Failure:
         ticket = await self._slot()
         try:
-            outcome = await self._post(body, n)
+            outcome = await self._post(body, api)
         finally:
             self.budget.release()
         failure = outcome if isinstance(outcome, Failure) else None
@@ -178,48 +233,41 @@ class OpenAIModel:
                 return ticket
             self.budget.release()
 
-    async def _post(self, body: bytes, n: int) -> Reply | Failure:
+    async def _post(self, body: bytes, api: Api) -> Reply | Failure:
         """Send once. Raises ``ServiceError`` for answers that no repetition would change."""
         try:
-            async with self._open().post(f"{self.url}/chat/completions", data=body, allow_redirects=False) as response:
-                status, headers, raw = response.status, response.headers, await response.read()
+            answer = await self._wire.send("POST", PATHS[api], body, self._endpoint.timeout)
         except TimeoutError:
             return Failure("slow", f"no answer within {self._endpoint.timeout:g} seconds")
-        except (aiohttp.ClientError, OSError) as error:
-            return Failure("down", _short(error))
-        if status == 200:
-            return parse_reply(raw, n)
-        reason = f"HTTP {status}: {self._said(raw)}"
+        except OSError as error:
+            return Failure("down", str(error))
+        if answer.status == 200:
+            return parse_reply(answer.body)
+        return self._refusal(answer)
+
+    def _refusal(self, answer: Answer) -> Failure:
+        status = answer.status
+        reason = f"HTTP {status}: {self._said(answer.body)}"
         if status in (429, 503):
-            return Failure("busy", reason, retry_after(headers.get("Retry-After", ""), time.time()))
-        if status >= 500 or status in (408, 409):
-            return Failure("down", reason, retry_after(headers.get("Retry-After", ""), time.time()))
+            return Failure("busy", reason, retry_after(answer.headers.get("retry-after", ""), time.time()))
+        if (status >= 500 and status != 501) or status in (408, 409):
+            return Failure("down", reason, retry_after(answer.headers.get("retry-after", ""), time.time()))
         if status in (400, 413, 422):
             raise Refused(reason, where=self.url, hint="see what the server says about this request")
+        if status in (404, 405, 501):
+            raise Absent(reason, where=self.url, hint=f"ask the server: ilab endpoint check {self.url}")
         raise self._error(reason, KEY_HINT if status in (401, 403) else "check where.teacher.url in ilab.yaml")
 
     async def _probe(self) -> bool:
         """Whether the server answers a one-token request. A refusal is an answer, too."""
-        request = {"model": self._probe_model, "messages": [{"role": "user", "content": "ping"}], "max_tokens": 1}
+        api: Api = self._apis.get("chat", "chat") if self._endpoint.api == "auto" else self._endpoint.api
+        asked = {"messages": [{"role": "user", "content": "ping"}]} if api == "chat" else {"prompt": "ping"}
+        body = json.dumps({"model": self._probe_model, "max_tokens": 1, **asked}).encode()
         try:
-            async with self._open().post(f"{self.url}/chat/completions", json=request) as response:
-                await response.read()
-                return response.status < 500 and response.status != 429
-        except (aiohttp.ClientError, OSError):  # a time-out is an OSError
+            answer = await self._wire.send("POST", PATHS[api], body, self._endpoint.timeout)
+        except OSError:  # a time-out is an OSError
             return False
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            headers = {"Content-Type": "application/json"}
-            if self._key:
-                headers["Authorization"] = f"Bearer {self._key}"
-            # The budget bounds the connections; a second bound here would hide it (aiohttp's default is 100).
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                headers=headers,
-                timeout=aiohttp.ClientTimeout(total=self._endpoint.timeout),
-            )
-        return self._session
+        return answer.status < 500 and answer.status != 429
 
     def _pause(self, body: bytes, attempt: int) -> float:
         """Seconds before the next attempt: exponential, between half and whole, by the request and the attempt."""
@@ -228,92 +276,56 @@ class OpenAIModel:
         return whole * (0.5 + jitter / 2)
 
     def _said(self, raw: bytes) -> str:
-        said = _message(raw)
+        said = server_words(raw)
         return said.replace(self._key, "***") if self._key else said
 
     def _error(self, message: str, hint: str, retryable: bool = False) -> ServiceError:
         return ServiceError(message, where=self.url, hint=hint, retryable=retryable)
 
 
-KEY_HINT = "check the key that where.teacher.api_key refers to (env:NAME or file:PATH)"
-
-
-def parse_reply(raw: bytes, n: int = 1) -> Reply | Failure:
-    """A chat completion's body as a :class:`Reply`; what cannot be one is a ``garbled`` failure."""
+def open_wire(endpoint: Endpoint, key: str) -> Wire:
+    """Connections to ``endpoint``, with its key, TLS settings and proxy. Raises ``InputError`` for no URL."""
+    url = endpoint.url.rstrip("/")
     try:
-        body = json.loads(raw)
-        choices = tuple(
-            Choice(choice["message"].get("content") or "", choice.get("finish_reason") or "stop")
-            for choice in body["choices"]
-        )
-        usage = body.get("usage") or {}
-        counted = {
-            name: int(usage[name]) for name in ("prompt_tokens", "completion_tokens") if usage.get(name) is not None
-        }
-        reported = {name: str(body[name]) for name in ("model", "system_fingerprint") if body.get(name)}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return Failure("garbled", f"not a chat completion: {raw[:80].decode('utf-8', 'replace')!r}")
-    if len(choices) < n:
-        return Failure("garbled", f"{len(choices)} of {n} choices")
-    return Reply(choices[:n], counted, reported)
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is no number
+        usable = False
+    if not usable or not url.isprintable() or " " in url:
+        raise InputError("this is no URL of a server", where=url, hint="like http://127.0.0.1:8000/v1")
+    return Wire(url, route(endpoint), {"Authorization": f"Bearer {key}"} if key else {})
 
 
-def retry_after(value: str, now: float) -> float:
-    """Seconds that a ``Retry-After`` header asks for: a number, or an HTTP date against ``now`` (RFC 9110,
-    10.2.3).
-    """
+def unreachable(url: str, reason: OSError) -> ServiceError:
+    """The error for a server that cannot be reached at all."""
+    hint = "start one with: ilab model serve   or check where.teacher.url in ilab.yaml"
+    if isinstance(reason.__cause__, ssl.SSLError):
+        hint = "its certificate or ours does not fit: see where.teacher.ca_file and where.teacher.client_cert"
+    return ServiceError(f"no server answers here ({reason})", where=url, hint=hint)
+
+
+def _single(request: Request, index: int) -> Request:
+    """The request for choice ``index`` alone. The first is drawn with the request's own seed."""
+    seed = request.sampling.seed
+    if seed is not None and index:
+        seed = seed_from(f"choice {index}", seed) % 2**SEED_BITS
+    return replace(request, sampling=replace(request.sampling, n=1, seed=seed))
+
+
+def _joined(replies: list[Reply], n: int) -> Reply:
+    choices: list[Choice] = [choice for reply in replies for choice in reply.choices]
+    usage: dict[str, int] = {}
+    for reply in replies:
+        for name, tokens in reply.usage.items():
+            usage[name] = usage.get(name, 0) + tokens
+    return Reply(tuple(choices[:n]), usage, replies[0].reported)
+
+
+async def _all(calls: Sequence[Coroutine[Any, Any, Reply]]) -> list[Reply]:
+    """All of ``calls`` at once, in order. The first error cancels the others and is raised."""
     try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-    except ValueError:
-        return 0.0
-
-
-def read_secret(reference: str) -> str:
-    """The secret that ``env:NAME`` or ``file:PATH`` refers to. Raises ``InputError``, which never shows the
-    value.
-    """
-    if not reference:
-        return ""
-    scheme, _, name = reference.partition(":")
-    if scheme == "env" and name:
-        if value := os.environ.get(name, "").strip():
-            return value
-        raise InputError(f"the environment variable {name} is empty or not set", hint=f"type: export {name}=…")
-    if scheme == "file" and name:
-        try:
-            return Path(name).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"the key file cannot be read ({_short(error)})", where=name) from error
-    raise InputError(
-        "a key is given by reference, never itself",
-        where="where.teacher.api_key",
-        hint="write env:NAME (an environment variable) or file:PATH",
-    )
-
-
-def _served(raw: bytes) -> tuple[str, ...]:
-    try:
-        return tuple(str(entry["id"]) for entry in json.loads(raw)["data"])
-    except (ValueError, KeyError, TypeError):
-        return ()
-
-
-def _message(raw: bytes) -> str:
-    """The server's own words in an error body: ``error.message``, ``message`` or ``detail``, else its text."""
-    try:
-        body: Any = json.loads(raw)
-    except ValueError:
-        body = raw.decode("utf-8", "replace")
-    if isinstance(body, dict):
-        body = body.get("error", body)
-    if isinstance(body, dict):
-        body = body.get("message") or body.get("detail") or body
-    return " ".join(str(body).split())[:MESSAGE]
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:MESSAGE] or type(error).__name__
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -22,7 +22,8 @@ def lineage(
     """The lineage of a model.
 
     ``records`` are the contents of the steps' ``record.json``; ``taxonomy`` says which one was read (``digest``) and
-    whose work it is (``attributions`` by leaf), ``model`` names the result (``name``, ``version``). Steps come after those they read from, equal
+    whose work it is (``attributions`` by leaf), ``model`` names the result (``name``,
+    ``version``). Steps come after those they read from, equal
     ranks by name. Raises ``InputError`` where a record lacks a field, or two steps wait for each other.
     """
     steps = []

@@ -5,14 +5,15 @@
 A block is a frozen configuration. It says which columns it ``needs`` and ``adds``, so that a whole flow is checked
 before the first paid call, and it knows nothing of its neighbours. A child's id is its parent's id, a slash and a
 label, so an id is the path that the row took. Blocks that work by rule derive from :class:`RuleBlock`: their rows
-are memoised by content, which is how a run knows what it made anew.
+are memoised by content, which is how a run knows what it made anew. Blocks that compare rows derive from
+:class:`GatherBlock`: they see those of a leaf together, and answer for each.
 """
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
@@ -64,6 +65,10 @@ class Row:
         """This very row with another trace."""
         return replace(self, trace=trace)
 
+    def holding(self, columns: Mapping[str, Any]) -> Row:
+        """This very row with these columns and no others."""
+        return replace(self, columns=columns)
+
 
 class Reject(Exception):
     """Raised by a block that refuses a row. ``kind`` is counted, ``detail`` is for the reader of that one row.
@@ -81,7 +86,8 @@ class Reject(Exception):
 class Context:
     """What blocks may use besides the row. ``teacher`` is None in flows that call no model.
 
-    ``model`` is the teacher's served name, ``seed`` the run's, ``scale`` the scale factor (samples per input row).
+    ``model`` is the teacher's served name, ``seed`` the run's, ``scale`` the scale factor (samples per input row),
+    ``quality`` (0 to 1) the lowest score with which a judge lets a row pass.
     """
 
     rows: Memo
@@ -89,6 +95,7 @@ class Context:
     scale: int
     teacher: Cached | None = None
     model: str = ""
+    quality: float = 0.7
 
 
 def content_name(columns: Mapping[str, Any]) -> str:
@@ -118,7 +125,8 @@ class Block(BaseModel, ABC):
 
     ``name`` is unique in a flow file and stands in provenance and counts; ``at_most`` keeps that many of the rows
     that one row gives, chosen by their ids. ``version`` changes whenever the same configuration gives other rows.
-    ``files`` are the fields that name a file in the flow's folder; they hold its *text* once the flow is loaded.
+    ``files`` are the fields that name a file in the flow's folder, or are mappings of such names; they hold the
+    *text* once the flow is loaded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -140,9 +148,20 @@ class Block(BaseModel, ABC):
     def adds(self) -> frozenset[str]:
         """Columns that every row it makes has in addition."""
 
+    def drops(self) -> frozenset[str]:
+        """Columns that its rows no longer have."""
+        return frozenset()
+
     @abstractmethod
     async def __call__(self, row: Row, context: Context) -> list[Row]:
         """Rows made from ``row``. Raises :class:`Reject` to refuse it."""
+
+    def own_text(self) -> int:
+        """Characters of its own files that every call sends, the longest where a row chooses one of several."""
+        given = [getattr(self, name) for name in self.files]
+        return sum(
+            max(map(len, text.values()), default=0) if isinstance(text, Mapping) else len(text) for text in given
+        )
 
     def copies(self, scale: int) -> int:
         """How many rows it makes of one, as far as that can be known beforehand."""
@@ -155,6 +174,25 @@ class Block(BaseModel, ABC):
     def identity(self) -> dict[str, Any]:
         """What makes a difference to the rows: type, version and configuration."""
         return {"type": self.type, "version": self.version, **self.model_dump(mode="json", exclude_none=True)}
+
+
+class GatherBlock(Block):
+    """A block that must see the rows of a leaf (in one branch) together before it can say anything of one of them.
+
+    A row waits before it until every other row of its leaf has come as far or has been refused. It is the one kind
+    of barrier there is; rows of other leaves go on meanwhile.
+    """
+
+    @abstractmethod
+    def gather(self, rows: Sequence[Row], context: Context) -> list[Row | Reject]:
+        """What becomes of each of ``rows``, which come in the order of their ids: the very row, or why it goes."""
+
+    async def __call__(self, row: Row, context: Context) -> list[Row]:
+        """As if the row were alone."""
+        [answer] = self.gather([row], context)
+        if isinstance(answer, Reject):
+            raise answer
+        return [answer]
 
 
 class RuleBlock(Block):

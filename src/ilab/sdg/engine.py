@@ -2,15 +2,17 @@
 
 There is no barrier between blocks: a row goes on as soon as it is ready, and a slow answer delays only its own
 row. So many input rows are open at once that the teacher's budget stays full, and no more, which bounds the
-memory. The output is in the order of the input whatever came back first. A row that fails is data with a reason;
-only what no other row could survive (the server is gone for good) ends the run, and by then every answer is in the
-memo.
+memory. Before a block that compares rows, those of its leaf wait for each other (:mod:`ilab.sdg.gathering`); the
+next input rows come in meanwhile. The output is in the order of the input whatever came back first. A row that fails
+is data with a reason; only what no other row could survive (the server is gone for good) ends the run, and by then
+every answer is in the memo.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,8 +21,10 @@ from ilab.core.events import Emit
 from ilab.data import Rejected, seed_from
 from ilab.errors import ServiceError, Stopped
 from ilab.models.chat import Refused
-from ilab.sdg.block import Block, Context, Reject, Row, resolve_count
+from ilab.sdg.block import Block, Context, GatherBlock, Reject, Row, resolve_count
+from ilab.sdg.gathering import Gathering
 
+TEXTS = frozenset({"document", "raw_document", "base_document", "icl_document", "examples", "seeds"})
 PULSE = 0.2  # seconds between looks at whether to stop, and between progress events
 
 
@@ -31,6 +35,28 @@ class Start:
     row: Row
     blocks: tuple[Block, ...]
     section: str
+
+
+class _Place:
+    """An input row on its way, in one of the ``open_rows`` places until it is through or first waits for others."""
+
+    def __init__(self, start: Start, gate: asyncio.Semaphore, gathering: Gathering | None) -> None:
+        self.blocks = start.blocks
+        self.section = start.section
+        self.gathering = gathering
+        self._gate: asyncio.Semaphore | None = gate
+
+    def leave(self) -> None:
+        if self._gate is not None:
+            self._gate.release()
+            self._gate = None
+
+
+def _branch(start: Start) -> tuple[str, str, str] | None:
+    """Leaf and branch whose rows wait for each other, or None where no block of the chain gathers."""
+    if not any(isinstance(block, GatherBlock) for block in start.blocks):
+        return None
+    return start.row.leaf, start.section, start.blocks[0].name  # names are unique within a section
 
 
 @dataclass
@@ -66,17 +92,18 @@ async def run_flow(
 
     Raises ``Stopped`` when ``stopping()`` turns true, and what ends the run otherwise.
     """
-    run = _Run(context, emit, len(starts))
+    run = _Run(context, emit, starts)
     gate = asyncio.Semaphore(open_rows)
 
     async def through(start: Start) -> Outcome:
+        place = _Place(start, gate, run.gathering(start))
         try:
             outcome = Outcome()
-            await run.advance(start.row, start, 0, outcome)
+            await run.advance(start.row, place, 0, outcome)
             run.finished(outcome)
             return outcome
         finally:
-            gate.release()
+            place.leave()
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -101,21 +128,27 @@ async def run_flow(
 class _Run:
     """The counts of one run, and how a row goes through it."""
 
-    def __init__(self, context: Context, emit: Emit, total: int) -> None:
+    def __init__(self, context: Context, emit: Emit, starts: Sequence[Start]) -> None:
         self.tallies: dict[str, Tally] = {}
         self._context = context
         self._emit = emit
-        self._total = total
+        self._total = len(starts)
+        coming = Counter(_branch(start) for start in starts)
+        self._gatherings = {branch: Gathering(count, context) for branch, count in coming.items() if branch}
         self._done = self._accepted = self._rejected = 0
         self._spoke = 0.0
 
-    async def advance(self, row: Row, start: Start, index: int, outcome: Outcome) -> None:
+    def gathering(self, start: Start) -> Gathering | None:
+        branch = _branch(start)
+        return self._gatherings[branch] if branch else None
+
+    async def advance(self, row: Row, place: _Place, index: int, outcome: Outcome) -> None:
         """Take ``row`` from block ``index`` to the end. Children are put in ``outcome`` in order."""
-        while index < len(start.blocks):
-            children = await self._apply(row, start.blocks[index], start.section, outcome)
+        while index < len(place.blocks):
+            children = await self._apply(row, place.blocks[index], place, outcome)
             index += 1
             if len(children) != 1:
-                await self._fan_out(children, start, index, outcome)
+                await self._fan_out(children, place, index, outcome)
                 return
             row = children[0]
         outcome.rows.append(row)
@@ -128,7 +161,8 @@ class _Run:
         if self._done < self._total and now - self._spoke < PULSE:
             return
         self._spoke = now
-        note = f"{outcome.rows[0].columns['question']} → {outcome.rows[0].columns['answer']}" if outcome.rows else ""
+        said = outcome.rows[0].columns if outcome.rows else {}
+        note = f"{said['question']} → {said['answer']}" if "question" in said and "answer" in said else ""
         teacher = self._context.teacher
         used: dict[str, Any] = {"calls": teacher.calls, "tokens": teacher.tokens} if teacher else {}
         self._emit.progress(
@@ -141,13 +175,13 @@ class _Run:
             **used,
         )
 
-    async def _fan_out(self, children: list[Row], start: Start, index: int, outcome: Outcome) -> None:
+    async def _fan_out(self, children: list[Row], place: _Place, index: int, outcome: Outcome) -> None:
         parts = [Outcome() for _ in children]
-        if index < len(start.blocks):
+        if index < len(place.blocks):
             try:
                 async with asyncio.TaskGroup() as group:
                     for child, part in zip(children, parts, strict=True):
-                        group.create_task(self.advance(child, start, index, part))
+                        group.create_task(self.advance(child, place, index, part))
             except BaseExceptionGroup as group_of:
                 raise _first(group_of) from None
         else:
@@ -157,11 +191,14 @@ class _Run:
             outcome.rows += part.rows
             outcome.rejected += part.rejected
 
-    async def _apply(self, row: Row, block: Block, section: str, outcome: Outcome) -> list[Row]:
-        tally = self.tallies.setdefault(f"{section}/{block.name}", Tally())
+    async def _apply(self, row: Row, block: Block, place: _Place, outcome: Outcome) -> list[Row]:
+        tally = self.tallies.setdefault(f"{place.section}/{block.name}", Tally())
         tally.entered += 1
         try:
-            children = await block(row, self._context)
+            if isinstance(block, GatherBlock) and place.gathering is not None:
+                children = [await self._meet(row, block, place, place.gathering)]
+            else:
+                children = await block(row, self._context)
         except Reject as refusal:
             refused = [rejected(row, block.name, refusal.reason, **refusal.shown)]
             children = []
@@ -176,7 +213,16 @@ class _Run:
         outcome.rejected += refused
         tally.left += len(children)
         tally.rejected += len(refused)
+        if place.gathering is not None and len(children) != 1:
+            place.gathering.became(len(children))
         return children
+
+    async def _meet(self, row: Row, block: GatherBlock, place: _Place, gathering: Gathering) -> Row:
+        place.leave()
+        answer = await gathering.meet(row, block)
+        if isinstance(answer, Reject):
+            raise answer
+        return answer
 
     def _cut(self, children: list[Row], block: Block) -> tuple[list[Row], list[Row]]:
         """At most ``block.at_most`` of ``children``: chosen by their ids, so that one more changes few others."""
@@ -190,11 +236,7 @@ class _Run:
 
 def rejected(row: Row, block: str, reason: str, **shown: Any) -> Rejected:
     """The record of a refused row: what it says of itself, without the text of its document."""
-    columns = {
-        name: value
-        for name, value in row.columns.items()
-        if name not in ("document", "icl_document", "examples", "seeds") and value not in (None, "", [])
-    }
+    columns = {name: value for name, value in row.columns.items() if name not in TEXTS and value not in (None, "", [])}
     return Rejected(id=row.id, leaf=row.leaf, block=block, reason=reason, row={**columns, **shown})
 
 

@@ -38,7 +38,7 @@ class Job:
     ``scale_factor`` is the number of samples asked for per input row (a cap under rule flows), ``held_out`` the
     items that must not become samples. ``teacher`` may be None for flows that call none; ``teacher_name`` is its
     served name. ``memo`` opens the memo of a name (``teacher``, ``rows``); ``in_flight`` does not change the
-    result.
+    result. ``quality`` (0 to 1) is the lowest score with which a judge lets a row pass.
     """
 
     leaves: Sequence[Leaf]
@@ -54,6 +54,7 @@ class Job:
     teacher_name: str = ""
     in_flight: int = 64
     preview: Preview | None = None
+    quality: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def generate(job: Job) -> Generated:
         starts = few(starts, job.preview, job.scale_factor, job.seed)
     rows_memo = job.memo("rows")
     teacher = Cached(job.teacher, job.memo("teacher")) if job.teacher and job.flow.calls_teacher else None
-    context = Context(rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name)
+    context = Context(rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name, job.quality)
     try:
         result = asyncio.run(_run(job, starts, context))
     finally:
@@ -104,7 +105,7 @@ def generate(job: Job) -> Generated:
     samples, held_out = decontaminate(unique, job.held_out)
     rejected = sorted([*result.rejected, *duplicates, *held_out], key=lambda entry: entry.leaf)
     for leaf in job.leaves if job.preview is None else ():
-        if not any(sample.leaf == leaf.path for sample in samples):
+        if not any(sample.leaf == leaf.path and _counts(sample, leaf, job) for sample in samples):
             raise _nothing(leaf, [entry for entry in rejected if entry.leaf == leaf.path], job)
     counts = {
         "accepted": len(samples),
@@ -132,7 +133,7 @@ def expected_calls(
         longest = max((len(value) for value in start.row.columns.values() if isinstance(value, str)), default=0)
         for block, times in _asked(start, scale_factor):
             calls += times
-            read += times * (sum(len(getattr(block, name)) for name in block.files) + longest) / 4
+            read += times * (block.own_text() + longest) / 4
     written = calls * ANSWER_TOKENS
     return {"calls": calls, "tokens": round(read) + written, "tokens_written": written}
 
@@ -250,6 +251,11 @@ def _check_ids(samples: list[Sample], flow: FlowSet) -> None:
             where=flow.where,
             hint="give one of their blocks a name: of its own",
         )
+
+
+def _counts(sample: Sample, leaf: Leaf, job: Job) -> bool:
+    """Whether a sample shows that the flow worked: where a teacher was asked, whole passages do not."""
+    return sample.origin.teacher is not None or not job.flow.flows[leaf.kind].calls_teacher
 
 
 def _nothing(leaf: Leaf, rejected: list[Rejected], job: Job) -> InputError | ServiceError:

@@ -15,6 +15,8 @@ from ilab.sdg.generate import Job, Preview, expected_calls, generate
 from ilab.sdg.hold_out import hold_out
 from ilab.sdg.mix import Recipe, by_source, mix
 
+ITEMS_FLOW = "eval"
+
 
 class Generate(Protocol):
     """The fields of the step ``generate``: digest of the flow, served name of the teacher, and the choices."""
@@ -28,6 +30,8 @@ class Generate(Protocol):
     @property
     def seed(self) -> int: ...
     @property
+    def quality(self) -> float: ...
+    @property
     def preview(self) -> int | None: ...
     @property
     def preview_calls(self) -> int | None: ...
@@ -35,6 +39,12 @@ class Generate(Protocol):
 
 def find_flow(locator: str, folder: Path) -> Found:
     """Resolve a flow: a shipped one's name, or a directory relative to ``folder``. Loads and checks all of it."""
+    if locator == ITEMS_FLOW:
+        raise InputError(
+            f"the flow {ITEMS_FLOW!r} makes held-out questions, not samples to train on",
+            where="sdg_pipeline",
+            hint="take full, llama, simple or extractive; to try it: ilab flow run eval",
+        )
     path = locator if (SHIPPED / locator).is_dir() else str(folder / Path(locator).expanduser())
     flow = load_flow(path)
     return Found(f"flow:{flow.digest}", locator, details={"path": path})
@@ -70,6 +80,7 @@ def generate_samples(
         teacher=_teacher(request.teacher, site) if loaded.calls_teacher else None,
         teacher_name=request.teacher,
         in_flight=(site.where.teacher.in_flight or 64) if site.where.teacher else 64,
+        quality=request.quality,
         preview=Preview(request.preview, request.preview_calls) if request.preview else None,
     )
     made = generate(job)

@@ -126,7 +126,10 @@ def fix_text(data: bytes, name: str) -> Fixed:
     except InputError as error:
         return Fixed(data, problem=error)
     found = sorted([*changes, *mends, *cuts, *tidying], key=lambda change: change.line)
-    return Fixed(tidied.encode(), tuple(found))
+    fixed = tidied.encode()
+    if len(fixed) > MAX_BYTES:  # of just the size that is read, without a last line end
+        return Fixed(data)
+    return Fixed(fixed, tuple(found))
 
 
 def _decoded(data: bytes, name: str) -> tuple[str, list[Change]]:
@@ -141,6 +144,7 @@ def _decoded(data: bytes, name: str) -> tuple[str, list[Change]]:
         changes.append(Change(1, "saved as UTF-8 instead of UTF-16"))
     elif data[:3] == b"\xef\xbb\xbf":
         changes.append(Change(1, "removed the byte order mark"))
+    text = text.lstrip("\ufeff")  # some editors put one before every save
     found = _LINE_END.findall(text)
     if found:
         changes.append(Change(1, f"ended {len(found):,} line(s) with LF alone"))

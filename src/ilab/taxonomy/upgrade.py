@@ -25,9 +25,9 @@ from typing import Literal
 
 from ilab.errors import InputError, InputErrors
 from ilab.taxonomy.check import check, plain
+from ilab.taxonomy.rewrite import BLANK_LINE, Change, comments
 from ilab.taxonomy.support import Passages
 from ilab.taxonomy.support import Support as Found
-from ilab.taxonomy.rewrite import BLANK_LINE, Change, comments
 from ilab.taxonomy.version3 import Form, Seed, title_from
 from ilab.taxonomy.yamlnodes import MappingNode, Node, ScalarNode, SequenceNode, compose, is_true, optional_text
 from ilab.taxonomy.yamlnodes import text as scalar

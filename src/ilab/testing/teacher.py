@@ -3,8 +3,9 @@
     with serve(faults=Faults(share=0.05, kinds=("500", "reset"))) as teacher:
         client = OpenAIModel(Endpoint(url=teacher.url))
 
-It speaks ``/v1/models`` and ``/v1/chat/completions`` in a thread of its own, keeps what it was asked, and knows
-how many requests it had at once. It is a real server: the tests of the client go through real sockets.
+It speaks ``/v1/models``, ``/v1/chat/completions`` and ``/v1/completions`` in a thread of its own, keeps what it was
+asked, and knows how many requests it had at once. :class:`Features` says what it can do, as servers differ. It is a
+real server: the tests of the client go through real sockets, with TLS where a context is given.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import email.utils
 import json
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -37,8 +39,26 @@ Fault = Literal[
     "empty",
     "truncated",
     "untagged",
+    "wrong-n",
 ]
 Script = Callable[[dict[str, Any]], str]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the server can do. What it cannot is refused with 400, a missing path with 404; ``ignored`` says nothing.
+
+    ``reasoning`` is told beside every answer; ``seed`` off draws another answer each time.
+    """
+
+    chat: bool = True
+    completions: bool = True
+    n: Literal["yes", "ignored", "refused"] = "yes"
+    logprobs: Literal["yes", "ignored", "refused"] = "yes"
+    json: Literal["yes", "ignored", "refused"] = "yes"
+    seed: bool = True
+    reasoning: str = ""
+    context_length: int | None = 4096
 
 
 @dataclass(frozen=True)
@@ -67,13 +87,16 @@ class Faults:
 class Teacher:
     """What a test sees of the server: its ``url``, the request bodies, the most requests it had at once."""
 
-    def __init__(self, script: Script, faults: Faults, models: tuple[str, ...], latency: float, key: str) -> None:
+    def __init__(
+        self, script: Script, faults: Faults, features: Features, models: tuple[str, ...], latency: float, key: str
+    ) -> None:
         self.url = ""
         self.calls: list[dict[str, Any]] = []
         self.faulty: list[Fault] = []
         self.peak = 0
         self._script = script
         self._faults = faults
+        self._features = features
         self._models = models
         self._latency = latency
         self._key = key
@@ -83,7 +106,10 @@ class Teacher:
     async def list_models(self, request: web.Request) -> web.Response:
         if self._key and request.headers.get("Authorization") != f"Bearer {self._key}":
             return _error(401, f"wrong key: {request.headers.get('Authorization')}")
-        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in self._models]})
+        more = {"max_model_len": self._features.context_length} if self._features.context_length else {}
+        return web.json_response(
+            {"object": "list", "data": [{"id": name, "object": "model", **more} for name in self._models]}
+        )
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -98,7 +124,7 @@ class Teacher:
             fault = self._faults.of(number)
             if fault is not None:
                 self.faulty.append(fault)
-            return await self._answer(request, body, fault)
+            return self._lacking(request.path, body) or await self._answer(request, body, fault)
         finally:
             self._active -= 1
 
@@ -131,12 +157,33 @@ class Teacher:
                 return web.Response(text='{"choices": [{"message"', content_type="application/json")
             case "empty":
                 return web.json_response({"choices": []})
-        text = self._script(body)
+        features = self._features
+        wanted = body.get("n", 1) if features.n == "yes" else 1
+        if fault == "wrong-n":
+            wanted = wanted - 1 or 2
+        if not features.seed:
+            body = {**body, "seed": len(self.calls)}
+        texts = [self._script({**body, "choice": index} if index else body) for index in range(wanted)]
+        if body.get("response_format") and features.json == "yes":
+            texts = [json.dumps({"text": text}) for text in texts]
         if fault == "truncated":
-            text = text[: len(text) // 2]
+            texts = [text[: len(text) // 2] for text in texts]
         elif fault == "untagged":
-            text = "I am sorry, I would rather talk about something else."
-        return web.json_response(_completion(body, text, "length" if fault == "truncated" else "stop"))
+            texts = ["I am sorry, I would rather talk about something else."] * wanted
+        finish = "length" if fault == "truncated" else "stop"
+        return web.json_response(_completion(body, texts, finish, features))
+
+    def _lacking(self, path: str, body: dict[str, Any]) -> web.Response | None:
+        features = self._features
+        if not (features.chat if path.endswith("/chat/completions") else features.completions):
+            return _error(404, "Not Found")
+        if body.get("n", 1) > 1 and features.n == "refused":
+            return _error(400, "n: only 1 is supported")
+        if body.get("logprobs") is not None and features.logprobs == "refused":
+            return _error(400, "logprobs are not supported by this model")
+        if body.get("response_format") and features.json == "refused":
+            return _error(400, "response_format is not supported")
+        return None
 
 
 def answer_by_rule(body: dict[str, Any]) -> str:
@@ -145,7 +192,7 @@ def answer_by_rule(body: dict[str, Any]) -> str:
     Knowledge: a sentence of the last passage, chosen by the request's seed, is the answer to a question about its
     first words. Skills: the example with a number put behind question, context and answer.
     """
-    prompt = body["messages"][-1]["content"]
+    prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
     seed = int(body.get("seed") or int(digest_text(prompt)[:8], 16))
     passages = re.findall(r"\[PASSAGE\]\s*(.*?)\s*\[/PASSAGE\]", prompt, re.DOTALL)
     if passages:
@@ -167,28 +214,37 @@ def serve(
     script: Script = answer_by_rule,
     *,
     faults: Faults | None = None,
+    features: Features | None = None,
     models: tuple[str, ...] = ("teacher",),
     latency: float = 0.0,
     key: str = "",
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Teacher]:
     """Serve on a free port of 127.0.0.1 while the block runs. ``latency`` in seconds; ``key`` is asked for."""
-    teacher = Teacher(script, faults or Faults(), models, latency, key)
+    teacher = Teacher(script, faults or Faults(), features or Features(), models, latency, key)
     loop = asyncio.new_event_loop()
     ready = threading.Event()
     runner = web.AppRunner(_application(teacher), shutdown_timeout=0.1)
 
     async def start() -> None:
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
+        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096, ssl_context=tls)
         await site.start()
-        teacher.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        teacher.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}/v1"
         ready.set()
+
+    async def stop() -> None:
+        await runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}  # answers that nobody waits for any more
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def run() -> None:
         asyncio.set_event_loop(loop)
         loop.run_until_complete(start())
         loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
+        loop.run_until_complete(stop())
         loop.close()
 
     thread = threading.Thread(target=run, name="teacher", daemon=True)
@@ -205,19 +261,53 @@ def serve(
 def _application(teacher: Teacher) -> web.Application:
     application = web.Application(client_max_size=2**26)
     application.router.add_get("/v1/models", teacher.list_models)
-    application.router.add_post("/v1/chat/completions", teacher.complete)
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        application.router.add_post(path, teacher.complete)
     return application
 
 
-def _completion(body: dict[str, Any], text: str, finish: str) -> dict[str, Any]:
-    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish}
-    asked = sum(len(message["content"].split()) for message in body["messages"])
+def _completion(body: dict[str, Any], texts: list[str], finish: str, features: Features) -> dict[str, Any]:
+    chat = "messages" in body
+    prompt = " ".join(message["content"] for message in body["messages"]) if chat else body["prompt"]
+    choices = []
+    for index, text in enumerate(texts):
+        choice: dict[str, Any] = {"index": index, "finish_reason": finish}
+        if chat:
+            choice["message"] = {"role": "assistant", "content": text}
+            if features.reasoning:
+                choice["message"]["reasoning_content"] = features.reasoning
+        else:
+            choice["text"] = text
+        if body.get("logprobs") is not None and features.logprobs == "yes":
+            choice["logprobs"] = _logprobs(text.split(), chat)
+        choices.append(choice)
     return {
-        "object": "chat.completion",
+        "object": "chat.completion" if chat else "text_completion",
         "model": body["model"],
         "system_fingerprint": "scripted",
-        "choices": [{"index": index, **choice} for index in range(body.get("n", 1))],
-        "usage": {"prompt_tokens": asked, "completion_tokens": len(text.split())},
+        "choices": choices,
+        "usage": {
+            "prompt_tokens": len(prompt.split()),
+            "completion_tokens": sum(len(text.split()) for text in texts),
+        },
+    }
+
+
+def _logprobs(tokens: list[str], chat: bool) -> dict[str, Any]:
+    """Each token is sure to nine tenths, in the form that the protocol has for it."""
+    other = "other"
+    if chat:
+        tops = [{"token": other, "logprob": -2.3}]
+        return {
+            "content": [
+                {"token": token, "logprob": -0.1, "top_logprobs": [{"token": token, "logprob": -0.1}, *tops]}
+                for token in tokens
+            ]
+        }
+    return {
+        "tokens": tokens,
+        "token_logprobs": [-0.1] * len(tokens),
+        "top_logprobs": [{token: -0.1, other: -2.3} for token in tokens],
     }
 
 

@@ -30,7 +30,9 @@ class Filter(Block):
     """``column operation value``; ``reason`` is counted when the condition does not hold.
 
     Models write judgements as they like, so a number is looked for in the text ("Score: 2"), and words are
-    compared without case, spaces and marks around them ("**Yes.**" is YES).
+    compared without case, spaces and marks around them ("**Yes.**" is YES). ``in`` takes a list of values and
+    ``contains`` may: any of them will do. Where there is no number to compare, ``default`` stands in for it; without
+    one the row is refused as unreadable.
     """
 
     type: ClassVar[str] = "filter"
@@ -39,11 +41,12 @@ class Filter(Block):
     operation: Operation
     value: Scalar | tuple[Scalar, ...]
     reason: str = ""
+    default: float | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if (self.operation == "in") != isinstance(self.value, tuple):
-            raise ValueError("'in' takes a list of values, every other operation a single value")
+        if self.operation != "contains" and (self.operation == "in") != isinstance(self.value, tuple):
+            raise ValueError("'in' takes a list of values, other operations than 'contains' a single value")
         if self.operation in ("gt", "ge", "lt", "le") and not _is_number(self.value):
             raise ValueError(f"{self.operation} takes a number")
         return self
@@ -64,20 +67,19 @@ class Filter(Block):
         return [row.same(replace(row.trace, verdicts=(*row.trace.verdicts, verdict)))]
 
     def _holds(self, found: Any) -> bool:
+        values = self.value if isinstance(self.value, tuple) else (self.value,)
         if self.operation == "contains":
-            return _plain(str(self.value)) in _plain(str(found))
-        if isinstance(self.value, tuple):
-            return any(_compare("eq", found, value) for value in self.value)
-        return _compare(self.operation, found, self.value)
+            return any(_plain(str(value)) in _plain(str(found)) for value in values)
+        operation = "eq" if self.operation == "in" else self.operation
+        return any(self._compare(operation, found, value) for value in values)
 
-
-def _compare(operation: str, found: Any, value: Scalar) -> bool:
-    if _is_number(value):
+    def _compare(self, operation: str, found: Any, value: Scalar) -> bool:
+        if not _is_number(value):
+            return ORDER[operation](_plain(str(found)), _plain(str(value)))
         number = _number(found)
-        if number is None:
+        if number is None and self.default is None:
             raise Reject("unreadable", f"no number in {str(found)[:80]!r}")
-        return ORDER[operation](number, value)
-    return ORDER[operation](_plain(str(found)), _plain(str(value)))
+        return ORDER[operation](self.default if number is None else number, value)
 
 
 def _is_number(value: Any) -> bool:

@@ -11,6 +11,7 @@ import os
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 MARK = "<!-- ilab review -->"
 MOST = 65_000
@@ -56,7 +57,7 @@ def gitlab(number: int, body: str) -> int:
     return 0
 
 
-def call(method: str, url: str, body: str | None = None):
+def call(method: str, url: str, body: str | None = None) -> Any:
     token = os.environ["API_TOKEN"]
     headers = {"Content-Type": "application/json"}
     if "GITHUB_API_URL" in os.environ:

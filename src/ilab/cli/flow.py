@@ -1,0 +1,199 @@
+"""``ilab flow``: what flows do, and flows of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ilab.cli.app import Options
+from ilab.errors import InputError, ServiceError
+
+if TYPE_CHECKING:
+    from ilab.data import Kind
+    from ilab.sdg.flow import Flow
+
+SCALE = click.option("--sdg-scale-factor", "scale", type=click.IntRange(1), default=1, help="Samples per input row.")
+KIND = click.option("--kind", type=click.Choice(["knowledge", "grounded", "freeform"]), help="Which file of the flow.")
+
+
+@click.group(name="flow")
+def group() -> None:
+    """Look at flows, check, copy and run them."""
+
+
+@group.command(name="list")
+@click.pass_obj
+def list_(options: Options) -> None:
+    """The flows that ship with ilab."""
+    from rich.table import Table
+
+    from ilab.cli.render import console
+    from ilab.sdg.catalogue import catalogue
+
+    flows = catalogue()
+    if options.as_json:
+        options.result(flows)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("flow", "leaves", "teacher"):
+        table.add_column(name)
+    for flow in flows:
+        table.add_row(flow["name"], ", ".join(flow["kinds"]), "asks one" if flow["teacher"] else "needs none")
+    console().print(table)
+
+
+@group.command()
+@click.argument("name", metavar="NAME|DIR|FILE")
+@KIND
+@SCALE
+@click.pass_obj
+def show(options: Options, name: str, kind: Kind | None, scale: int) -> None:
+    """Every block of a flow: what it needs, adds and costs per input row."""
+    from ilab.sdg.catalogue import calls_per_row, describe
+
+    flows = _flows(options, name, kind)
+    if options.as_json:
+        shown = [
+            {"file": flow.where, "kind": flow.kind, "notes": list(flow.notes), "branches": describe(flow, scale)}
+            for flow in flows
+        ]
+        options.result(shown)
+        return
+    for flow in flows:
+        click.secho(f"{flow.name}: {flow.where}", bold=True)
+        _notes(flow)
+        for branch in describe(flow, scale):
+            click.echo(f"\nbranch {branch['branch']}, a row per {branch['input']}")
+            _block_table(branch["blocks"])
+        click.echo(f"\nteacher calls per input row: {calls_per_row(flow, scale)} (scale factor {scale})\n")
+
+
+@group.command()
+@click.argument("folder", metavar="DIR")
+@click.pass_obj
+def check(options: Options, folder: str) -> None:
+    """Find everything that is wrong with a flow, without a single call."""
+    from ilab.sdg.flow import load_flow
+
+    flow = load_flow(_path(options, folder))
+    blocks = sum(len(branch.blocks) for each in flow.flows.values() for branch in each.branches)
+    for each in flow.flows.values():
+        _notes(each)
+    facts = {"name": flow.name, "kinds": list(flow.flows), "blocks": blocks, "digest": flow.digest}
+    options.result(facts, f"{flow.name}: {', '.join(flow.flows)}; {blocks} blocks, nothing wrong")
+
+
+@group.command()
+@click.argument("name", metavar="NAME|DIR")
+@click.argument("target", metavar="DIR")
+@click.pass_obj
+def copy(options: Options, name: str, target: str) -> None:
+    """Copy a flow to a new folder, to change it there."""
+    from ilab.sdg.catalogue import copy_flow
+
+    path = options.directory / target
+    copy_flow(_path(options, name), path)
+    options.result({"path": str(path)}, f"copied to {path}\nNext: ilab flow check {target}")
+
+
+@group.command()
+@click.argument("name", metavar="NAME|DIR|FILE")
+@click.option("--input", "source", required=True, metavar="FILE", help="Rows, a JSON object a line.")
+@click.option("--output", required=True, metavar="FILE", help="Where the rows go; refused ones go beside it.")
+@click.option("--model", metavar="NAME", help="Name under which the endpoint serves the teacher.")
+@click.option("--endpoint-url", metavar="URL", help="An OpenAI-compatible server that plays the teacher.")
+@click.option("--api-key", metavar="REF", help="env:NAME or file:PATH that holds its key.")
+@click.option("--seed", type=int, default=42, help="Of every choice.")
+@click.option("--quality-threshold", type=click.FloatRange(0, 1), default=0.7, help="Lowest score a judge lets pass.")
+@KIND
+@SCALE
+@click.pass_obj
+def run(options: Options, /, name: str, source: str, output: str, kind: Kind | None, **given: Any) -> None:
+    """Run a flow over rows of your own.
+
+    Every answer is kept before it is used: run the same command again after any interruption.
+    """
+    from ilab.cli.pipeline import run_folder, watching
+    from ilab.core.run import Engine
+    from ilab.core.store import Store
+    from ilab.models.openai import OpenAIModel
+    from ilab.sdg.flow import find_file, load_file
+    from ilab.sdg.rows import RowJob, read_rows, run_rows, write_rows
+
+    loaded = options.load(where__teacher__url=given["endpoint_url"], where__teacher__api_key=given["api_key"])
+    where = loaded.config.where
+    flow = load_file(find_file(_path(options, name), kind))
+    rows = read_rows(options.directory / source)
+    engine = Engine(Store(loaded.store), where)
+    try:
+        with watching(engine, run_folder(engine)):
+            job = RowJob(
+                flow=flow,
+                rows=rows,
+                scale_factor=given["scale"],
+                seed=given["seed"],
+                quality=given["quality_threshold"],
+                memo=engine.memo,
+                emit=engine.bus.for_step("flow"),
+                stopping=engine.stop.is_set,
+                teacher=OpenAIModel(where.teacher) if where.teacher else None,
+                teacher_name=given["model"] or "",
+                in_flight=(where.teacher.in_flight or 64) if where.teacher else 64,
+            )
+            result, counts = run_rows(job)
+    finally:
+        engine.close()
+    path = options.directory / output
+    refused = write_rows(path, result)
+    _notes(flow)
+    facts = {"output": str(path), "rejected": str(refused), "counts": counts}
+    told = f"{counts['rows']} rows: {path}\n{counts['rejected']} refused: {refused}"
+    options.result(facts, f"{told}\n{counts['calls']} calls, {counts['calls_from_memo']} from memo")
+    if not result.rows:
+        reasons = "".join(f"\n  {entry.id}: {entry.block}: {entry.reason}" for entry in result.rejected[:3])
+        kind_of = ServiceError if flow.calls_teacher else InputError
+        raise kind_of(f"no row came out: {len(result.rejected)} were refused{reasons}", where=flow.where)
+
+
+def _path(options: Options, name: str) -> str:
+    """A shipped flow's name, or a path as seen from the working folder."""
+    from ilab.sdg.flow import shipped
+
+    return name if name in shipped() else str(options.directory / Path(name).expanduser())
+
+
+def _flows(options: Options, name: str, kind: Kind | None) -> list[Flow]:
+    from ilab.sdg.flow import find_file, load_file, load_flow
+
+    path = _path(options, name)
+    if Path(path).is_file():
+        return [load_file(Path(path))]
+    flows = load_flow(path).flows
+    if kind is None:
+        return list(flows.values())
+    if kind not in flows:
+        find_file(path, kind)  # says what there is
+    return [flows[kind]]
+
+
+def _notes(flow: Flow) -> None:
+    for note in flow.notes:
+        click.echo(f"note: {flow.where}: {note}", err=True)
+
+
+def _block_table(blocks: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from ilab.cli.render import console
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in ("block", "type", "needs", "adds", "rows", "calls"):
+        table.add_column(head, overflow="fold", justify="right" if head in ("rows", "calls") else "left")
+    for block in blocks:
+        adds = ", ".join([*block["adds"], *(f"-{column}" for column in block["drops"])])
+        type_ = f"{block['type']} (waits for its leaf)" if block["waits"] else block["type"]
+        calls = str(block["calls"]) if block["calls"] else ""
+        table.add_row(block["name"], type_, ", ".join(block["needs"]), adds, str(block["rows"]), calls)
+    console().print(table)
