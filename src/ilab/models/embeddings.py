@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 
 from ilab.errors import ServiceError
-from ilab.models.openai import read_secret
+from ilab.models.secret import read_secret
 
 BATCH = 64  # texts of one request
 TIMEOUT = 120.0  # seconds for one request
