@@ -3,8 +3,7 @@
     python benchmarks/teacher_server.py LATENCY SIGMA SEED
 
 It answers every chat completion after LATENCY seconds, or after a time drawn from a log-normal distribution of that
-mean by the prompt and SEED. It prints its port. ``GET`` anything tells what it was asked, and for how long it slept in
-all.
+mean by the prompt and SEED. It prints its port. ``GET`` anything tells what it was asked, and how long it slept in all.
 """
 
 from __future__ import annotations

@@ -120,3 +120,31 @@ def test_a_full_disk_is_told_and_spoils_nothing(tmp_path: Path) -> None:
     memo = Memo(tmp_path)
     assert (memo.get("small"), memo.get("large"), memo.get("after")) == ("x", None, "y")
     memo.close()
+
+
+def test_a_group_reaches_other_open_memos_with_the_flush(tmp_path: Path) -> None:
+    writer, reader = Memo(tmp_path), Memo(tmp_path)
+    writer.put("a", 1)
+    assert (writer.get("a"), reader.get("a")) == (1, None)
+    writer.flush()
+    assert reader.get("a") == 1
+    writer.put("a", 2)
+    writer.put("a", 3)
+    writer.close()
+    assert reader.get("a") == 3
+    reader.close()
+
+
+def test_an_index_that_is_spoiled_under_way_is_made_anew(tmp_path: Path) -> None:
+    memo = Memo(tmp_path)
+    for number in range(500):
+        memo.put(f"old {number}", number)
+    memo.flush()
+    memo.put("new", "whole")
+    memo._index.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    index = tmp_path / "index.sqlite"
+    index.write_bytes(index.read_bytes()[:4096] + b"\xff" * (index.stat().st_size - 4096))
+    memo.flush()
+    assert memo.get("new") == "whole"
+    assert [memo.get(f"old {number}") for number in (0, 499)] == [0, 499]
+    memo.close()
