@@ -264,7 +264,7 @@ def _as_text(run: Run, samples: Sequence[Sample], quiet: bool) -> None:
         counts = f"{told['accepted']} of {told['rows']} accepted"
         click.echo(printable(f"{leaf}: {counts}" + (f" ({refused})" * bool(refused))))
         mine = [] if quiet else [sample for sample in samples if sample.leaf == leaf]
-        for sample in mine[:SHOWN]:
+        for sample in sorted(mine, key=lambda sample: sample.train_on == "all")[:SHOWN]:  # pairs before passages
             click.echo(printable(f"  Q: {_short(sample.question)}"))
             click.echo(printable(f"  A: {_short(sample.answer)}"))
 
