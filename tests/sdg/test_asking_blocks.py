@@ -283,3 +283,39 @@ def test_an_answer_in_any_form_becomes_columns(asked: Callable[..., tuple[Contex
         block = Llm(name="w", prompt=f"Say {number}", **form)
         [row] = run(block, {}, context)
         assert (row.columns, block.adds(), len(model.requests)) == ({"a": "v"}, {"a"}, 2)
+
+
+class CutOff(ScriptedModel):
+    """Answers with so many records a call; all but those in ``whole`` (calls from 0) are cut off behind them."""
+
+    def __init__(self, counts: list[int], whole: set[int]) -> None:
+        super().__init__(lambda request: "")
+        self._counts, self._whole = counts, whole
+
+    async def complete(self, request: Request) -> Reply:
+        call = len(self.requests)
+        reply = await super().complete(request)
+        records = "".join(f"[Q]q{call}.{n}[/Q][A]a[/A]" for n in range(self._counts[call]))
+        choice = Choice(f"{records}[Q]half", "stop" if call in self._whole else "length")
+        return Reply((choice,), reply.usage, reply.reported)
+
+
+@pytest.mark.parametrize(
+    ("counts", "whole", "at_most", "asked", "kept"),
+    [
+        ([2, 3, 1], set(), None, 3, ["q1.0", "q1.1", "q1.2"]),  # never whole: the fullest of all
+        ([2, 3], {1}, None, 2, ["q1.0", "q1.1", "q1.2"]),
+        ([3, 0, 0], set(), None, 3, ["q0.0", "q0.1", "q0.2"]),
+        ([1, 3], {1}, "1", 1, ["q0.0"]),  # as many as the block keeps are there
+    ],
+)
+def test_a_cut_off_answer_is_asked_for_again_and_the_fullest_counts(
+    memos: Callable[[str], Memo], counts: list[int], whole: set[int], at_most: str | None, asked: int, kept: list[str]
+) -> None:
+    model = CutOff(counts, whole)
+    context = Context(memos("rows"), 42, 2, Cached(model, memos("teacher")), "m")
+    block = Llm(name="write", prompt="Ask", tags={"question": "Q", "answer": "A"}, temperature=0.7, at_most=at_most)
+    rows = asyncio.run(block(Row("k#1", "k", {}), context))
+    assert [row.columns["question"] for row in rows] == kept
+    assert len(model.requests) == asked
+    assert rows[0].trace.usage == {"prompt_tokens": asked, "completion_tokens": 0}

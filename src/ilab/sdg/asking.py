@@ -12,7 +12,7 @@ from ilab.data import Message, digest_text, seed_from, short
 from ilab.errors import InputError
 from ilab.models.chat import SEED_BITS, Reply, Request, Sampling
 from ilab.sdg.answer import AnswerForm, Record
-from ilab.sdg.block import Block, Context, Reject, Row, Trace
+from ilab.sdg.block import Block, Context, Reject, Row, Trace, resolve_count
 from ilab.sdg.prompt import render, variables
 
 ASKS = 3  # how often an unreadable or cut-off answer is asked for, with another seed each time
@@ -59,29 +59,37 @@ class AskingBlock(AnswerForm, Block):
     ) -> tuple[list[Record], Trace]:
         """At least one record of an answer to ``messages``, and the row's trace with what that took.
 
-        ``prompt`` is the text of the templates, for the provenance. Raises :class:`Reject` with the raw answer when
+        An answer that was cut off is asked for again unless it holds all the records that the block keeps; the fullest
+        one counts. ``prompt`` is the text of the templates, for the provenance. Raises :class:`Reject` with the raw answer when
         none of ``ASKS`` answers could be read.
         """
         if context.teacher is None:
             raise AssertionError("a flow that calls a teacher was started without one")
         model = self.model or context.model
         trace, refused = row.trace, Reject("no answer")
+        wanted = resolve_count(self.at_most, context.scale) if self.at_most else None
+        fullest: tuple[list[Record], Sampling, Reply] | None = None
         for ask in range(ASKS):
             sampling = self.sampling(row, context, ask)
             reply = await context.teacher.complete(Request(model, tuple(messages), sampling))
             trace = self._traced(trace, reply)
             records = self.read(reply)
-            if records:
-                if self._is_origin(row):
-                    trace = self._written(trace, model, sampling, reply, prompt)
-                return records, trace
             cut = reply.finish_reason == "length"
+            if records and (fullest is None or len(records) > len(fullest[0])):
+                fullest = records, sampling, reply
+            if records and (not cut or (wanted is not None and len(records) >= wanted)):
+                break
             refused = Reject(
                 "the answer was cut off" if cut else "the answer cannot be read",
                 f"asked {ask + 1} times; raise max_tokens" if cut else f"asked {ask + 1} times for {self.wanted()}",
                 raw=reply.text,
             )
-        raise refused
+        if fullest is None:
+            raise refused
+        records, sampling, reply = fullest
+        if self._is_origin(row):
+            trace = self._written(trace, model, sampling, reply, prompt)
+        return records, trace
 
     def children(self, row: Row, records: Sequence[Record], trace: Trace) -> list[Row]:
         """A row for each record, ``<name>-<n>``."""
