@@ -60,8 +60,8 @@ class AskingBlock(AnswerForm, Block):
         """At least one record of an answer to ``messages``, and the row's trace with what that took.
 
         An answer that was cut off is asked for again unless it holds all the records that the block keeps; the fullest
-        one counts. ``prompt`` is the text of the templates, for the provenance. Raises :class:`Reject` with the raw answer when
-        none of ``ASKS`` answers could be read.
+        one counts. ``prompt`` is the text of the templates, for the provenance. Raises :class:`Reject` with the raw
+        answer when none of ``ASKS`` answers could be read.
         """
         if context.teacher is None:
             raise AssertionError("a flow that calls a teacher was started without one")
