@@ -25,6 +25,7 @@ from ilab.sdg.block import Block, Context, GatherBlock, Reject, Row, resolve_cou
 from ilab.sdg.gathering import Gathering
 
 TEXTS = frozenset({"document", "raw_document", "base_document", "icl_document", "examples", "seeds"})
+OPEN_ROWS = 4  # input rows that are open at once, for each request in flight
 PULSE = 0.2  # seconds between looks at whether to stop, and between progress events
 
 
@@ -123,6 +124,17 @@ async def run_flow(
         [rejected for outcome in outcomes for rejected in outcome.rejected],
         run.tallies,
     )
+
+
+async def run_and_close(
+    starts: Sequence[Start], context: Context, in_flight: int, emit: Emit, stopping: Callable[[], bool]
+) -> Result:
+    """:func:`run_flow` with as many rows open as keep ``in_flight`` requests busy; closes the teacher at the end."""
+    try:
+        return await run_flow(starts, context, open_rows=OPEN_ROWS * in_flight, emit=emit, stopping=stopping)
+    finally:
+        if context.teacher is not None:
+            await context.teacher.close()
 
 
 class _Run:

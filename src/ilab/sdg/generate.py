@@ -23,11 +23,10 @@ from ilab.sdg.block import Block, Context, Row
 from ilab.sdg.card import card
 from ilab.sdg.decontaminate import decontaminate
 from ilab.sdg.dedup import dedup
-from ilab.sdg.engine import Result, Start, run_flow
+from ilab.sdg.engine import Start, run_and_close
 from ilab.sdg.flow import FILES, FlowSet
 from ilab.sdg.inputs import input_rows
 
-OPEN_ROWS = 4  # input rows that are open at once, for each request in flight
 ANSWER_TOKENS = 150  # of one answer, for forecasts
 
 
@@ -95,7 +94,7 @@ def generate(job: Job) -> Generated:
     teacher = Cached(job.teacher, job.memo("teacher")) if job.teacher and job.flow.calls_teacher else None
     context = Context(rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name, job.quality)
     try:
-        result = asyncio.run(_run(job, starts, context))
+        result = asyncio.run(run_and_close(starts, context, job.in_flight, job.emit, job.stopping))
     finally:
         rows_memo.flush()
     memoised = {row.id for row in result.rows if row.trace.memoised}
@@ -167,16 +166,6 @@ def _asked(start: Start, scale_factor: int) -> Iterator[tuple[Block, int]]:
         rows *= block.copies(scale_factor)
         if block.calls_teacher:
             yield block, rows
-
-
-async def _run(job: Job, starts: list[Start], context: Context) -> Result:
-    try:
-        return await run_flow(
-            starts, context, open_rows=OPEN_ROWS * job.in_flight, emit=job.emit, stopping=job.stopping
-        )
-    finally:
-        if context.teacher is not None:
-            await context.teacher.close()
 
 
 def _check(job: Job) -> None:

@@ -24,10 +24,8 @@ from ilab.errors import InputError
 from ilab.models.cached import Cached
 from ilab.models.chat import ChatModel
 from ilab.sdg.block import Context, Row
-from ilab.sdg.engine import Result, Start, run_flow
+from ilab.sdg.engine import Result, Start, run_and_close
 from ilab.sdg.flow import Flow, check_columns, raise_all
-
-OPEN_ROWS = 4  # rows that are open at once, for each request in flight
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def run_rows(job: RowJob) -> tuple[Result, dict[str, int]]:
     context = Context(rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name, job.quality)
     starts = [Start(row, branch.blocks, branch.name) for branch in job.flow.branches for row in job.rows]
     try:
-        result = asyncio.run(_run(job, starts, context))
+        result = asyncio.run(run_and_close(starts, context, job.in_flight, job.emit, job.stopping))
     finally:
         rows_memo.flush()
     twice = [identity for identity, count in Counter(row.id for row in result.rows).items() if count > 1]
@@ -120,16 +118,6 @@ def run_rows(job: RowJob) -> tuple[Result, dict[str, int]]:
         "tokens": teacher.tokens if teacher else 0,
     }
     return result, counts
-
-
-async def _run(job: RowJob, starts: Sequence[Start], context: Context) -> Result:
-    try:
-        return await run_flow(
-            starts, context, open_rows=OPEN_ROWS * job.in_flight, emit=job.emit, stopping=job.stopping
-        )
-    finally:
-        if context.teacher is not None:
-            await context.teacher.close()
 
 
 def write_rows(path: Path, result: Result) -> Path:
