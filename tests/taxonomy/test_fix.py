@@ -66,6 +66,8 @@ def values(text: str) -> object:
         ("a: b\n\n\n\n\n# c\n\n\nd: e\n", "a: b\n\n\n# c\n\n\nd: e\n"),
         ("a: b\r\nc: d\re: f\n", "a: b\nc: d\ne: f\n"),
         ("\ufeffa: b\n", "a: b\n"),
+        ("\ufeff\n \n\ufeffa: b\n", "a: b\n"),
+        ("\n\ufeff", ""),
         ("a: |\n  b  \n   \n  c\n \nd: e\n", "a: |\n  b\n\n  c\n\nd: e\n"),
         ("a: >\n  b  \n  c\n", "a: >\n  b\n  c\n"),
         ("a: 'b \n\n\n\n\n  '\n", "a: 'b\n\n\n  '\n"),  # after the text, blank lines say nothing

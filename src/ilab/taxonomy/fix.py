@@ -24,6 +24,7 @@ from ilab.taxonomy.yamlnodes import MAX_BYTES, decode
 MOST_BLANK_LINES = 2  # in a row; yamllint's `relaxed` rules, which InstructLab's own checks use, allow no more
 _LINE_END = re.compile(r"\r\n?")
 _BLANKS = re.compile(r"(?m)[ \t]+$")
+_BEGINNING = re.compile(r"\A(?:[ \t]*[\r\n]|\ufeff)+")  # before the first line with something on it
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ def _decoded(data: bytes, name: str) -> tuple[str, list[Change]]:
         changes.append(Change(1, "saved as UTF-8 instead of UTF-16"))
     elif data[:3] == b"\xef\xbb\xbf":
         changes.append(Change(1, "removed the byte order mark"))
-    text = text.lstrip("\ufeff")  # some editors put one before every save
+    # Some editors put a mark before every save; without the empty lines before it, it would be the file's own.
+    text = _BEGINNING.sub(lambda found: found[0].replace("\ufeff", ""), text)
     found = _LINE_END.findall(text)
     if found:
         changes.append(Change(1, f"ended {len(found):,} line(s) with LF alone"))

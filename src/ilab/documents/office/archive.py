@@ -22,6 +22,7 @@ from ilab.errors import InputError
 MAX_MEMBERS = 10_000
 MAX_TOTAL = 256 * 2**20  # bytes of all members together
 MAX_MEMBER = 64 * 2**20  # bytes of one member that is read
+MAX_NAME = 200  # characters of a member's name
 MAX_RATIO = 200  # times that a member may grow, once it is larger than:
 _SMALL = 2**20
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, ValueError, OverflowError)
@@ -57,7 +58,7 @@ class Archive:
         """The contents of a member. Raises ``InputError`` where it is missing, damaged or too large."""
         member = self._members.get(name)
         if member is None:
-            raise InputError(f"lacks {name[:200]}", hint=_HINT)
+            raise InputError(f"lacks {name[:MAX_NAME]}", hint=_HINT)
         self._left -= member.file_size
         if member.file_size > MAX_MEMBER or self._left < 0:
             raise InputError(f"{name} in it has {member.file_size / 2**20:.0f} MiB, which is too much")
@@ -85,7 +86,8 @@ def parse_xml(data: bytes, name: str) -> etree._Element:
     try:
         root = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise InputError(f"is damaged at {name}: {error}", hint=_HINT) from error
+        reason = str(error)[:200]  # it quotes the file
+        raise InputError(f"is damaged at {name}: {reason}", hint=_HINT) from error
     dtd: Any = root.getroottree().docinfo.internalDTD
     if dtd is not None and dtd.entities():
         raise InputError(f"{name} in it declares XML entities, which are refused", hint=_HINT)
@@ -108,15 +110,18 @@ def _check_member(member: zipfile.ZipInfo) -> None:
     """Refuses a member that a document does not have."""
     name = member.orig_filename
     parts = name.split("/")
+    if len(name) > MAX_NAME:
+        raise InputError(f"holds a file whose name has {len(name)} characters; at most {MAX_NAME} are read", hint=_HINT)
+    shown = ascii(name)[:MAX_NAME]
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or parts[0].endswith(":"):
-        raise InputError(f"holds a file with the name {name!a}, which leads out of it")
+        raise InputError(f"holds a file with the name {shown}, which leads out of it")
     if stat.S_ISLNK(member.external_attr >> 16):
-        raise InputError(f"holds a link ({name!a})")
+        raise InputError(f"holds a link ({shown})")
     if member.flag_bits & 0x1:
         raise InputError("is encrypted", hint="save it without a password")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise InputError(f"holds {name!a}, packed in a way that documents are not", hint=_HINT)
+        raise InputError(f"holds {shown}, packed in a way that documents are not", hint=_HINT)
     packed = max(member.compress_size, 1)
     if member.file_size > _SMALL and member.file_size > MAX_RATIO * packed:
         ratio = member.file_size // packed
-        raise InputError(f"holds {name!a}, packed {ratio} times; that is an archive bomb, not a document")
+        raise InputError(f"holds {shown}, packed {ratio} times; that is an archive bomb, not a document")
