@@ -86,6 +86,15 @@ class WebWhere(Section):
     max_bytes: int = Field(50 * 2**20, gt=0, description="the largest page or file that is fetched")
 
 
+class TrainWhere(Section):
+    """What training runs on. It changes rounding at most, never what is trained on."""
+
+    processes: int = Field(1, gt=0, description="processes on this machine that train together, one for each device")
+    state_seconds: float = Field(20.0, ge=0, description="seconds between two states that a stopped run goes on from")
+    activation_checkpointing: bool = Field(False, description="compute activations twice, to hold fewer of them")
+    compile: bool = Field(False, description="compile the model's layers: slow to start, faster afterwards")
+
+
 class Where(Section):
     """Everything about *where*: none of it is part of any step's identity."""
 
@@ -96,6 +105,7 @@ class Where(Section):
     threads: int = Field(1, gt=0, description="threads one training or evaluation uses; more is slower for tiny models")
     jobs: int = Field(2, gt=0, description="independent steps that may run at once")
     teacher: Endpoint | None = Field(None, description="the server that plays the teacher")
+    train: TrainWhere = TrainWhere()
     documents: DocumentsWhere = DocumentsWhere()
     web: WebWhere = WebWhere()
 

@@ -12,6 +12,7 @@ from ilab.artifacts import Candidates, Checkpoint, Dataset
 from ilab.core.files import take_over, write_json, write_text
 from ilab.core.step import Counts, Site
 from ilab.models.renderer import Renderer
+from ilab.training.candidates import collect
 from ilab.training.encode import encode_rows, split_rows
 
 
@@ -21,7 +22,9 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
     Raises InputError for data that cannot be trained on, Stopped after saving when the site says stop.
     """
     from ilab.models.device import pick_device
-    from ilab.training.loop import TrainJob, TrainSettings, train
+    from ilab.training.launch import run_job
+    from ilab.training.loop import TrainJob
+    from ilab.training.settings import TrainSettings
 
     settings = TrainSettings.model_validate(fields)
     rows = dataset.rows()
@@ -34,15 +37,15 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
         data=data,
         held_out=held_out,
         base=base.model,
-        out=out.path,
         work=site.work,
         settings=settings,
-        device=pick_device(site.where.device),
-        threads=site.where.threads,
         emit=site.emit,
         stopping=site.stopping,
+        threads=site.where.threads,
+        where=site.where.train,
     )
-    index = train(job)
+    run_job(job, pick_device(site.where.device))
+    index = collect(site.work, out.path)
     out.write_index(index)
     write_json(out.path / "left_out.json", [{"id": name, "reason": reason} for name, reason in data.left_out])
     return {
