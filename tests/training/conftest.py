@@ -39,10 +39,13 @@ def data(base: Path) -> EncodedSet:
 def trains(data: EncodedSet, base: Path) -> Trains:
     """Trains in ``folder`` (``out`` and ``work`` below it), or goes on there. Returns the index of the candidates."""
 
+    usual = base
+
     def run(
         folder: Path,
         stopping: Callable[[], bool] = lambda: False,
         where: TrainWhere = TrainWhere(),  # noqa: B008 - frozen
+        base: Path | None = None,
         **more: Any,
     ) -> list[dict[str, Any]]:
         for part in ("work", "out"):
@@ -50,7 +53,7 @@ def trains(data: EncodedSet, base: Path) -> Trains:
         settings = TrainSettings.model_validate({**SETTINGS, **more})
         kept, held_out = split_rows(data, settings.validation, settings.seed)
         emit = Bus().for_step("train")
-        run_job(TrainJob(kept, held_out, base, folder / "work", settings, emit, stopping, 1, where), "cpu")
+        run_job(TrainJob(kept, held_out, base or usual, folder / "work", settings, emit, stopping, 1, where), "cpu")
         return collect(folder / "work", folder / "out")
 
     return run

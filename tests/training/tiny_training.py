@@ -22,5 +22,10 @@ ROWS = [row(i, f"What is {i} plus {i}? " * (1 + i % 3), f"It is {2 * i}." * (1 +
 
 class Trains(Protocol):
     def __call__(
-        self, folder: Path, stopping: Callable[[], bool] = ..., where: TrainWhere = ..., **settings: Any
+        self,
+        folder: Path,
+        stopping: Callable[[], bool] = ...,
+        where: TrainWhere = ...,
+        base: Path | None = ...,
+        **settings: Any,
     ) -> list[dict[str, Any]]: ...

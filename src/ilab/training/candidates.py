@@ -35,8 +35,8 @@ def due(settings: TrainSettings, before: Cursor, after: Cursor) -> bool:
 
     Crossed, not met: steps of 128 samples meet a multiple of 1,000 only by chance. At the end one is saved anyway.
     """
-    done, was = getattr(after, settings.save_unit), getattr(before, settings.save_unit)
-    return done // settings.save_every > was // settings.save_every
+    done, was = (int(getattr(cursor, settings.save_unit)) // settings.save_every for cursor in (after, before))
+    return done > was
 
 
 def name_of(settings: TrainSettings, cursor: Cursor) -> str:

@@ -230,7 +230,7 @@ def prepare(module: LossModel, job: TrainJob, world: World) -> None:
 def blocks(model: Any) -> list[torch.nn.Module]:
     """The model's repeated layers: the longest list of modules it has."""
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return list(max(lists, key=len)) if lists else []
+    return list(max(lists, key=lambda found: len(found))) if lists else []
 
 
 def _precision(settings: TrainSettings, device: str, sharded: bool = False) -> AbstractContextManager[Any]:

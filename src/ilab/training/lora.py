@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ilab.data import seed_from
 from ilab.errors import SetupError
 from ilab.models.weights import BUILDING, load_weights
 from ilab.training.method import linear_layers, state_of
@@ -20,6 +21,7 @@ from ilab.training.settings import TrainSettings
 from ilab.training.world import whole
 
 ADAPTER = "default"
+PACKS = "support_avx512bf16_for_cpu"  # of bitsandbytes' layers
 
 
 class Lora:
@@ -40,10 +42,14 @@ class Lora:
         model = load_weights(base, dtype, device, quantization=_four_bits(dtype) if self._quantised else None)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
+        for module in model.modules():
+            if hasattr(module, PACKS):  # else one evaluation on a CPU packs the weights so that no gradient passes
+                setattr(module, PACKS, False)
         with BUILDING:
             from peft import inject_adapter_in_model
 
             names = linear_layers(model, self._adapter.targets)
+            torch.manual_seed(seed_from("adapter", self._settings.seed))  # half of it starts at random
             model = inject_adapter_in_model(self._config(names), model, adapter_name=ADAPTER)
         for parameter in model.parameters():
             if parameter.requires_grad:

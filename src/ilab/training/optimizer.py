@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -22,19 +23,19 @@ def make_optimizer(
     settings: TrainSettings, parameters: Mapping[str, torch.nn.Parameter], device: str
 ) -> torch.optim.Optimizer:
     """For ``parameters``. Raises ``SetupError`` where eight bits are asked for and bitsandbytes is not installed."""
-    chosen = {"lr": settings.learning_rate, "betas": settings.betas, "weight_decay": settings.weight_decay}
+    rate, betas, decay = settings.learning_rate, settings.betas, settings.weight_decay
     if settings.optimizer == "adamw":
-        fused = {"fused": True} if device.startswith("cuda") else {}
-        return torch.optim.AdamW(parameters.values(), **chosen, **fused)
+        fused = True if device.startswith("cuda") else None
+        return torch.optim.AdamW(parameters.values(), rate, betas, weight_decay=decay, fused=fused)
     if find_spec("bitsandbytes") is None:
         raise SetupError(
             "an optimizer in eight bits needs bitsandbytes, which is not installed",
             where="train_optimizer",
             hint="pip install 'ilab[lora]', or train with train_optimizer=adamw",
         )
-    from bitsandbytes.optim import AdamW8bit
-
-    made: torch.optim.Optimizer = AdamW8bit(parameters.values(), **chosen)
+    made: torch.optim.Optimizer = import_module("bitsandbytes.optim").AdamW8bit(
+        parameters.values(), rate, betas, weight_decay=decay
+    )
     return made
 
 

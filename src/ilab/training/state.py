@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed import checkpoint
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from ilab.core.files import fsync_tree, read_json, write_json
 from ilab.core.store import digest_file
@@ -46,7 +47,7 @@ def save_state(work: Path, cursor: Mapping[str, Any], parts: State, world: World
     found, plain = parts.read()
     with saving(temporary), _disk(temporary):
         writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
-        checkpoint.save(found, storage_writer=writer, no_dist=world.size == 1)
+        save(found, storage_writer=writer, no_dist=world.size == 1)
     world.wait()
     if world.leads:
         files = {path.name: [path.stat().st_size, digest_file(path)] for path in sorted(temporary.iterdir())}
@@ -73,7 +74,7 @@ def load_state(work: Path, parts: State, world: World) -> dict[str, Any]:
         found = parts.room(manifest["optimizer"])
         with _disk(folder):
             reader = HuggingFaceStorageReader(str(folder))
-            checkpoint.load(found, storage_reader=reader, no_dist=world.size == 1)
+            load(found, storage_reader=reader, no_dist=world.size == 1)
         parts.write(found, manifest["optimizer"])
         cursor: dict[str, Any] = manifest["cursor"]
         return cursor
