@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ilab.data import Message, Origin, Sample, TrainingRow
-from ilab.sdg.mix import Recipe, _parts, by_source, disturb, mix
+from ilab.sdg.mix import Mixture, _parts, by_source, disturb, mix
 from ilab.sdg.text import words
 
 
@@ -38,7 +38,7 @@ def test_sources_are_told_apart_and_taken_as_asked() -> None:
         [*samples("k", 3), *samples("k", 2, "all"), *samples("s", 4)], {"k": "knowledge", "s": "grounded"}
     )
     assert {source: len(rows) for source, rows in found.items()} == {"knowledge": 3, "document": 2, "skill": 4}
-    rows, told = mix(found, Recipe(sources=("knowledge", "document")), 42)
+    rows, told = mix(found, Mixture(sources=("knowledge", "document")), 42)
     assert [row.sample for row in rows] == [s.id for s in (*found["knowledge"], *found["document"])]
     assert Counter(row.source for row in rows) == {"knowledge": 3, "document": 2}
     assert told["rows"] == 5
@@ -49,7 +49,7 @@ def test_sources_are_told_apart_and_taken_as_asked() -> None:
     ("weight", "least", "most", "total"), [(0.5, 0, 1, 5), (1, 1, 1, 10), (2.3, 2, 3, 23), (0, 0, 0, 0)]
 )
 def test_a_weight_repeats_every_sample_before_any_again(weight: float, least: int, most: int, total: int) -> None:
-    rows, told = mix({"skill": samples("s", 10)}, Recipe(sources=("skill",), weights={"s": weight}), 1)
+    rows, told = mix({"skill": samples("s", 10)}, Mixture(sources=("skill",), weights={"s": weight}), 1)
     seen = Counter(row.sample for row in rows)
     times = [seen[sample.id] for sample in samples("s", 10)]
     assert (min(times), max(times), sum(times)) == (least, most, total)
@@ -58,19 +58,19 @@ def test_a_weight_repeats_every_sample_before_any_again(weight: float, least: in
 
 
 def test_replay_is_a_share_of_the_whole_and_never_repeats() -> None:
-    earlier, _ = mix({"knowledge": samples("k", 30)}, Recipe(), 1)
-    rows, told = mix({"skill": samples("s", 20)}, Recipe(sources=("skill",), replay=1 / 3), 1, earlier)
+    earlier, _ = mix({"knowledge": samples("k", 30)}, Mixture(), 1)
+    rows, told = mix({"skill": samples("s", 20)}, Mixture(sources=("skill",), replay=1 / 3), 1, earlier)
     replayed = [row for row in rows if row.source == "replay"]
     assert len(replayed) == 10 == len(rows) - 20
     assert len({row.sample for row in replayed}) == 10
     assert told["replay"] == {"earlier": 30, "rows": 10, "share": 1 / 3}
-    few, _ = mix({"skill": samples("s", 20)}, Recipe(sources=("skill",), replay=0.9), 1, earlier)
+    few, _ = mix({"skill": samples("s", 20)}, Mixture(sources=("skill",), replay=0.9), 1, earlier)
     assert len(few) == 20 + 30
 
 
 def test_variants_disturb_the_question_only_and_the_first_is_clean() -> None:
     found = samples("k", 5)
-    rows, _ = mix({"knowledge": found}, Recipe(variants=4, noise=0.5), 42)
+    rows, _ = mix({"knowledge": found}, Mixture(variants=4, noise=0.5), 42)
     assert len({row.id for row in rows}) == len(rows) > 10
     by_sample = {sample.id: [row for row in rows if row.sample == sample.id] for sample in found}
     for sample in found:
@@ -80,12 +80,12 @@ def test_variants_disturb_the_question_only_and_the_first_is_clean() -> None:
         for row in others:
             assert row.messages[1] == sample.messages[1]
             assert row.messages[0] != sample.messages[0]
-    assert len(mix({"knowledge": found}, Recipe(variants=4), 42)[0]) == 5  # without noise they are all equal
+    assert len(mix({"knowledge": found}, Mixture(variants=4), 42)[0]) == 5  # without noise they are all equal
 
 
 def test_document_text_is_never_disturbed() -> None:
     found = samples("k", 4, "all")
-    rows, _ = mix({"document": found}, Recipe(variants=4, noise=0.9), 42)
+    rows, _ = mix({"document": found}, Mixture(variants=4, noise=0.9), 42)
     assert [row.messages for row in rows] == [sample.messages for sample in found]
 
 
@@ -100,14 +100,14 @@ def test_document_text_is_never_disturbed() -> None:
 def test_another_leaf_changes_no_leafs_rows(
     first: int, second: int, weight: float, variants: int, noise: float, seed: int
 ) -> None:
-    recipe = Recipe(
+    mixture = Mixture(
         sources=("skill",),
         weights={"a": weight},
         variants=variants,
         noise=noise,
     )
-    alone, _ = mix({"skill": samples("a", first)}, recipe, seed)
-    both, _ = mix({"skill": [*samples("b", second), *samples("a", first)]}, recipe, seed)
+    alone, _ = mix({"skill": samples("a", first)}, mixture, seed)
+    both, _ = mix({"skill": [*samples("b", second), *samples("a", first)]}, mixture, seed)
     assert of_leaf(both, "a") == alone
     assert len({row.id for row in both}) == len(both)
 
