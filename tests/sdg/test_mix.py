@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from ilab.data import Message, Origin, Sample, TrainingRow
-from ilab.sdg.mix import Mixture, _parts, by_source, disturb, mix
+from ilab.sdg.mix import Mixture, _parts, by_source, disturb, mix, repeated
 from ilab.sdg.text import words
 
 
@@ -150,3 +151,50 @@ def test_replay_is_split_by_weight_and_never_takes_more_than_there_is(
 def test_a_weak_leaf_comes_back_more_often() -> None:
     assert _parts(30, {"strong": 100.0, "weak": 200.0}, {"strong": 100, "weak": 100}) == {"strong": 10, "weak": 20}
     assert _parts(150, {"strong": 100.0, "weak": 200.0}, {"strong": 100, "weak": 100}) == {"strong": 50, "weak": 100}
+
+
+@pytest.mark.parametrize(
+    ("size", "cap", "taken", "again"),
+    [(1.0, None, 10, 0), (0.5, None, 5, 0), (3, None, 3, 0), (30, None, 30, 20), (1.5, None, 15, 5), (30, 12, 12, 2)],
+)
+def test_a_share_or_a_count_repeats_only_where_there_are_too_few(
+    size: float, cap: int | None, taken: int, again: int
+) -> None:
+    mixture = Mixture(sources=("skill",), sampling_size=size, max_per_leaf=cap)
+    rows, told = mix({"skill": [*samples("s", 10), *samples("t", 200)]}, mixture, 1)
+    seen = Counter(row.sample for row in rows if row.leaf == "s")
+    assert sum(seen.values()) == taken
+    assert len(seen) == min(taken, 10)
+    assert max(seen.values()) - min(seen.values()) <= 1
+    assert told["sources"]["skill"]["s"].get("repeated", 0) == again
+    assert max(Counter(row.sample for row in rows if row.leaf == "t").values()) == (2 if size == 1.5 else 1)
+    assert repeated(told) == again + (100 if size == 1.5 else 0)
+
+
+def test_a_cap_holds_after_weights_and_not_for_the_documents_own_text() -> None:
+    found = by_source([*samples("s", 10), *samples("k", 10, "all")], {"s": "freeform", "k": "knowledge"})
+    rows, told = mix(found, Mixture(weights={"s": 2.0}, max_per_leaf=7, sampling_size=0.9), 1)
+    assert Counter(row.source for row in rows) == {"skill": 7, "document": 10}
+    assert repeated(told) == 0
+
+
+def test_a_smaller_share_is_a_part_of_a_larger_one() -> None:
+    drawn = [
+        {row.id for row in mix({"skill": samples("s", 40)}, Mixture(sampling_size=size), 1)[0]} for size in (5, 9, 0.5)
+    ]
+    assert drawn[0] < drawn[1] < drawn[2]
+
+
+def test_rows_of_a_recipe_count_as_new_where_replay_is_measured() -> None:
+    earlier, _ = mix({"knowledge": samples("k", 100)}, Mixture(), 1)
+    rows, told = mix({"skill": samples("s", 10)}, Mixture(sources=("skill",), replay=0.5), 1, earlier, (), 30)
+    assert Counter(row.source for row in rows) == {"skill": 10, "replay": 40}
+    assert told["rows"] == 80
+
+
+@pytest.mark.parametrize(
+    "fields", [{"sampling_size": -1}, {"sampling_size": "1.0"}, {"oracle": 1.1}, {"max_per_leaf": 0}]
+)
+def test_what_makes_no_sense_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Mixture.model_validate(fields)

@@ -74,8 +74,10 @@ def test_the_own_passage_comes_as_often_as_asked_at_any_place(oracle: float) -> 
 
 def test_other_leaves_lend_passages_only_where_there_are_too_few() -> None:
     here, there = chunks("k", 5), chunks("z", 20)
-    enough = asked_among(sample(here[0]), Passages([*here, *there]), "k~raft", (3, 1.0), 1)
-    assert enough == asked_among(sample(here[0]), Passages(here), "k~raft", (3, 1.0), 1)
+    for seed in range(50):
+        for distractors in (1, 3, 4):  # four are all that the leaf has
+            enough = asked_among(sample(here[0]), Passages([*here, *there]), "k~raft", (distractors, 1.0), seed)
+            assert enough == asked_among(sample(here[0]), Passages(here), "k~raft", (distractors, 1.0), seed)
     lent = passages_of(asked_among(sample(here[0]), Passages([*here, *there]), "k~raft", (7, 1.0), 1))
     assert sum(text in {one.text for one in here} for text in lent) == 5
     assert sum(text in {one.text for one in there} for text in lent) == 3

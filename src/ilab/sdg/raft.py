@@ -15,8 +15,7 @@ nothing. Every draw derives from the row's id.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 
 from ilab.data import Chunk, Message, Sample, TrainingRow, seed_from
 
@@ -25,33 +24,39 @@ class Passages:
     """The chunks that passages are drawn from, each text once."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
-        self._chunks = {(chunk.leaf, chunk.id): chunk for chunk in chunks}
-        self._by_leaf: dict[str, dict[str, Chunk]] = {}
-        for chunk in sorted(chunks, key=lambda chunk: (chunk.id, chunk.leaf)):
-            self._by_leaf.setdefault(chunk.leaf, {})[chunk.id] = chunk
-
-    @cached_property
-    def _all(self) -> dict[str, Chunk]:
-        return {chunk.id: chunk for _, chunk in sorted(self._chunks.items(), key=lambda found: found[0][1])}
+        ordered = sorted(chunks, key=lambda chunk: (chunk.id, chunk.leaf))
+        self._own = {(chunk.leaf, chunk.id): chunk for chunk in ordered}
+        self._all = list({chunk.id: chunk for chunk in reversed(ordered)}.values())[::-1]
+        self._of_leaf: dict[str, list[Chunk]] = {}
+        for chunk in self._own.values():
+            self._of_leaf.setdefault(chunk.leaf, []).append(chunk)
 
     def own(self, sample: Sample) -> Chunk | None:
         """The passage that a sample was made from."""
-        return self._chunks.get((sample.leaf, sample.origin.chunk or ""))
+        return self._own.get((sample.leaf, sample.origin.chunk or ""))
 
     def others(self, own: Chunk, sample: Sample, count: int, draw: random.Random) -> list[str]:
         """At most ``count`` texts that are not the sample's passage and do not hold its evidence."""
-        near = self._fit(self._by_leaf[own.leaf], own, sample)
-        taken = draw.sample(near, min(count, len(near)))
-        if len(taken) < count:
-            known = self._by_leaf[own.leaf]
-            far = self._fit({name: one for name, one in self._all.items() if name not in known}, own, sample)
-            taken += draw.sample(far, min(count - len(taken), len(far)))
-        return [chunk.text for chunk in taken]
-
-    @staticmethod
-    def _fit(chunks: dict[str, Chunk], own: Chunk, sample: Sample) -> list[Chunk]:
         evidence = sample.origin.evidence
-        return [one for one in chunks.values() if one.id != own.id and not (evidence and evidence in one.text)]
+        taken: list[str] = []
+        for pool, near in ((self._of_leaf[own.leaf], True), (self._all, False)):
+            # Nothing is drawn from all leaves while the own leaf has enough: further draws would be others then.
+            for chunk in _shuffled(pool, draw) if len(taken) < count else ():
+                fits = chunk.id != own.id and not (evidence and evidence in chunk.text)
+                if fits and (near or (own.leaf, chunk.id) not in self._own):
+                    taken.append(chunk.text)
+                if len(taken) == count:
+                    break
+        return taken
+
+
+def _shuffled(pool: Sequence[Chunk], draw: random.Random) -> Iterator[Chunk]:
+    """``pool`` in drawn order, each place drawn when it is asked for (Fisher and Yates)."""
+    moved: dict[int, int] = {}
+    for index in range(len(pool)):
+        place = draw.randrange(index, len(pool))
+        yield pool[moved.get(place, place)]
+        moved[place] = moved.get(index, index)
 
 
 def can_be_asked(sample: Sample, passages: Passages) -> bool:
