@@ -95,7 +95,7 @@ class Recipe:
             for found, wanted in short_of
         ]
         empty = [
-            f"{found.path.name}: {found.empty:,} rows without an answer are left out"
+            f"{found.path.name}: rows without an answer, which are left out: {found.empty:,}"
             for found, _ in self.datasets
             if found.empty
         ]
