@@ -157,19 +157,34 @@ class Mix(Step):
 
 
 class Train(Step):
-    """One phase of full fine-tuning. Saves a candidate every ``save_every`` epochs."""
+    """One phase of fine-tuning, by a ``method``. Saves a candidate every ``save_every`` epochs (or ``save_unit``).
+
+    The fields are those of :class:`ilab.training.settings.TrainSettings`, which says what each means.
+    """
 
     type: ClassVar[str] = "train"
+    version: ClassVar[int] = 2
     epochs: int
     batch: int
     learning_rate: float
     warmup_steps: int = 0
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 0.0
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     precision: Literal["fp32", "bf16"] = "fp32"
     max_length: int = 2048
     max_batch_tokens: int = 5000
+    layout: Literal["auto", "packed", "bucketed"] = "auto"
+    method: Literal["full", "lora", "qlora", "osft"] = "full"
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] = ()
+    lora_variant: Literal["plain", "rslora", "dora"] = "plain"
+    osft_share: float = 0.25
     save_every: int = 1
+    save_unit: Literal["epochs", "steps", "samples", "tokens"] = "epochs"
+    keep: int | None = None
     validation: float = 0.0
     seed: int = 42
 

@@ -23,7 +23,7 @@ from ilab.training.settings import TrainSettings
 from ilab.training.tiny import TinySpec, make_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")  # PEFT asks for it
-LORA = {"method": "lora", "lora": {"rank": 4, "alpha": 8}, "learning_rate": 1e-2}
+LORA = {"method": "lora", "lora_rank": 4, "lora_alpha": 8, "learning_rate": 1e-2}
 OSFT = {"method": "osft", "osft_share": 0.3}
 IDS = torch.arange(5, 45).reshape(2, 20)
 
@@ -43,7 +43,7 @@ def settings(**more: Any) -> TrainSettings:
     return TrainSettings.model_validate({**fixed, **more})
 
 
-@pytest.mark.parametrize("change", [LORA, OSFT, {**LORA, "lora": {"rank": 4, "variant": "dora"}}])
+@pytest.mark.parametrize("change", [LORA, OSFT, {**LORA, "lora_variant": "dora"}])
 def test_before_the_first_step_it_is_the_base(base: Path, change: dict[str, Any]) -> None:
     chosen = settings(**change)
     method = Osft(0.3, ()) if chosen.method == "osft" else Lora(chosen)
@@ -58,7 +58,7 @@ def test_the_merged_model_is_the_base_with_its_adapter(
     """PEFT reads the adapter's folder as its own, and merges it to the same weights."""
     from peft import PeftModel
 
-    trains(tmp_path, **{**LORA, "lora": {"rank": 4, "alpha": 8, "variant": variant}})
+    trains(tmp_path, **{**LORA, "lora_variant": variant})
     before = load_weights(base, torch.float32, "cpu")
     expected = logits(before)
     tuned = PeftModel.from_pretrained(before, str(tmp_path / "out" / "epoch-003" / "adapter"))
@@ -69,7 +69,7 @@ def test_the_merged_model_is_the_base_with_its_adapter(
 
 
 def test_only_the_named_layers_change(trains: Trains, base: Path, tmp_path: Path) -> None:
-    trains(tmp_path, **{**LORA, "lora": {"rank": 2, "targets": ["q_proj", "down_proj"]}})
+    trains(tmp_path, **{**LORA, "lora_targets": ["q_proj", "down_proj"]})
     old, new = (load_file(path / "model.safetensors") for path in (base, tmp_path / "out" / "epoch-003"))
     changed = {name for name in old if not torch.equal(old[name], new[name])}
     assert changed and all("q_proj" in name or "down_proj" in name for name in changed)
@@ -80,7 +80,7 @@ def test_only_the_named_layers_change(trains: Trains, base: Path, tmp_path: Path
     assert "q_proj" in caught.value.hint
 
 
-@pytest.mark.parametrize("change", [{**LORA, "lora": {"rank": 4, "dropout": 0.2}}, OSFT])
+@pytest.mark.parametrize("change", [{**LORA, "lora_dropout": 0.2}, OSFT])
 def test_a_stopped_run_goes_on_to_the_same_bytes(trains: Trains, tmp_path: Path, change: dict[str, Any]) -> None:
     trains(tmp_path / "unbroken", **change)
     calls = iter(range(1, 100))

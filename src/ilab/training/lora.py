@@ -30,7 +30,6 @@ class Lora:
     def __init__(self, settings: TrainSettings) -> None:
         """Raises ``SetupError`` where PEFT (or bitsandbytes, for ``qlora``) is not installed."""
         self._settings = settings
-        self._adapter = settings.lora
         self._quantised = settings.method == "qlora"
         _require("peft")
         if self._quantised:
@@ -48,7 +47,7 @@ class Lora:
         with BUILDING:
             from peft import inject_adapter_in_model
 
-            names = linear_layers(model, self._adapter.targets)
+            names = linear_layers(model, self._settings.lora_targets)
             torch.manual_seed(seed_from("adapter", self._settings.seed))  # half of it starts at random
             model = inject_adapter_in_model(self._config(names), model, adapter_name=ADAPTER)
         for parameter in model.parameters():
@@ -106,18 +105,18 @@ class Lora:
         from peft import LoraConfig
 
         return LoraConfig(
-            r=self._adapter.rank,
-            lora_alpha=self._adapter.alpha,
-            lora_dropout=self._adapter.dropout,
+            r=self._settings.lora_rank,
+            lora_alpha=self._settings.lora_alpha,
+            lora_dropout=self._settings.lora_dropout,
             target_modules=sorted(names),
-            use_rslora=self._adapter.variant == "rslora",
-            use_dora=self._adapter.variant == "dora",
+            use_rslora=self._settings.lora_variant == "rslora",
+            use_dora=self._settings.lora_variant == "dora",
             task_type="CAUSAL_LM",
         )
 
     def _scale(self) -> float:
-        rank = self._adapter.rank
-        return self._adapter.alpha / (rank**0.5 if self._adapter.variant == "rslora" else rank)
+        rank = self._settings.lora_rank
+        return self._settings.lora_alpha / (rank**0.5 if self._settings.lora_variant == "rslora" else rank)
 
 
 def linear_names(model: nn.Module) -> list[str]:

@@ -114,7 +114,7 @@ def method_of(settings: TrainSettings) -> Method:
     if settings.method == "osft":
         from ilab.training.osft import Osft
 
-        return Osft(settings.osft_share, settings.lora.targets)
+        return Osft(settings.osft_share, settings.lora_targets)
     from ilab.training.lora import Lora
 
     return Lora(settings)

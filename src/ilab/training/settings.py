@@ -15,22 +15,13 @@ MethodName = Literal["full", "lora", "qlora", "osft"]
 Unit = Literal["epochs", "steps", "samples", "tokens"]
 
 
-class _Frozen(BaseModel):
+class TrainSettings(BaseModel):
+    """One phase of training.
+
+    The ``lora_`` fields are those of the low-rank adapter (arXiv 2106.09685) of the methods ``lora`` and ``qlora``.
+    """
+
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LoraSettings(_Frozen):
-    """A low-rank adapter (LoRA, arXiv 2106.09685), for the methods ``lora`` and ``qlora``."""
-
-    rank: int = Field(16, gt=0, description="rank of the update")
-    alpha: int = Field(32, gt=0, description="the update is scaled by alpha / rank (rslora: alpha / sqrt(rank))")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[str, ...] = Field((), description="names of linear layers; none: all of them but the output head")
-    variant: Literal["plain", "rslora", "dora"] = "plain"
-
-
-class TrainSettings(_Frozen):
-    """One phase of training."""
 
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0, description="samples per optimizer step, over all devices")
@@ -46,7 +37,13 @@ class TrainSettings(_Frozen):
     max_batch_tokens: int = Field(gt=1, description="tokens of one micro-batch on a device, padding included")
     layout: Layout = "auto"
     method: MethodName = "full"
-    lora: LoraSettings = LoraSettings()
+    lora_rank: int = Field(16, gt=0, description="rank of the update")
+    lora_alpha: int = Field(32, gt=0, description="the update is scaled by alpha / rank (rslora: alpha / sqrt(rank))")
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_targets: tuple[str, ...] = Field(
+        (), description="linear layers that learn, also for osft; none: all but the head"
+    )
+    lora_variant: Literal["plain", "rslora", "dora"] = "plain"
     osft_share: float = Field(0.25, gt=0, le=1, description="share of each matrix's directions that osft trains")
     save_every: int = Field(1, gt=0, description="amount between two candidates, in save_unit")
     save_unit: Unit = "epochs"
