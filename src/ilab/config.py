@@ -91,6 +91,9 @@ class TrainWhere(Section):
 
     processes: int = Field(1, gt=0, description="processes on this machine that train together, one for each device")
     state_seconds: float = Field(20.0, ge=0, description="seconds between two states that a stopped run goes on from")
+    layout: Literal["auto", "packed", "bucketed"] = Field(
+        "auto", description="samples behind one another in a row, or one in a row, those of similar length together"
+    )
     activation_checkpointing: bool = Field(False, description="compute activations twice, to hold fewer of them")
     compile: bool = Field(False, description="compile the model's layers: slow to start, faster afterwards")
 

@@ -213,7 +213,7 @@ TABLE: tuple[Parameter, ...] = (
         "train_method",
         str,
         "full",
-        "what is trained: all weights, an adapter beside them (in four bits: qlora), or the directions that matter least",
+        "what is trained: all weights, an adapter (qlora: beside four bits), or the directions that matter least",
         valid="full, lora, qlora, osft",
         check=_one_of("full", "lora", "qlora", "osft"),
     ),
@@ -239,14 +239,6 @@ TABLE: tuple[Parameter, ...] = (
         "optimizer; adamw_8bit holds its moments in eight bits",
         valid="adamw, adamw_8bit",
         check=_one_of("adamw", "adamw_8bit"),
-    ),
-    Parameter(
-        "train_layout",
-        str,
-        "auto",
-        "samples packed into rows, or one to a row in buckets of similar length; the result is the same",
-        valid="auto, packed, bucketed",
-        check=_one_of("auto", "packed", "bucketed"),
     ),
     Parameter(
         "train_save_samples",

@@ -174,7 +174,6 @@ class Train(Step):
     precision: Literal["fp32", "bf16"] = "fp32"
     max_length: int = 2048
     max_batch_tokens: int = 5000
-    layout: Literal["auto", "packed", "bucketed"] = "auto"
     method: Literal["full", "lora", "qlora", "osft"] = "full"
     lora_rank: int = 16
     lora_alpha: int = 32

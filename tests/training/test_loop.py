@@ -11,6 +11,7 @@ import torch
 from tiny_training import ROWS, SETTINGS, Trains, row
 from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, Qwen3Config
 
+from ilab.config import TrainWhere
 from ilab.core.store import digest_tree
 from ilab.data import Message
 from ilab.errors import InputError, Stopped
@@ -21,6 +22,8 @@ from ilab.training.forward import LossModel, check, head_of, hidden_states
 from ilab.training.loss import IGNORED, summed_loss
 from ilab.training.plan import MicroBatch
 from ilab.training.tiny import TinySpec, make_tiny
+
+PACKED = TrainWhere(layout="packed")
 
 
 def models() -> list[Any]:
@@ -98,11 +101,11 @@ def test_the_chunked_loss_equals_the_full_one(chunk: int) -> None:
     torch.testing.assert_close(ours_in.grad, theirs_in.grad)
 
 
-@pytest.mark.parametrize("change", [{"layout": "packed"}, {"max_batch_tokens": 96}, {"max_batch_tokens": 4096}])
+@pytest.mark.parametrize("change", [{"where": PACKED}, {"max_batch_tokens": 96}, {"max_batch_tokens": 4096}])
 def test_the_trajectory_does_not_depend_on_the_layout(trains: Trains, tmp_path: Path, change: dict[str, Any]) -> None:
     """1 x 8 = 8 x 1 = uneven = packed: the same loss and gradient norm at every step."""
     rows = []
-    for name, settings in (("a", {"layout": "bucketed"}), ("b", {"layout": "bucketed", **change})):
+    for name, settings in (("a", {}), ("b", change)):
         trains(tmp_path / name, **settings)
         rows.append([json.loads(line) for line in (tmp_path / name / "out" / "metrics.jsonl").read_text().splitlines()])
     for first, second in zip(*rows, strict=True):

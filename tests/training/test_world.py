@@ -27,9 +27,9 @@ def weights(folder: Path, name: str = "epoch-003") -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("layout", ["bucketed", pytest.param("packed", marks=pytest.mark.long)])
 def test_two_processes_train_what_one_does(trains: Trains, tmp_path: Path, layout: str) -> None:
-    settings = {"layout": layout, "batch": 3, "validation": 0.2}
+    settings = {"batch": 3, "validation": 0.2}
     alone = trains(tmp_path / "one", **settings)
-    together = trains(tmp_path / "two", where=TWO, **settings)
+    together = trains(tmp_path / "two", where=TrainWhere(processes=2, layout=layout), **settings)
     for first, second in zip(steps(tmp_path / "one"), steps(tmp_path / "two"), strict=True):
         assert first["loss"] == pytest.approx(second["loss"], rel=1e-5)
         assert first["gradient_norm"] == pytest.approx(second["gradient_norm"], rel=1e-4)

@@ -85,7 +85,7 @@ def check(model: LossModel, data: EncodedSet, device: torch.device | str, *, low
     if not math.isclose(together, apart, rel_tol=close, abs_tol=close):
         raise PackingError(
             f"samples packed into one row see each other in this model (loss {together:.4f}, not {apart:.4f})",
-            hint="train with one sample in a row: train_layout=bucketed",
+            hint="train with one sample in a row: --set where.train.layout=bucketed",
         )
     model.train(was_training)
 

@@ -89,13 +89,13 @@ class _Run:
     def _shape(self) -> Shape:
         """How samples become steps; the model is tried out first, on real samples."""
         settings, data = self.settings, self.job.data
-        device = self.world.device
-        layout = choose_layout(data.lengths, device) if settings.layout == "auto" else settings.layout
+        device, wanted = self.world.device, self.job.where.layout
+        layout = choose_layout(data.lengths, device) if wanted == "auto" else wanted
         with _precision(settings, device):
             try:
                 check(self.module, data, device, low=settings.precision == "bf16")
             except PackingError as leak:
-                if settings.layout == "packed":
+                if wanted == "packed":
                     raise
                 self.job.emit.progress(0, None, "steps", note=f"{leak.message}; each sample has a row of its own")
                 layout = "bucketed"
@@ -229,8 +229,8 @@ def prepare(module: LossModel, job: TrainJob, world: World) -> None:
 
 def blocks(model: Any) -> list[torch.nn.Module]:
     """The model's repeated layers: the longest list of modules it has."""
-    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return list(max(lists, key=lambda found: len(found))) if lists else []
+    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return max(lists, key=len, default=[])
 
 
 def _precision(settings: TrainSettings, device: str, sharded: bool = False) -> AbstractContextManager[Any]:

@@ -9,8 +9,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ilab.training.plan import Layout
-
 MethodName = Literal["full", "lora", "qlora", "osft"]
 Unit = Literal["epochs", "steps", "samples", "tokens"]
 
@@ -35,14 +33,11 @@ class TrainSettings(BaseModel):
     precision: Literal["fp32", "bf16"] = "fp32"
     max_length: int = Field(gt=1, description="tokens of the longest sample")
     max_batch_tokens: int = Field(gt=1, description="tokens of one micro-batch on a device, padding included")
-    layout: Layout = "auto"
     method: MethodName = "full"
     lora_rank: int = Field(16, gt=0, description="rank of the update")
     lora_alpha: int = Field(32, gt=0, description="the update is scaled by alpha / rank (rslora: alpha / sqrt(rank))")
     lora_dropout: float = Field(0.0, ge=0, lt=1)
-    lora_targets: tuple[str, ...] = Field(
-        (), description="linear layers that learn, also for osft; none: all but the head"
-    )
+    lora_targets: tuple[str, ...] = Field((), description="linear layers that learn (osft too); none: all")
     lora_variant: Literal["plain", "rslora", "dora"] = "plain"
     osft_share: float = Field(0.25, gt=0, le=1, description="share of each matrix's directions that osft trains")
     save_every: int = Field(1, gt=0, description="amount between two candidates, in save_unit")
