@@ -65,6 +65,7 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "train_lora_targets": "q_proj",
         "train_lora_variant": "dora",
         "train_optimizer": "adamw_8bit",
+        "train_osft_share": 0.5,
     }
     for parameter in TABLE:
         value = other.get(parameter.name)
