@@ -16,12 +16,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from bisect import bisect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -51,8 +50,7 @@ class Encoded:
     turns: list[int]
 
 
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     id: int
     start: int
     end: int
@@ -180,12 +178,16 @@ class Renderer:
         rendering = self._locate(turns, tools, chosen)
         tokens = self._tokenise(rendering)
         regions = [self._region(rendering, index, turns[index]) for index in chosen]
-        trained = [
-            any(token.start < end and max(token.end, token.start + 1) > start for start, end in regions)
-            for token in tokens
-        ]
         ends = sorted((end, index) for index, end in rendering.ends.items())
-        turn_of = [ends[min(bisect(ends, (token.start, len(turns))), len(ends) - 1)][1] for token in tokens]
+        trained, turn_of = [], []
+        region = last = 0  # tokens come in the order of the text, and so do regions and ends
+        for _, start, end in tokens:
+            while region < len(regions) and regions[region][1] <= start:
+                region += 1
+            trained.append(region < len(regions) and max(end, start + 1) > regions[region][0])
+            while last + 1 < len(ends) and ends[last][0] <= start:
+                last += 1
+            turn_of.append(ends[last][1])
         return Encoded([token.id for token in tokens], trained, turn_of)
 
     def encode_document(self, text: str) -> Encoded:

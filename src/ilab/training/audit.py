@@ -129,10 +129,10 @@ class Tally:
         if not self._writes_reasoning:
             self._reasoning += any(message.get("reasoning_content") for message in sample.messages)
         for piece in cut.pieces:
-            self._lengths.append(len(piece.ids))
+            self._lengths.append(len(piece.encoded.ids))
             self._answers += piece.answers
             self._stopped += piece.stopped
-            for role, (tokens, trained) in piece.roles.items():
+            for role, (tokens, trained) in piece.counts().items():
                 self._tokens[role] += tokens
                 self._trained[role] += trained
 

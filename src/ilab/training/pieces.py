@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, Literal
 
 from ilab.data import Record
@@ -45,17 +46,22 @@ class LeftOut(Record):
 
 @dataclass(frozen=True)
 class Piece:
-    """A row of tokens. ``roles`` is per role (tokens, tokens that bear loss); the first token never counts as that.
-
-    Of ``answers`` that are trained, ``stopped`` end in a stop token.
-    """
+    """A row of tokens; ``roles`` says whose each turn is. Of ``answers`` that are trained, ``stopped`` end in a stop
+    token."""
 
     id: str
-    ids: Sequence[int]
-    trained: Sequence[bool]
-    roles: Mapping[str, tuple[int, int]]
+    encoded: Encoded
+    roles: tuple[str, ...]
     answers: int
     stopped: int
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Per role its tokens, and those of them that bear loss; the first token is never predicted."""
+        found: dict[str, tuple[int, int]] = {}
+        for turn, trained in zip(self.encoded.turns, [False, *self.encoded.trained[1:]], strict=True):
+            tokens, losses = found.get(self.roles[turn], (0, 0))
+            found[self.roles[turn]] = (tokens + 1, losses + trained)
+        return found
 
 
 @dataclass(frozen=True)
@@ -109,15 +115,10 @@ def _kept(name: str, row: int, encoded: Encoded, roles: Sequence[str], renderer:
     if not any(encoded.trained[1:]):
         tokens = len(encoded.ids)
         return Cut((), (LeftOut(id=name, row=row, tokens=tokens, reason="no token that bears loss"),), lost=tokens)
-    counts: dict[str, tuple[int, int]] = {}
-    last: dict[int, int] = {}  # turn -> its last token that bears loss
-    for at, (turn, trained) in enumerate(zip(encoded.turns, encoded.trained, strict=True)):
-        tokens, losses = counts.get(roles[turn], (0, 0))
-        counts[roles[turn]] = (tokens + 1, losses + (trained and at > 0))
-        if trained:
-            last[turn] = encoded.ids[at]
+    # Each turn's last token that bears loss: later ones take the place of earlier ones.
+    last = {turn: token for token, turn in compress(zip(encoded.ids, encoded.turns, strict=True), encoded.trained)}
     ends = [token in renderer.stop_ids for turn, token in last.items() if roles[turn] in ("assistant", "document")]
-    return Cut((Piece(name, encoded.ids, encoded.trained, counts, len(ends), sum(ends)),))
+    return Cut((Piece(name, encoded, tuple(roles), len(ends), sum(ends)),))
 
 
 def _truncated(sample: RawSample, row: int, encoded: Encoded, renderer: Renderer, options: EncodeOptions) -> Cut:
