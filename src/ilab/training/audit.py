@@ -65,7 +65,8 @@ class Audit(Record):
         left = f", {len(self.left_out)} left out" if self.left_out else ""
         lines = [
             f"{self.rows:,} rows: {self.pieces:,} trained on{left}",
-            f"{self.tokens:,} tokens, {_share(self.trained, self.tokens)} bear loss (on: {self.options.train_on})",
+            f"{self.tokens:,} tokens, {_share(self.trained, self.tokens)} bear loss "
+            f"(train_on: {self.options.train_on})",
         ]
         for role in self.roles:
             lines.append(f"  {role.role}: {role.tokens:,} tokens, {_share(role.trained, role.tokens)} bear loss")
@@ -90,7 +91,7 @@ class Audit(Record):
         over = [one.id for one in self.left_out if one.over_length]
         if over and self.options.over_length == "error":
             raise InputError(
-                f"{len(over)} rows are over train_sequence_length {self.options.max_length}: {_names(over)}",
+                f"rows over train_sequence_length {self.options.max_length}: {_names(over)}",
                 hint="raise train_sequence_length, or choose what becomes of them: drop, truncate or split",
             )
         if not self.pieces:

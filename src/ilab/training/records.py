@@ -155,7 +155,7 @@ def _array(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _elements(handle: TextIO, path: Path) -> Iterator[tuple[str, Any]]:
     decoder = json.JSONDecoder()
-    text, line = handle.read(BLOCK), 1  # ``line`` is that of text[at]
+    text, line = handle.read(max(BLOCK, 64)), 1  # ``line`` is that of text[at]; the array begins within 64 bytes
     at = text.index("[") + 1
     line += text.count("\n", 0, at)
     while True:

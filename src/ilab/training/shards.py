@@ -146,9 +146,9 @@ def _write(
 
     with (folder / TOKENS_FILE).open("wb") as tokens, (folder / MASKS_FILE).open("wb") as masks:
         names, ends, audit = encode_into((tokens, masks), hashed(), renderer, options, progress)
-    audit.check()
     if seen.hexdigest() != content:
         raise InputError("the training data changed while it was read", hint="run again when nobody writes it")
+    audit.check()
     (folder / ENDS_FILE).write_bytes(ends.astype(ENDS).tobytes())
     (folder / ROWS_FILE).write_text(json.dumps(names), encoding="utf-8")
     files = {file.name: (file.stat().st_size, _digest(file)) for file in sorted(folder.iterdir())}
