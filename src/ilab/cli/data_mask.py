@@ -92,10 +92,10 @@ def _tokenizer_of(path: Path, base: str, model: str | None) -> Iterator[Path]:
     if (base if model is None else model) != TINY:
         yield path
         return
-    from ilab.training.tiny import TinySpec, make_tiny
+    from ilab.training.tiny import TinySpec, write_tokenizer
 
     with tempfile.TemporaryDirectory() as folder:
-        make_tiny(Path(folder), TinySpec())
+        write_tokenizer(Path(folder), TinySpec())
         yield Path(folder)
 
 
