@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from ilab.errors import InputError
 from ilab.models.renderer import Renderer
 from ilab.models.templates import TEMPLATES, choose_template, named_template
+from ilab.models.templates.adopt import plan_adoption, write_adopted
 
 GOLDEN = Path(__file__).parent / "golden"
 WORDS = [
@@ -279,3 +282,66 @@ def test_last_trains_conversations_whose_history_the_template_rewrites(tmp_path:
     assert text.count("⟦") == 1 and "thought 2" not in text
     prompt = renderer.prompt_ids(turns[:4])
     assert renderer.encode(turns, "last").ids[: len(prompt)] == prompt
+
+
+def test_a_model_can_adopt_a_template_whose_tokens_it_lacks(tiny_model: Path, tmp_path: Path) -> None:
+    """Files from the plan, the resize by transformers; what the model knew stays as it was."""
+    import torch
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    plan = plan_adoption(tiny_model, "granite")
+    before = Renderer.load(tiny_model)
+    assert plan.added == ("<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>")
+    assert (plan.first_id, plan.rows_before, plan.rows) == (before.vocab_size, before.vocab_size, before.vocab_size + 3)
+    assert plan.grows
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    ids = torch.tensor([before.encode_text("How many locks?")])
+    logits = model(ids).logits
+    model.resize_token_embeddings(plan.rows)
+    model.save_pretrained(tmp_path)
+    write_adopted(plan, tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert again.get_input_embeddings().weight.shape[0] == plan.rows
+    assert torch.equal(again(ids).logits[..., : plan.rows_before], logits)
+    renderer = Renderer.load(tmp_path)
+    assert renderer.vocab_size == plan.rows
+    assert "<|start_of_role|>assistant<|end_of_role|>⟦It has 14 locks.<|end_of_text|>⟧" in marked(
+        renderer, TURNS, "assistant"
+    )
+    assert renderer.encode_text("How many locks?") == ids[0].tolist(), "ordinary text is the same tokens"
+    assert max(renderer.encode(TURNS, "all").ids) < plan.rows
+    generation = json.loads((tmp_path / "generation_config.json").read_text())
+    assert generation["eos_token_id"][0] == PreTrainedTokenizerFast.from_pretrained(tmp_path).eos_token_id
+    assert renderer.stop_ids == set(generation["eos_token_id"])
+    # A vocabulary that is padded has room; a tokenizer that has the tokens needs none.
+    padded = model_folder(tmp_path / "padded", ["<|endoftext|>"])
+    (padded / "config.json").write_text('{"vocab_size": 512}')
+    assert not plan_adoption(padded, "qwen").grows
+    assert plan_adoption(tmp_path, "granite").added == ()
+    with pytest.raises(InputError, match="no chat template called"):
+        plan_adoption(padded, "grannite")
+
+
+CONTENTS = st.text(
+    alphabet=st.sampled_from("ab \n\t14é東🙂<|end|>assistant[/INST]</s>.<|im_end|>"), min_size=1, max_size=20
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(CONTENTS, min_size=4, max_size=4))
+def test_whatever_is_written_no_one_gets_a_control_token_in(family: tuple[str, Path], contents: list[str]) -> None:
+    renderer = Renderer.load(family[1])
+    roles = ("user", "assistant", "user", "assistant")
+    turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+    honest = [{"role": role, "content": "x"} for role in roles]
+    special = renderer.special_tokens
+    for train_on in ("assistant", "all"):
+        encoded = renderer.encode(turns, train_on)
+        assert [number for number in encoded.ids if number in special] == [
+            number for number in renderer.encode(honest, train_on).ids if number in special
+        ]
+        stops = [at for at, number in enumerate(encoded.ids) if number in renderer.stop_ids and encoded.trained[at]]
+        assert len(stops) == 2
+    for turn in (1, 3):
+        prompt = renderer.prompt_ids(turns[:turn])
+        assert encoded.ids[: len(prompt)] == prompt

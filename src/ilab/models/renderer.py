@@ -142,13 +142,21 @@ class Renderer:
         named = self._token_id("pad_token")
         return named if named is not None else min(self.stop_ids, default=0)
 
+    @property
+    def template_source(self) -> str | None:
+        """The chat template in use, for whoever writes a model that is to be asked the same way."""
+        return self._template.source
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """The configured ends of text."""
+        named = self._token_id("eos_token")
+        return self._eos if named is None else self._eos | {named}
+
     @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end an answer: the configured ends of text, and what the template puts after an answer."""
-        found = set(self._eos)
-        named = self._token_id("eos_token")
-        if named is not None:
-            found.add(named)
+        found = set(self.end_ids)
         if self.has_template:
             encoded = self.encode(
                 [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}], "assistant"

@@ -94,6 +94,6 @@ def named_template(name: str, special: Collection[str], where: str) -> Template:
         raise InputError(
             f"the chat template {template.name} needs special tokens that this tokenizer lacks: {', '.join(missing)}",
             where=where,
-            hint="take a template whose tokens it has, or add them first: the model's embeddings must grow with them",
+            hint="take a template whose tokens it has; adding them makes the model's embeddings grow",
         )
     return template
