@@ -69,6 +69,7 @@ def test_shares_are_counted_by_role(renderer: Renderer) -> None:
     assert (audit.answers, audit.stopped) == (2, 2)
     assert audit.lengths is not None and (audit.lengths.shortest, audit.lengths.longest) == (11, 16)
     assert "user: 10 tokens, 20.0 % bear loss" in audit.summary()
+    assert audit.template.startswith("own "), "a hash, and no place on this machine"
     assert Audit.model_validate_json(json.dumps(audit.model_dump(mode="json"))) == audit, "it is plain JSON"
 
 

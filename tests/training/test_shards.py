@@ -100,7 +100,8 @@ def test_a_torn_set_is_made_again(renderer: Renderer, tmp_path: Path, damage: st
     elif damage == "index":
         (folder / "index.json").write_text('{"format": 1')
     elif damage == "format":
-        (folder / "index.json").write_text(json.dumps({"format": 1, "content": "", "files": {}}))
+        index = json.loads((folder / "index.json").read_text())
+        (folder / "index.json").write_text(json.dumps({**index, "files": {}}))
     else:
         for path in folder.iterdir():
             path.unlink()
@@ -201,6 +202,18 @@ def test_two_processes_share_the_work_and_a_killed_one_is_no_obstacle(tiny_model
     assert min(int(encoded) for _, _, encoded in told) == 0, "one of them only mapped"
     assert max(int(encoded) for _, _, encoded in told) >= 700
     assert [path.suffix for path in tmp_path.iterdir() if path.is_dir()] == [""]
+
+
+def test_the_number_of_workers_changes_nothing(
+    renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = encode_samples(SAMPLES * 9, renderer, OPTIONS)
+    monkeypatch.setattr("ilab.training.workers.ALONE", 10)
+    assert same(encode_set(SAMPLES * 9, renderer, OPTIONS, tmp_path, workers=2), alone)
+    bad = RawSample("bad", ({"role": "user", "content": "\ud800"},), where="rows.jsonl:91")
+    with pytest.raises(InputError, match=r"row 91 \(bad\): the text is not valid Unicode") as caught:
+        encode_set([*(SAMPLES * 9)[:90], bad], renderer, OPTIONS, tmp_path, workers=2)
+    assert caught.value.where == "rows.jsonl:91"
 
 
 @pytest.mark.long

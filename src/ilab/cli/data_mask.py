@@ -51,9 +51,9 @@ def mask(options: Options, /, file: str, model: str | None, template: str, numbe
     completion}, {instruction, output} or {text}. Nothing is trained. Ends with 2 where training would be refused.
     """
     from ilab.training.audit import Tally
-    from ilab.training.encode import cut_samples
     from ilab.training.pieces import EncodeOptions
     from ilab.training.records import RecordFiles
+    from ilab.training.workers import cut_in_order
 
     loaded = options.load()
     base, length = _defaults(loaded)
@@ -62,9 +62,11 @@ def mask(options: Options, /, file: str, model: str | None, template: str, numbe
     chosen = EncodeOptions(
         max_length=given["max_length"] or length, train_on=given["train_on"], over_length=given["over_length"]
     )
-    tally = Tally(chosen, renderer.where, renderer.writes("reasoning_content"))
+    tally = Tally(chosen, renderer)
     first: list[tuple[RawSample, Cut]] = []
-    for sample, cut in cut_samples(RecordFiles.find(options.directory / file), renderer, chosen, tally):
+    workers = loaded.config.where.threads
+    for sample, cut in cut_in_order(RecordFiles.find(options.directory / file), renderer, chosen, workers):
+        tally.add(sample, cut)
         if len(first) < number:
             first.append((sample, cut))
     audit = tally.audit()

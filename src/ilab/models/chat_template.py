@@ -57,6 +57,9 @@ class ChatTemplate:
         where = str(model_dir / "tokenizer_config.json")
         return cls(source if isinstance(source, str) else None, named, where, add_bos)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChatTemplate, (self.source, self.named, self.where, self.add_bos)
+
     def uses(self, field: str) -> bool:
         """Whether the template mentions ``field`` (``tools``, ``reasoning_content``) at all."""
         return field in (self.source or "")

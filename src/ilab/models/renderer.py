@@ -24,11 +24,11 @@ from typing import Any, Literal, NamedTuple
 
 from tokenizers import Tokenizer
 
-from ilab.data import Message
+from ilab.data import Message, digest_text, short
 from ilab.errors import InputError
 from ilab.models.chat_template import ChatTemplate, json_object
 from ilab.models.rendering import Dialogue, Rendering, Span, Turn, check_unicode, locate, plain_turns
-from ilab.models.templates import choose_template, named_template
+from ilab.models.templates import TEMPLATES, choose_template, named_template
 
 TINY_SPECIAL_TOKENS = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 TINY_TEMPLATE = (
@@ -72,6 +72,10 @@ class Renderer:
         self._special_texts = re.compile(names or "(?!)")
         self._eos = frozenset(eos)
         self._text = tokenizer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that worker processes can have one; compiled parts are made anew there."""
+        return type(self), (self._text, self._template, self._eos)
 
     @classmethod
     def load(cls, model_dir: Path, template: str = "") -> Renderer:
@@ -141,6 +145,15 @@ class Renderer:
         """The padding token, else the lowest stop token, else 0. Padding is masked by length, never by this id."""
         named = self._token_id("pad_token")
         return named if named is not None else min(self.stop_ids, default=0)
+
+    @property
+    def template_name(self) -> str:
+        """What the chat template is called: a built-in one's name, or ``own``, with the hash of its text."""
+        source = self.template_source
+        if source is None:
+            return "none"
+        name = next((one.name for one in TEMPLATES.values() if one.source == source), "own")
+        return f"{name} {short(digest_text(source))}"
 
     @property
     def template_source(self) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from ilab.data import Record
 from ilab.errors import InputError
+from ilab.models.renderer import Renderer
 from ilab.training.pieces import Cut, EncodeOptions, LeftOut
 from ilab.training.records import RawSample
 
@@ -111,8 +112,9 @@ class Audit(Record):
 class Tally:
     """Counts as samples are encoded; ``audit`` is the result."""
 
-    def __init__(self, options: EncodeOptions, template: str, writes_reasoning: bool) -> None:
-        self._options, self._template, self._writes_reasoning = options, template, writes_reasoning
+    def __init__(self, options: EncodeOptions, renderer: Renderer) -> None:
+        self._options, self._template = options, renderer.template_name
+        self._writes_reasoning = renderer.writes("reasoning_content")
         self._rows = self._answers = self._stopped = self._lost = self._reasoning = 0
         self._lengths = array("q")
         self._tokens: Counter[str] = Counter()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, BinaryIO, overload
@@ -21,8 +21,9 @@ from ilab.data import TrainingRow, seed_from
 from ilab.errors import InputError
 from ilab.models.renderer import Renderer
 from ilab.training.audit import Audit, Tally
-from ilab.training.pieces import Cut, EncodeOptions, cut_sample, sample_of
+from ilab.training.pieces import EncodeOptions, sample_of
 from ilab.training.records import RawSample, of_row
+from ilab.training.workers import cut_in_order
 
 TOKEN = np.dtype("<i4")
 MASK = np.dtype(np.bool_)
@@ -137,33 +138,21 @@ def encoded_set(
     return EncodedSet(tuple(names), TokenRows.of_ends(tokens, ends), TokenRows.of_ends(masks, ends), left_out, audit)
 
 
-def cut_samples(
-    samples: Iterable[RawSample], renderer: Renderer, options: EncodeOptions, tally: Tally
-) -> Iterator[tuple[RawSample, Cut]]:
-    """Each sample with what it became, counted. Raises InputError naming the row that the template refuses."""
-    for row, sample in enumerate(samples, 1):
-        try:
-            cut = cut_sample(sample, row, renderer, options)
-        except InputError as error:
-            where = sample.where or error.where
-            raise InputError(f"row {row} ({sample.id}): {error.message}", where=where, hint=error.hint) from error
-        tally.add(sample, cut)
-        yield sample, cut
-
-
 def encode_into(
     files: tuple[BinaryIO, BinaryIO],
     samples: Iterable[RawSample],
     renderer: Renderer,
     options: EncodeOptions,
     progress: Progress | None = None,
+    workers: int = 1,
 ) -> tuple[list[str], NDArray[np.int64], Audit]:
     """Stream ``samples`` as flat tokens and masks into ``files``. Returns row ids, where each row ends, the audit."""
     tokens_file, masks_file = files
-    tally = Tally(options, renderer.where, renderer.writes("reasoning_content"))
+    tally = Tally(options, renderer)
     names: list[str] = []
     ends, total = array("q"), 0
-    for row, (_, cut) in enumerate(cut_samples(samples, renderer, options, tally), 1):
+    for row, (sample, cut) in enumerate(cut_in_order(samples, renderer, options, workers), 1):
+        tally.add(sample, cut)
         for piece in cut.pieces:
             tokens_file.write(np.asarray(piece.encoded.ids, TOKEN).tobytes())
             masks_file.write(np.asarray(piece.encoded.trained, MASK).tobytes())

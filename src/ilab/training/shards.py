@@ -37,14 +37,8 @@ from ilab.training.records import RawSample
 
 FORMAT = 1  # of the files, and of how samples become tokens: another number is another set
 ENDS = np.dtype("<i8")
-TOKENS_FILE, MASKS_FILE, ENDS_FILE, ROWS_FILE, INDEX_FILE = (
-    "tokens.i32",
-    "trained.u8",
-    "ends.i64",
-    "rows.json",
-    "index.json",
-)
-BLOCK = 1 << 20
+KEPT = TOKENS_FILE, MASKS_FILE, ENDS_FILE, ROWS_FILE = "tokens.i32", "trained.u8", "ends.i64", "rows.json"
+INDEX_FILE = "index.json"
 
 
 class Index(Record):
@@ -66,8 +60,9 @@ def encode_set(
     options: EncodeOptions,
     cache: Path,
     progress: Progress | None = None,
+    workers: int = 1,
 ) -> EncodedSet:
-    """Encode and audit ``samples``, or map what an earlier run kept in ``cache``.
+    """Encode and audit ``samples`` with ``workers`` processes, or map what an earlier run kept in ``cache``.
 
     ``samples`` is gone through twice, so it must be a sequence or ``RecordFiles``, not an iterator. Raises InputError
     for data that must not be trained on (nothing is kept then), and where it changed while it was read.
@@ -85,7 +80,7 @@ def encode_set(
         _remove(partial)  # of a process that was killed: we hold the lock
         partial.mkdir()
         try:
-            _write(partial, samples, renderer, options, progress, content)
+            _write(partial, samples, (renderer, options), content, (progress, workers))
         except BaseException:
             _remove(partial)
             raise
@@ -97,11 +92,12 @@ def open_set(folder: Path) -> EncodedSet:
     """Map a kept set. Raises ``Torn`` where it is not there or not whole."""
     try:
         index = Index.model_validate_json((folder / INDEX_FILE).read_bytes())
-        for name, (size, digest) in index.files.items():
+        for name in KEPT:
+            size, digest = index.files[name]
             if (folder / name).stat().st_size != size or _digest(folder / name) != digest:
                 raise Torn(f"{name} is not what was written")
         names = json.loads((folder / ROWS_FILE).read_bytes())
-    except (OSError, ValidationError, ValueError) as error:
+    except (OSError, ValidationError, ValueError, KeyError) as error:
         raise Torn(str(error)) from error
     tokens, masks, ends = (
         np.memmap(folder / name, kind, "r").view(np.ndarray)
@@ -131,10 +127,9 @@ def _key(content: str, renderer: Renderer, options: EncodeOptions) -> str:
 def _write(
     folder: Path,
     samples: Iterable[RawSample],
-    renderer: Renderer,
-    options: EncodeOptions,
-    progress: Progress | None,
+    means: tuple[Renderer, EncodeOptions],
     content: str,
+    work: tuple[Progress | None, int],
 ) -> None:
     """All files of a set, flushed to the disk, the index last."""
     seen = hashlib.sha256()
@@ -145,13 +140,13 @@ def _write(
             yield sample
 
     with (folder / TOKENS_FILE).open("wb") as tokens, (folder / MASKS_FILE).open("wb") as masks:
-        names, ends, audit = encode_into((tokens, masks), hashed(), renderer, options, progress)
+        names, ends, audit = encode_into((tokens, masks), hashed(), *means, *work)
     if seen.hexdigest() != content:
         raise InputError("the training data changed while it was read", hint="run again when nobody writes it")
     audit.check()
     (folder / ENDS_FILE).write_bytes(ends.astype(ENDS).tobytes())
     (folder / ROWS_FILE).write_text(json.dumps(names), encoding="utf-8")
-    files = {file.name: (file.stat().st_size, _digest(file)) for file in sorted(folder.iterdir())}
+    files = {file.name: (file.stat().st_size, _digest(file)) for file in map(folder.joinpath, KEPT)}
     index = Index(format=FORMAT, content=content, files=files, audit=audit)
     write_json(folder / INDEX_FILE, index.model_dump(mode="json"))
     fsync_tree(folder)
