@@ -196,6 +196,16 @@ def test_reasoning_that_is_not_written_is_told(renderer: Renderer) -> None:
     assert "reasoning that the template does not write, ignored: 1 rows" in audit.summary()
 
 
+def test_an_empty_block_of_reasoning_that_would_be_learnt_is_told(renderer: Renderer) -> None:
+    assert renderer.opening == ""
+    template = (
+        "{% for m in messages %}{{ '<|' + m.role + '|>' }}{% if m.role == 'assistant' %}<think></think>{% endif %}"
+        "{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    audit = audit_of(encode_samples([SHORT], renderer.with_template(template, "here"), options(60)))
+    assert "opens each answer with '<think></think>', which bears loss" in audit.summary()
+
+
 def test_parts_of_a_sample_are_held_out_together(renderer: Renderer) -> None:
     documents = [RawSample(f"d{at}", text="Some words of this document. " * 12) for at in range(30)]
     data = encode_samples(documents, renderer, options(48))

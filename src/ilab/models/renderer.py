@@ -178,6 +178,16 @@ class Renderer:
             found.update(self._special.keys() & answer[-1:])
         return frozenset(found)
 
+    @cached_property
+    def opening(self) -> str:
+        """What the template writes of its own between the prompt and an answer, all of which bears loss.
+
+        An empty block of reasoning, in some: who trains on it teaches the model not to reason.
+        """
+        rendering = self._locate([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], None, [1])
+        content = rendering.contents.get(1)
+        return rendering.text[rendering.prompts[1] : content[0]] if content else ""
+
     def text(self, messages: Messages, add_generation_prompt: bool, tools: Tools = None) -> str:
         """The conversation as the chat template writes it. Raises ``InputError`` where the template refuses it."""
         return self._template.render(plain_turns(messages), add_generation_prompt, tools)

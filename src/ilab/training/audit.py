@@ -41,12 +41,14 @@ class Audit(Record):
     """``rows`` were read, ``pieces`` are trained on.
 
     Of ``answers`` whose tokens bear loss, ``stopped`` end in a trained stop token (a document's end counts as an
-    answer's). ``lost`` are tokens that were encoded and are in no piece; ``reasoning_ignored`` are rows with reasoning
-    that the template does not write.
+    answer's). ``opening`` is what the template writes at the beginning of each answer, which bears loss too. ``lost``
+    are tokens that were encoded and are in no piece; ``reasoning_ignored`` are rows with reasoning that the template
+    does not write.
     """
 
     options: EncodeOptions
     template: str
+    opening: str
     rows: int
     pieces: int
     tokens: int
@@ -72,6 +74,8 @@ class Audit(Record):
         for role in self.roles:
             lines.append(f"  {role.role}: {role.tokens:,} tokens, {_share(role.trained, role.tokens)} bear loss")
         lines.append(f"stop token: trained in {_share(self.stopped, self.answers)} of {self.answers:,} answers")
+        if self.opening.strip():
+            lines.append(f"the template opens each answer with {self.opening!r}, which bears loss")
         if self.lengths:
             one = self.lengths
             spread = f"{one.shortest} to {one.longest} tokens, median {one.median}, 95 % up to {one.p95}"
@@ -113,7 +117,7 @@ class Tally:
     """Counts as samples are encoded; ``audit`` is the result."""
 
     def __init__(self, options: EncodeOptions, renderer: Renderer) -> None:
-        self._options, self._template = options, renderer.template_name
+        self._options, self._renderer, self._talks = options, renderer, False
         self._writes_reasoning = renderer.writes("reasoning_content")
         self._rows = self._answers = self._stopped = self._lost = self._reasoning = 0
         self._lengths = array("q")
@@ -126,6 +130,7 @@ class Tally:
         """Count what ``sample`` became."""
         self._rows += 1
         self._lost += cut.lost
+        self._talks = self._talks or sample.text is None
         self._left_out += cut.left_out
         if cut.change:
             self._changed[cut.change].append(sample.id)
@@ -144,7 +149,8 @@ class Tally:
         roles = [RoleTokens(role=role, tokens=self._tokens[role], trained=self._trained[role]) for role in self._tokens]
         return Audit(
             options=self._options,
-            template=self._template,
+            template=self._renderer.template_name,
+            opening=self._renderer.opening if self._talks else "",
             rows=self._rows,
             pieces=len(self._lengths),
             tokens=self._tokens.total(),
