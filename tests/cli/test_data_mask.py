@@ -87,7 +87,7 @@ def test_tokens_for_programs(tmp_path: Path, tiny_model: Path) -> None:
 def test_what_training_would_refuse_ends_with_an_error(tmp_path: Path, tiny_model: Path) -> None:
     done = mask(tmp_path, tiny_model, ROWS[2:])
     assert isinstance(done.exception, InputError) and "nothing to train on" in done.exception.message
-    assert "1 rows: 0 trained on, 1 left out" in done.output, "shown all the same"
+    assert "1 row: 0 trained on, 1 left out" in done.output, "shown all the same"
     done = mask(tmp_path, tiny_model, [{"text": "T"}, *ROWS])
     assert isinstance(done.exception, InputError) and done.exception.where.endswith("rows.jsonl:2")
 

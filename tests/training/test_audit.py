@@ -193,7 +193,7 @@ def test_reasoning_that_is_not_written_is_told(renderer: Renderer) -> None:
     turns = ({"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "reasoning_content": "hm"})
     audit = audit_of(encode_samples([RawSample("a", turns)], renderer, options(60)))
     assert audit.reasoning_ignored == 1
-    assert "reasoning that the template does not write, ignored: 1 rows" in audit.summary()
+    assert "reasoning that the template does not write, ignored: 1 row" in audit.summary()
 
 
 def test_an_empty_block_of_reasoning_that_would_be_learnt_is_told(renderer: Renderer) -> None:

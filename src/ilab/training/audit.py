@@ -67,7 +67,7 @@ class Audit(Record):
         """For people, some lines."""
         left = f", {len(self.left_out)} left out" if self.left_out else ""
         lines = [
-            f"{self.rows:,} rows: {self.pieces:,} trained on{left}",
+            f"{_rows(self.rows)}: {self.pieces:,} trained on{left}",
             f"{self.tokens:,} tokens, {_share(self.trained, self.tokens)} bear loss "
             f"(train_on: {self.options.train_on})",
         ]
@@ -88,7 +88,7 @@ class Audit(Record):
         if self.lost:
             lines.append(f"tokens not trained on: {self.lost:,} ({_share(self.lost, self.lost + self.tokens)})")
         if self.reasoning_ignored:
-            lines.append(f"reasoning that the template does not write, ignored: {self.reasoning_ignored} rows")
+            lines.append(f"reasoning that the template does not write, ignored: {_rows(self.reasoning_ignored)}")
         return "\n".join(lines)
 
     def check(self) -> None:
@@ -188,6 +188,10 @@ def _by_reason(left_out: tuple[LeftOut, ...]) -> dict[str, list[str]]:
 def _names(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return f"{len(names):,} ({', '.join(names[:NAMED])}{more})"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"
 
 
 def _share(part: int, whole: int) -> str:
