@@ -21,6 +21,7 @@ COMMANDS = [
     ("data", "export"),
     ("data", "generate"),
     ("data", "list"),
+    ("data", "mask"),
     ("data", "show"),
     ("data", "subset"),
     ("data", "why"),

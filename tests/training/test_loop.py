@@ -196,7 +196,7 @@ def test_the_loss_of_held_out_rows_is_that_of_transformers(trains: Trains, data:
     for ids, trained in zip(held_out.ids, held_out.trained, strict=True):
         labels = [token if bears else IGNORED for token, bears in zip(ids, trained, strict=True)]
         with torch.no_grad():
-            mean = model(torch.tensor([ids]), labels=torch.tensor([labels])).loss.item()
+            mean = model(torch.tensor(ids)[None], labels=torch.tensor([labels])).loss.item()
         total += mean * sum(trained[1:])
     assert index[-1]["loss"] == pytest.approx(total / sum(held_out.trained_counts), rel=1e-4)
     assert split_rows(data, 0.0, 1)[1].rows == ()
