@@ -198,6 +198,22 @@ TABLE: tuple[Parameter, ...] = (
         valid="fp32, bf16",
         check=_one_of("fp32", "bf16"),
     ),
+    Parameter(
+        "train_on",
+        str,
+        "assistant",
+        "turns that bear loss: the answers, the last answer, or all turns but the system's",
+        valid="assistant, last, all",
+        check=_one_of("assistant", "last", "all"),
+    ),
+    Parameter(
+        "train_over_length",
+        str,
+        "drop",
+        "what becomes of a sample that is longer than train_sequence_length",
+        valid="drop, truncate, split, error",
+        check=_one_of("drop", "truncate", "split", "error"),
+    ),
     Parameter("train_sequence_length", int, 2048, "longest sample, tokens", valid="> 0", check=_positive),
     Parameter("train_max_batch_len", int, 5000, "most tokens of one micro-batch", valid="> 0", check=_positive),
     Parameter(

@@ -172,6 +172,8 @@ class Train(Step):
     weight_decay: float = 0.0
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     precision: Literal["fp32", "bf16"] = "fp32"
+    train_on: Literal["assistant", "last", "all"] = "assistant"
+    over_length: Literal["drop", "truncate", "split", "error"] = "drop"
     max_length: int = 2048
     max_batch_tokens: int = 5000
     method: Literal["full", "lora", "qlora", "osft"] = "full"

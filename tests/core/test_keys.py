@@ -62,6 +62,8 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "document_converter": "docling",
         "mix_sampling_size": "30",
         "train_method": "lora",
+        "train_on": "all",
+        "train_over_length": "split",
         "train_lora_targets": "q_proj",
         "train_lora_variant": "dora",
         "train_optimizer": "adamw_8bit",
