@@ -14,6 +14,7 @@ from ilab.cli.app import Options
 from ilab.cli.data_export import export, subset
 from ilab.cli.data_look import list_, show, why
 from ilab.cli.data_options import upstream_options
+from ilab.cli.process import check_teacher, detachable, go_to_background, leaving
 from ilab.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class Wanted:
 @click.option("--max-calls", type=click.IntRange(1), metavar="N", help="Most teacher calls of a preview.")
 @click.option("--budget", metavar="CALLS|COST", help="Stop before it takes more: 500 calls, or 2.50 in money.")
 @click.option("--dry-run", is_flag=True, help="Say what it would ask for, and ask for nothing.")
-@click.option("--quiet", is_flag=True, help="Print no samples.")
+@click.option("--quiet", is_flag=True, help="Print neither progress nor samples.")
+@detachable
 @PARAMETER
 @upstream_options
 @click.pass_obj
@@ -96,8 +98,15 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
     part = Part("generate", preview, max_calls)
     allowance = Allowance.parse(given["budget"], loaded.config.where.teacher) if given["budget"] else Allowance()
     if dry_run:
+        if leaving():
+            raise InputError("--dry-run and --detach exclude each other", hint="a dry run takes no time")
         _forecast(options, loaded, values, part)
-    elif wanted.number and not given["sdg_scale_factor"]:
+        return
+    if leaving():
+        build = _prepared(loaded, values, part)
+        check_teacher(build, build.plan)
+    go_to_background(options)
+    if wanted.number and not given["sdg_scale_factor"]:
         _finish(options, _run_for(loaded, values, wanted.number, allowance), wanted)
     else:
         _finish(options, _run(_prepared(loaded, values, part), allowance), wanted)

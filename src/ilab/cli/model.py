@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options, show_error
+from ilab.cli.process import detachable, go_to_background
 from ilab.errors import IlabError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def group() -> None:
     "-p", "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one."
 )
 @click.option("--served-model-name", metavar="NAME", help="Name under which the model is served.")
+@detachable
 @click.pass_obj
 def serve(options: Options, model_path: str | None, host: str, port: int, served_model_name: str | None) -> None:
     """Serve a model until Ctrl-C: chat and text completions, streamed or not."""
@@ -40,6 +42,7 @@ def serve(options: Options, model_path: str | None, host: str, port: int, served
     loaded = options.load()
     passive_threads()
     folder, name = model_to_use(loaded, model_path)
+    go_to_background(options)
     from ilab.serving.server import serve as serve_model
 
     def ready(url: str) -> None:

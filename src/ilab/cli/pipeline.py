@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options, drop_output
+from ilab.cli.process import check_teacher, detachable, go_to_background, leaving
 from ilab.cli.threads import passive_threads
 from ilab.errors import IlabError, InputError, SetupError, Stopped
 
@@ -89,6 +90,7 @@ def plan(
 @UNTIL
 @click.option("--only", metavar="STEP", help="Only this step; what it needs must be there.")
 @FORCE
+@detachable
 @click.pass_obj
 def run(
     options: Options,
@@ -104,14 +106,18 @@ def run(
     from ilab.core.store import disk_error
     from ilab.outcome import draw_report, outcome
 
+    if only and until:
+        raise InputError("--only and --until exclude each other")
     build = prepare(options, pipeline, parameters)
     for note in build.notes:
         click.echo(f"note: {note}", err=True)
-    if only and until:
-        raise InputError("--only and --until exclude each other")
     failure: IlabError | None = None
-    chosen = build.plan.until(until) if until else build.plan
+    last = until or only
+    chosen = build.plan.until(last) if last else build.plan
     again = forced(build, force)
+    if leaving():
+        check_teacher(build, chosen)
+    go_to_background(options)
     with engine_for(build) as engine:
         folder = run_folder(engine)
         try:
