@@ -107,9 +107,9 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
         check_teacher(build, build.plan)
     go_to_background(options)
     if wanted.number and not given["sdg_scale_factor"]:
-        _finish(options, _run_for(loaded, values, wanted.number, allowance), wanted)
+        _finish(options, _run_for(loaded, values, wanted.number, allowance, wanted.quiet), wanted)
     else:
-        _finish(options, _run(_prepared(loaded, values, part), allowance), wanted)
+        _finish(options, _run(_prepared(loaded, values, part), allowance, wanted.quiet), wanted)
 
 
 def _endpoint(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,21 +166,21 @@ def _forecast(options: Options, loaded: Any, values: Mapping[str, Any], part: An
         console().print(plan_table(previews))
 
 
-def _run(build: Build, allowance: Allowance) -> Run:
+def _run(build: Build, allowance: Allowance, quiet: bool) -> Run:
     from ilab.allowance import LimitedEngine
     from ilab.cli.pipeline import run_folder, watching
     from ilab.provenance import Run
 
     engine = LimitedEngine(build.loaded.store, build.where, allowance)
     try:
-        with watching(engine, run_folder(engine)):
+        with watching(engine, run_folder(engine), quiet=quiet):
             records = engine.run(build.plan)
         return Run(engine.store, list(records.values())[-1])
     finally:
         engine.close()
 
 
-def _run_for(loaded: Any, values: Mapping[str, Any], number: int, allowance: Allowance) -> Run:
+def _run_for(loaded: Any, values: Mapping[str, Any], number: int, allowance: Allowance, quiet: bool) -> Run:
     """Generate until ``number`` instructions are accepted, or asking for more gives no more."""
     from ilab.actions import Part
     from ilab.amount import ROUNDS, ask_again, ask_for
@@ -188,12 +188,12 @@ def _run_for(loaded: Any, values: Mapping[str, Any], number: int, allowance: All
     build = _prepared(loaded, values, Part("generate"))
     inputs = _input_rows(build)
     if not inputs:  # rules cost nothing, so there is nothing to save
-        return _run(build, allowance)
+        return _run(build, allowance, quiet)
     ask = ask_for(number, inputs)
     best: Run | None = None
     for _ in range(ROUNDS):
         asked = _prepared(loaded, {**values, "sdg_scale_factor": ask.scale}, Part("generate", ask.rows))
-        run = _run(asked, allowance)
+        run = _run(asked, allowance, quiet)
         if best is not None and len(run.samples) <= len(best.samples):
             break
         best = run

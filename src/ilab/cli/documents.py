@@ -113,12 +113,11 @@ def convert(options: Options, sources: tuple[str, ...], output: str, chunks: boo
 @contextlib.contextmanager
 def _events() -> Iterator[Bus]:
     """The command's events, on the terminal or as plain lines."""
-    from ilab.cli.render import LiveView, sink
+    from ilab.cli.live import view
     from ilab.core.events import Bus
 
-    view = sink()
-    with view if isinstance(view, LiveView) else contextlib.nullcontext():
-        yield Bus([view])
+    with view() as shown:
+        yield Bus([shown])
 
 
 def _warn(report: Report) -> None:

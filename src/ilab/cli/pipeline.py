@@ -273,14 +273,12 @@ def run_folder(engine: Engine) -> Path:
 
 
 @contextlib.contextmanager
-def watching(engine: Engine, folder: Path) -> Iterator[None]:
+def watching(engine: Engine, folder: Path, *, quiet: bool = False) -> Iterator[None]:
     """This run's events in ``folder`` and on the terminal, and signals that stop with the work saved."""
-    from ilab.cli.render import LiveView, sink
+    from ilab.cli.live import view
     from ilab.core.events import Bus, jsonl_sink
 
     passive_threads()
-    view = sink()
-    engine.bus = Bus([jsonl_sink(folder / "events.jsonl"), view])
     caught: list[int] = []
 
     def handler(number: int, _frame: FrameType | None) -> None:
@@ -293,7 +291,8 @@ def watching(engine: Engine, folder: Path) -> Iterator[None]:
     main_thread = threading.current_thread() is threading.main_thread()
     previous = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)} if main_thread else {}
     try:
-        with view if isinstance(view, LiveView) else contextlib.nullcontext():
+        with view(quiet) as shown:
+            engine.bus = Bus([jsonl_sink(folder / "events.jsonl"), shown])
             yield
     except Stopped as error:
         if caught:
