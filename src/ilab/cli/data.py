@@ -12,14 +12,16 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.data_export import export, subset
+from ilab.cli.data_forecast import generate_inputs, show_forecast
 from ilab.cli.data_look import list_, show, why
 from ilab.cli.data_options import upstream_options
 from ilab.cli.process import check_teacher, detachable, go_to_background, leaving
 from ilab.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
-    from ilab.actions import Build
+    from ilab.actions import Build, Part
     from ilab.allowance import Allowance
+    from ilab.amount import Ask
     from ilab.data import Sample
     from ilab.export import Exported
     from ilab.provenance import Run
@@ -83,6 +85,7 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
     """
     from ilab.actions import Part
     from ilab.allowance import Allowance
+    from ilab.amount import ask_for
 
     if max_calls and not preview:
         raise InputError("--max-calls limits a preview", hint="add --preview N")
@@ -100,7 +103,11 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
     if dry_run:
         if leaving():
             raise InputError("--dry-run and --detach exclude each other", hint="a dry run takes no time")
-        _forecast(options, loaded, values, part)
+        if wanted.number and not given["sdg_scale_factor"]:
+            build = _prepared(loaded, values, part)
+            inputs = _input_rows(build)
+            values, part = _asking(values, ask_for(wanted.number, inputs)) if inputs else (values, part)
+        show_forecast(options, _prepared(loaded, values, part), allowance)
         return
     if leaving():
         build = _prepared(loaded, values, part)
@@ -152,20 +159,6 @@ def _prepared(loaded: Any, values: Mapping[str, Any], part: Any) -> Build:
     return build
 
 
-def _forecast(options: Options, loaded: Any, values: Mapping[str, Any], part: Any) -> None:
-    from ilab.cli.pipeline import engine_for, make_cheap
-    from ilab.cli.render import console, plan_table
-
-    build = _prepared(loaded, values, part)
-    with engine_for(build) as engine:
-        make_cheap(engine, build.plan)
-        previews = engine.preview(build.plan)
-    if options.as_json:
-        options.result({preview.planned.name: {**preview.expected, "state": preview.state} for preview in previews})
-    else:
-        console().print(plan_table(previews))
-
-
 def _run(build: Build, allowance: Allowance, quiet: bool) -> Run:
     from ilab.allowance import LimitedEngine
     from ilab.cli.pipeline import run_folder, watching
@@ -192,8 +185,7 @@ def _run_for(loaded: Any, values: Mapping[str, Any], number: int, allowance: All
     ask = ask_for(number, inputs)
     best: Run | None = None
     for _ in range(ROUNDS):
-        asked = _prepared(loaded, {**values, "sdg_scale_factor": ask.scale}, Part("generate", ask.rows))
-        run = _run(asked, allowance, quiet)
+        run = _run(_prepared(loaded, *_asking(values, ask)), allowance, quiet)
         if best is not None and len(run.samples) <= len(best.samples):
             break
         best = run
@@ -203,26 +195,23 @@ def _run_for(loaded: Any, values: Mapping[str, Any], number: int, allowance: All
     return best or run
 
 
+def _asking(values: Mapping[str, Any], ask: Ask) -> tuple[dict[str, Any], Part]:
+    """The parameters and the part of a build that asks for so much."""
+    from ilab.actions import Part
+
+    return {**values, "sdg_scale_factor": ask.scale}, Part("generate", ask.rows)
+
+
 def _input_rows(build: Build) -> dict[str, int]:
     """How many input rows each leaf gives the flow; empty for a flow that calls no teacher."""
-    from ilab.artifacts import Documents, Taxonomy
-    from ilab.cli.pipeline import engine_for, make_cheap
-    from ilab.sdg.flow import load_flow
+    from ilab.cli.pipeline import engine_for
     from ilab.sdg.generate import starts_of
-    from ilab.steps import CollectDocuments, Generate, ReadTaxonomy
 
-    planned = {type(one.step): one for one in build.plan.steps.values()}
-    step = planned[Generate].step
-    details = build.plan.found[step.flow].details if isinstance(step, Generate) else None
-    flow = load_flow((details or {})["path"])
-    if not flow.calls_teacher:
-        return {}
     with engine_for(build) as engine:
-        make_cheap(engine, build.plan)
-        taxonomy = engine.store.open(ReadTaxonomy, planned[ReadTaxonomy].key)
-        documents = engine.store.open(CollectDocuments, planned[CollectDocuments].key)
-        leaves, chunks = Taxonomy(taxonomy.path).leaves(), Documents(documents.path).chunks()
-    return dict(Counter(start.row.leaf for start in starts_of(leaves, chunks, flow)))
+        given = generate_inputs(build, engine)
+    if not given.flow.calls_teacher:
+        return {}
+    return dict(Counter(start.row.leaf for start in starts_of(given.leaves, given.chunks, given.flow)))
 
 
 def _finish(options: Options, run: Run, wanted: Wanted) -> None:

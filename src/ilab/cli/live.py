@@ -163,8 +163,8 @@ class LiveView:
                 self._running.pop(event.step, None)
         # Not under the lock: printing waits for a drawing under way, which waits for the lock.
         if event.kind == "finished" and event.data["state"] != "reuse":
-            line = Text(" ✓ ", style="green").append(f"{event.step:<18}", style="bold")
-            self._console.print(line.append(finished_text(event.data), style="dim"))
+            done = Text.assemble((" ✓ ", "green"), (f"{event.step:<18}", "bold"), (finished_text(event.data), "dim"))
+            self._console.print(done)
 
     def draw(self) -> RenderableType:
         """The running steps as they are now, never higher than the screen."""
@@ -179,7 +179,7 @@ class LiveView:
 
     def _of_step(self, step: str, running: _Running, room: int) -> Iterator[RenderableType]:
         data, age = running.data, time.monotonic() - running.began
-        head = Text(" ● ", style="cyan").append(f"{step:<18}", style="bold").append(f"{age:5.0f} s  ")
+        head = Text.assemble((" ● ", "cyan"), (f"{step:<18}", "bold"), f"{age:5.0f} s  ")
         if room < 4 or "leaves" not in data:
             yield self._cut(head.append(progress_text(data) if data else ""))
             return
@@ -196,8 +196,8 @@ class LiveView:
         if room >= LINES + 2:
             yield self._table(running, min(room - LINES, MOST_LEAVES))
         if data.get("note"):
-            sample = Text("   ❝ ", style="cyan").append(f"{_end(data.get('sample_leaf', ''), 30)}: ", style="dim")
-            yield self._cut(sample.append(one_line(data["note"])))
+            leaf = _end(data.get("sample_leaf", ""), 30)
+            yield self._cut(Text.assemble(("   ❝ ", "cyan"), (f"{leaf}: ", "dim"), one_line(data["note"])))
 
     def _table(self, running: _Running, room: int) -> Table:
         """``room`` leaves, a heading, and a line for all the others together."""

@@ -79,7 +79,7 @@ def plan(
         return
     for note in build.notes:
         click.echo(f"note: {note}", err=True)
-    console().print(plan_table(previews))
+    console().print(plan_table(previews, build.where.teacher.currency if build.where.teacher else ""))
     work = sum(preview.state in ("run", "maybe") for preview in previews)
     click.echo(f"\n{work} of {len(previews)} steps to run." if work else "\nNothing to do: everything is up to date.")
 

@@ -101,7 +101,8 @@ def seconds(value: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def plan_table(previews: Sequence[Preview]) -> Table:
+def plan_table(previews: Sequence[Preview], currency: str = "") -> Table:
+    """A line for each step: what would happen, why, and what is expected (cost in ``currency``)."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("step", "", "why", "expected"):
         table.add_column(name, overflow="fold")
@@ -113,21 +114,29 @@ def plan_table(previews: Sequence[Preview]) -> Table:
             verb = "turns" if len(preview.unless) == 1 else "turn"
             why = f"{' and '.join(preview.unless)} {verb} out unchanged ({why})"
         table.add_row(
-            preview.planned.name, Text(what, style=styles[preview.state]), why, expected_text(preview.expected)
+            preview.planned.name,
+            Text(what, style=styles[preview.state]),
+            why,
+            expected_text(preview.expected, currency),
         )
     return table
 
 
-def expected_text(expected: Mapping[str, float]) -> str:
+def expected_text(expected: Mapping[str, float], currency: str = "") -> str:
     parts = []
     for name in ("calls", "tokens"):
         if name in expected:
             parts.append(f"{expected[name]:,.0f} {name}")
     if "cost" in expected:
-        parts.append(f"cost {expected['cost']:,.2f}")
+        parts.append(f"cost {money(expected['cost'])} {currency}".rstrip())
     if "seconds" in expected:
         parts.append(f"last time {seconds(expected['seconds'])}")
     return ", ".join(parts)
+
+
+def money(amount: float) -> str:
+    """Two decimals, or four where two would say nothing."""
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.4f}"
 
 
 def result_table(rows: Sequence[Mapping[str, Any]], width: int) -> Table:
