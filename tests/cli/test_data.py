@@ -300,7 +300,7 @@ def test_embeddings_of_a_server(made: tuple[Path, Path], tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("option", sorted({*TAKEN, *REFUSED} - {"--model-family"}))
 def test_options_without_effect_are_explained(option: str, tmp_path: Path) -> None:
-    value = [] if option in ("--detached", "--enable-serving-output") else ["600"]
+    value = [] if option == "--enable-serving-output" else ["600"]
     arguments = [
         "-C",
         str(QUICKSTART),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options, show_error
-from ilab.cli.process import detachable, go_to_background
+from ilab.cli.process import detachable, go_to_background, leaving
 from ilab.errors import IlabError
 
 if TYPE_CHECKING:
@@ -37,28 +37,29 @@ def group() -> None:
 def serve(options: Options, model_path: str | None, host: str, port: int, served_model_name: str | None) -> None:
     """Serve a model until Ctrl-C: chat and text completions, streamed or not."""
     from ilab.cli.threads import passive_threads
+    from ilab.models.weights import check_folder
     from ilab.outcome import model_to_use
 
     loaded = options.load()
     passive_threads()
     folder, name = model_to_use(loaded, model_path)
+    if leaving():
+        check_folder(folder)
     go_to_background(options)
     from ilab.serving.server import serve as serve_model
 
     def ready(url: str) -> None:
         click.echo(f"serving {name} at {url}  (Ctrl-C stops)", err=True)
 
-    sys.exit(
-        serve_model(
-            folder,
-            host=host,
-            port=port,
-            name=served_model_name or name,
-            on_ready=ready,
-            device=loaded.config.where.device,
-            threads=loaded.config.where.threads,
-        )
-    )
+    serve_model(
+        folder,
+        host=host,
+        port=port,
+        name=served_model_name or name,
+        on_ready=ready,
+        device=loaded.config.where.device,
+        threads=loaded.config.where.threads,
+    )  # until a signal, which is how a server ends: exit code 0
 
 
 @group.command()

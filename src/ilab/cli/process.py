@@ -35,6 +35,8 @@ ASKED = "ilab.detach"
 DAY = 86400.0
 STATES = ("running", "done", "stopped", "failed", "lost", "elsewhere")
 UPSTREAM = {"errored": "failed"}  # of InstructLab's states those that have another name here
+FIXED = ("id", "state", "started", "for")  # columns that are never cut: 60 characters with the space between
+WIDE = 120  # columns of a terminal below which the list leaves the folders out
 COLOURS = {"running": "cyan", "done": "green", "stopped": "yellow", "failed": "red", "lost": "red"}
 IDENTITY = click.argument("identity", required=False, metavar="[ID]")
 FORCE = click.option("-f", "--force", "forced", is_flag=True, hidden=True, expose_value=False)  # nothing is asked
@@ -142,25 +144,28 @@ def _show(found: list[Process]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from ilab.cli.findings import printable
-    from ilab.cli.render import console, seconds
+    from ilab.cli.render import console, one_line, seconds
 
+    screen = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("id", "state", "started", "for"):
+    for name in FIXED:
         table.add_column(name, no_wrap=True)
-    for name in ("command", "folder", "progress"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True)
+    wide = screen.width >= WIDE
+    folding = ("command", "folder", "progress") if wide else ("command", "progress")
+    for name in folding:
+        table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=(screen.width - 60) // len(folding))
     for one in found:
-        state = f"{one.state} ({one.code})" if one.state == "failed" else one.state
-        progress = one.progress() if one.state in ("running", "failed") else ""
+        texts = {"command": " ".join(("ilab", *one.command)), "folder": one.directory, "progress": ""}
+        if one.state in ("running", "failed"):
+            texts["progress"] = one.progress()
         table.add_row(
             one.id,
-            Text(state, style=COLOURS.get(one.state, "")),
+            Text(f"{one.state} ({one.code})" if one.state == "failed" else one.state, style=COLOURS.get(one.state, "")),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(one.started)) if one.started else "?",
             seconds(one.seconds) if one.seconds is not None else "?",
-            *(Text(printable(text)) for text in (" ".join(("ilab", *one.command)), one.directory, progress)),
+            *(Text(one_line(texts[name])) for name in folding),
         )
-    console().print(table)
+    screen.print(table)
 
 
 @group.command()
@@ -194,8 +199,12 @@ def attach(context: click.Context, identity: str | None, uuid: str | None, lates
             where=str(ended.log),
             hint="it was killed, or the machine restarted: the same command goes on" if ended.state == "lost" else "",
         )
-    click.echo(f"{ended.id}: {ended.state}" + (f", exit code {ended.code}" if ended.code else ""), err=True)
+    click.echo(_ending(ended), err=True)
     context.exit(ended.code)
+
+
+def _ending(process: Process) -> str:
+    return f"{process.id}: {process.state}" + (f", exit code {process.code}" if process.code else "")
 
 
 @group.command()
@@ -213,7 +222,7 @@ def stop(options: Options, identity: str, force: bool, grace: float) -> None:
     process = processes.find(identity)
     click.echo(f"stopping {process.id} …", err=True)
     ended = processes.stop(process, grace if force else None)
-    options.result(ended.facts(), f"{ended.id}: {ended.state}, exit code {ended.code}")
+    options.result(ended.facts(), _ending(ended))
 
 
 @group.command()
