@@ -14,7 +14,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -37,6 +37,7 @@ STATES = ("running", "done", "stopped", "failed", "lost", "elsewhere")
 UPSTREAM = {"errored": "failed"}  # of InstructLab's states those that have another name here
 FIXED = ("id", "state", "started", "for")  # columns that are never cut: 60 characters with the space between
 WIDE = 120  # columns of a terminal below which the list leaves the folders out
+STATE = click.Choice([*STATES, *UPSTREAM], case_sensitive=False)
 COLOURS = {"running": "cyan", "done": "green", "stopped": "yellow", "failed": "red", "lost": "red"}
 IDENTITY = click.argument("identity", required=False, metavar="[ID]")
 FORCE = click.option("-f", "--force", "forced", is_flag=True, hidden=True, expose_value=False)  # nothing is asked
@@ -125,7 +126,7 @@ def group() -> None:
 
 
 @group.command(name="list")
-@click.option("--state", type=click.Choice([*STATES, *UPSTREAM], case_sensitive=False), help="Only these.")
+@click.option("--state", type=STATE, metavar="STATE", help=f"Only {', '.join(STATES)}.")
 @click.pass_obj
 def list_(options: Options, state: str | None) -> None:
     """What runs in the background, and what ran there, the oldest first."""
@@ -150,22 +151,36 @@ def _show(found: list[Process]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in FIXED:
         table.add_column(name, no_wrap=True)
-    wide = screen.width >= WIDE
-    folding = ("command", "folder", "progress") if wide else ("command", "progress")
-    for name in folding:
-        table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=(screen.width - 60) // len(folding))
-    for one in found:
-        texts = {"command": " ".join(("ilab", *one.command)), "folder": one.directory, "progress": ""}
-        if one.state in ("running", "failed"):
-            texts["progress"] = one.progress()
+    folding = ("command", "folder", "progress") if screen.width >= WIDE else ("command", "progress")
+    texts = [
+        {
+            "command": one_line(" ".join(("ilab", *one.command))),
+            "folder": one_line(one.directory),
+            "progress": one_line(one.progress()) if one.state in ("running", "failed") else "",
+        }
+        for one in found
+    ]
+    longest = {name: max(len(name), *(len(row[name]) for row in texts)) for name in folding}
+    for name, width in _shares(longest, screen.width - 60).items():
+        table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=width)
+    for one, row in zip(found, texts, strict=True):
+        state = f"{one.state} ({one.code})" if one.state == "failed" else one.state
         table.add_row(
             one.id,
-            Text(f"{one.state} ({one.code})" if one.state == "failed" else one.state, style=COLOURS.get(one.state, "")),
+            Text(state, style=COLOURS.get(one.state, "")),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(one.started)) if one.started else "?",
             seconds(one.seconds) if one.seconds is not None else "?",
-            *(Text(one_line(texts[name])) for name in folding),
+            *(Text(row[name]) for name in folding),
         )
     screen.print(table)
+
+
+def _shares(wanted: Mapping[str, int], space: int) -> dict[str, int]:
+    """``space`` shared out fairly: who wants less than an even share leaves the rest to the others."""
+    shares: dict[str, int] = {}
+    for name, want in sorted(wanted.items(), key=lambda entry: entry[1]):
+        shares[name] = max(8, min(want, (space - sum(shares.values())) // (len(wanted) - len(shares))))
+    return {name: shares[name] for name in wanted}
 
 
 @group.command()
@@ -241,7 +256,7 @@ def remove(options: Options, identity: str) -> None:
 
 @group.command()
 @click.option("--older", type=click.FloatRange(0), metavar="DAYS", help="Only those that began so long ago.")
-@click.option("--state", type=click.Choice([*STATES[1:5], *UPSTREAM], case_sensitive=False), help="Only these.")
+@click.option("--state", type=STATE, metavar="STATE", help="Only done, stopped, failed, lost.")
 @FORCE
 @click.pass_obj
 def prune(options: Options, older: float | None, state: str | None) -> None:
