@@ -144,11 +144,10 @@ class Processes:
             if ending:
                 code = ending.get("code")
                 return ("done" if code == 0 else "stopped" if code in STOPPED else "failed"), told, ending
-            if told and told.get("host") != socket.gethostname():
-                return "elsewhere", told, {}
             if _lives(told, "pid", "born") or _lives(told, "group", "group_born"):
                 return "running", told, {}
-        return "lost", told, {}
+        # Only now: a laptop's name may have changed since.
+        return ("elsewhere" if told and told.get("host") != socket.gethostname() else "lost"), told, {}
 
     # -- starting ------------------------------------------------------------------------------------------------
 
@@ -232,8 +231,9 @@ class Processes:
             raise InputError(f"{now.id} runs on {now.host}", hint=f"there: ilab process stop {now.id}")
         if now.state != "running":
             raise InputError(f"{now.id} does not run any more ({now.state})", hint=f"ilab process remove {now.id}")
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(now.group, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            if os.getpgid(now.pid) == now.group:
+                os.killpg(now.group, number)
 
     def remove(self, process: Process) -> None:
         """Forget an ended process and its log. Raises InputError where it still runs, or may."""

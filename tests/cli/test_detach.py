@@ -182,8 +182,15 @@ def test_a_killed_one_is_told_and_gone_on_with(tmp_path: Path, slow: Teacher) ->
     os.kill(process.pid, signal.SIGKILL)
     assert ilab(tmp_path, "process", "attach", process.id).returncode == 137
     assert ilab(tmp_path, "process", "attach", process.id, "--latest").returncode == 2
+    again = detached(tmp_path, *ONE, *arguments)
+    asked = len(slow.calls)
+    soon(lambda: len(slow.calls) >= asked + 3)
+    os.killpg(again.group, signal.SIGKILL)  # with its supervisor, as a machine does that goes down
+    watched = ilab(tmp_path, "process", "attach", again.id)
+    assert (watched.returncode, "ended without a word" in watched.stderr) == (3, True)
+    assert [facts["state"] for facts in listed(tmp_path)] == ["failed", "lost"]
     assert ilab(tmp_path, *arguments).returncode == 0
-    assert len(slow.calls) <= 114 + 1
+    assert len(slow.calls) <= 114 + 2
 
 
 def test_two_that_make_the_same_result(tmp_path: Path, slow: Teacher) -> None:

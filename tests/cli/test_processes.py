@@ -174,12 +174,15 @@ def test_after_a_restart_of_the_machine_it_is_lost(processes: Processes) -> None
 
 def test_on_another_machine_nothing_is_known_and_nothing_done(processes: Processes) -> None:
     process = begun(processes)
+    mine = told(process)
     retell(process, host="elsewhere.example")
+    assert processes.read(process.id).state == "running", "this machine has another name by now"
+    retell(process, born="another boot:1", group_born="another boot:1")
     assert processes.read(process.id).state == "elsewhere"
     for act in (processes.stop, processes.remove):
         with pytest.raises(InputError, match=r"elsewhere\.example"):
             act(process)
-    retell(process, host=process.host)
+    retell(process, **mine)
     assert processes.read(process.id).state == "running"
 
 

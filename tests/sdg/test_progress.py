@@ -77,6 +77,15 @@ def test_many_rows_make_few_and_small_events(clock: Clock) -> None:
     assert len(listener.leaves) == 10_000
 
 
+def test_a_long_run_tells_less_often(clock: Clock) -> None:
+    progress, listener = make(clock, ["a"] * 40_000)
+    for _ in range(36_000):  # ten hours
+        clock.now += 1.0
+        progress.finished("a", 1, 0, {})
+        progress.pulse()
+    assert 36_000 / 2.0 * 0.95 < len(listener.told) < 36_000 / 2.0 * 1.05
+
+
 def test_the_time_left_is_unknown_until_enough_is_known(clock: Clock) -> None:
     progress, listener = make(clock, ["a"] * 1000)
     for number in range(1, 200):

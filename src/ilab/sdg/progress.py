@@ -1,6 +1,7 @@
 """How far a run of a flow is: rows of every leaf, calls, tokens, rate, what the teacher is doing.
 
-    one row through ──▶ counted at once          told at most twice a second, and when nothing moves, every few seconds
+    one row through ──▶ counted at once       told at most twice a second, later every two seconds; and now and then
+                                              when nothing moves
 
 An event names only the leaves whose counts have changed since the one before, so that ten thousand leaves cost no more
 than one; who reads all events knows all leaves. The time left is told when enough rows came through lately to know a
@@ -17,7 +18,8 @@ from typing import Any
 from ilab.core.events import Emit
 from ilab.models.cached import Cached
 
-TELL = 0.5  # seconds between two events
+TELL, SLOWEST = 0.5, 2.0  # seconds between two events, at first and later: a run of a night fills no disk
+AGEING = 240.0  # how many times as old as that a run must be, for so long a time between two
 STILL = 5.0  # seconds after which the same is told again, so that a rate falls while nothing comes
 WINDOW = 60.0  # seconds back that a rate is measured over
 ENOUGH_ROWS, ENOUGH_SECONDS = 10, 3.0  # of a window, for a rate that says something
@@ -52,7 +54,8 @@ class Progress:
         self._teacher = teacher
         self._emit = emit
         self._clock = clock
-        self._pace = Pace(clock())
+        self._began = clock()
+        self._pace = Pace(self._began)
         self._by_leaf: dict[str, list[int]] = {}
         self._changed: set[str] = set()
         self._counts = [0, 0, 0]  # rows through, accepted, rejected
@@ -69,14 +72,19 @@ class Progress:
         self._changed.add(leaf)
         if "question" in columns and "answer" in columns:
             self._sample = leaf, columns
-        if self._counts[0] == self._total or self._clock() - self._told_at >= TELL:
+        now = self._clock()
+        if self._counts[0] == self._total or now - self._told_at >= self._rest(now):
             self._tell()
 
     def pulse(self) -> None:
         """Called now and then, also while no row comes through: an outage is news, too."""
-        since = self._clock() - self._told_at
-        if since >= STILL or (since >= TELL and self._state() != self._told):
+        now = self._clock()
+        since = now - self._told_at
+        if since >= STILL or (since >= self._rest(now) and self._state() != self._told):
             self._tell()
+
+    def _rest(self, now: float) -> float:
+        return min(SLOWEST, max(TELL, (now - self._began) / AGEING))
 
     def _state(self) -> object:
         """What is news when it changes, besides the rows."""
