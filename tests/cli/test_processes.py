@@ -145,10 +145,9 @@ def test_only_force_kills(processes: Processes) -> None:
 
 def test_a_pid_that_another_program_got_is_never_signalled(processes: Processes) -> None:
     stranger = subprocess.Popen((*PYTHON, SLEEP), stdout=subprocess.PIPE, start_new_session=True)
+    process = begun(processes)
     try:
         assert stranger.stdout is not None and stranger.stdout.readline() == b"begun\n"
-        process = begun(processes)
-        mine = told(process)
         retell(process, pid=stranger.pid, group=stranger.pid)
         assert processes.read(process.id).state == "lost"
         for kill_after in (None, 0.0):
@@ -156,8 +155,8 @@ def test_a_pid_that_another_program_got_is_never_signalled(processes: Processes)
                 processes.stop(process, kill_after)
         processes.remove(process)
         assert stranger.poll() is None
-        os.killpg(mine["group"], signal.SIGKILL)
     finally:
+        os.killpg(process.group, signal.SIGKILL)
         stranger.kill()
         stranger.communicate()
 
