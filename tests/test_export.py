@@ -20,7 +20,9 @@ from ilab.data import Leaf, Message, Origin, Place, QuestionAnswer, Sample, Seed
 from ilab.errors import InputError, SetupError
 from ilab.export import SYSTEM, Exported, export_legacy, export_run, leaf_names, limit, question_and_context
 from ilab.formats import FORMATS, write_samples
-from ilab.provenance import Run, find_run
+from ilab.provenance import Run, find_entry, find_run
+from ilab.sdg.precomputed import survey
+from ilab.sdg.recipe import read_recipe
 
 QUICKSTART = Path(__file__).resolve().parents[1] / "examples" / "quickstart"
 KNOWLEDGE = {"document", "icl_document", "document_outline", "domain", "leaf_node_type", "leaf_node_path"} | {
@@ -74,8 +76,9 @@ def test_names_of_files_and_folders(exported: Exported) -> None:
         f"generated_{suffix}",
         f"preprocessed_{suffix}",
         f"node_datasets_{suffix}",
-        *(f"{part}_{suffix}.jsonl" for part in ("messages", "train", "test", "skills_train_msgs")),
-        f"skills_recipe_{suffix}.yaml",
+        *(f"{part}_{suffix}.jsonl" for part in ("messages", "train", "test")),
+        *(f"{phase}_train_msgs_{suffix}.jsonl" for phase in ("knowledge", "skills")),
+        *(f"{phase}_recipe_{suffix}.yaml" for phase in ("knowledge", "skills")),
     }
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
@@ -94,6 +97,9 @@ def test_fields_of_every_record(exported: Exported) -> None:
         "generated_*/*calendar_line.jsonl": SKILL | {"question", "response"},
         "generated_*/*delivery_record.jsonl": SKILL | {"seed_context", "context", "question", "response"},
         "node_datasets_*/*calendar_line.jsonl": SKILL | {"question", "response", "id", "messages", "unmask"},
+        "node_datasets_*/*kiln_p07.jsonl": {"messages", "metadata", "id", "unmask"},
+        "node_datasets_*/*kiln_p10.jsonl": {"messages", "metadata", "id", "unmask"},
+        "knowledge_train_msgs_*.jsonl": {"messages", "metadata", "id", "unmask"},
     }
     for pattern, wanted in fields.items():
         rows = lines(one(folder, pattern))
@@ -102,10 +108,11 @@ def test_fields_of_every_record(exported: Exported) -> None:
     messages = lines(one(folder, "messages_*.jsonl"))[0]
     assert [message["role"] for message in messages["messages"]] == ["user", "assistant"]
     assert json.loads(messages["metadata"]) == {"system": SYSTEM}
-    mixed = lines(one(folder, "skills_train_msgs_*.jsonl"))[0]
-    assert [message["role"] for message in mixed["messages"]] == ["system", "user", "assistant"]
-    assert isinstance(mixed["metadata"], str)
-    assert mixed["unmask"] is False
+    for mixed in lines(one(folder, "skills_train_msgs_*.jsonl")):
+        assert [message["role"] for message in mixed["messages"]] == ["system", "user", "assistant"]
+        assert isinstance(json.loads(mixed["metadata"]), dict)
+    for node in lines(one(folder, "node_datasets_*/*kiln_p07.jsonl")):
+        assert [message["role"] for message in node["messages"]] == ["user", "assistant"]
 
 
 def test_types_and_paths_of_leaves_are_upstreams(exported: Exported) -> None:
@@ -118,7 +125,7 @@ def test_types_and_paths_of_leaves_are_upstreams(exported: Exported) -> None:
 
 
 def test_a_context_stands_once_in_a_row(run: Run, exported: Exported) -> None:
-    contexts = Counter()
+    contexts: Counter[str] = Counter()
     for row in lines(one(exported.folder, "generated_*/*delivery_record.jsonl")):
         assert row["context"] and row["context"] not in row["question"]
         contexts[f"{row['question']}\n{row['context']}"] += 1
@@ -132,16 +139,85 @@ def test_the_test_file_has_every_seed_example_once(run: Run, exported: Exported)
     assert len(rows) == pairs == len({(row["user"], row["assistant"]) for row in rows})
 
 
-def test_the_recipe_leads_to_every_row_once(run: Run, exported: Exported) -> None:
-    recipe = yaml.safe_load((exported.folder / exported.files["skills_recipe"]).read_text())
-    assert [entry["sampling_size"] for entry in recipe["datasets"]] == [1.0, 1.0]
-    rows = [row for entry in recipe["datasets"] for row in lines(exported.folder / entry["path"])]
-    mixed = lines(exported.folder / exported.files["skills_train_msgs"])
+def knowledge_ids(run: Run, *, of_a_passage: bool = False) -> set[str]:
+    return {
+        s.id
+        for s in run.samples
+        if run.leaves[s.leaf].kind == "knowledge" and s.train_on == "assistant" and (s.origin.chunk or not of_a_passage)
+    }
+
+
+@pytest.mark.parametrize("phase", ["knowledge", "skills"])
+def test_reading_a_recipe_back_gives_the_very_rows_of_its_mix(exported: Exported, phase: str) -> None:
+    file = exported.folder / exported.files[f"{phase}_recipe"]
+    content = yaml.safe_load(file.read_text())
+    assert {entry["sampling_size"] for entry in content["datasets"]} == {1.0}
+    assert content["metadata"] == {"sys_prompt": SYSTEM}
+    mixed = lines(exported.folder / exported.files[f"{phase}_train_msgs"])
+    assert len({row["id"] for row in mixed}) == len(mixed)
+    read = list(read_recipe(file).rows(seed=1))
+    assert [(row.id.partition("#")[2], row.train_on == "all") for row in read] == [
+        (row["id"], row["unmask"]) for row in mixed
+    ]
+    for row, written in zip(read, mixed, strict=True):
+        assert [{"content": m.content, "role": m.role} for m in row.messages] == written["messages"]
+    whole = survey(exported.folder / exported.files[f"{phase}_train_msgs"])
+    assert [row.messages for row in whole.rows(len(whole.ids), 1)] == [row.messages for row in read]
+
+
+def test_phase_07_has_every_knowledge_question_below_its_passage(run: Run, exported: Exported) -> None:
+    rows = lines(exported.folder / exported.files["knowledge_train_msgs"])
+    assert {row["id"] for row in rows} == knowledge_ids(run)
+    samples = {s.id: s for s in run.samples}
+    for row in rows:
+        found = samples[row["id"]]
+        chunk = run.chunks.get((found.leaf, found.origin.chunk or ""))  # a seed example was made from none
+        passage = chunk.text if chunk else ""
+        system, user, assistant = row["messages"]
+        assert (system["role"], user["role"], assistant["role"]) == ("system", "user", "assistant")
+        assert user["content"] == (f"{passage}\n\n{found.question}" if chunk else found.question)
+        assert assistant["content"] == found.answer
+        assert row["unmask"] is True
+        assert json.loads(row["metadata"]) == {
+            "dataset": "document_knowledge_qa",
+            "domain": run.leaves[found.leaf].domain,
+            "sdg_document": passage,
+        }
+
+
+def test_phase_10_has_skills_questions_among_passages_and_phase_07_again(run: Run, exported: Exported) -> None:
+    rows = lines(exported.folder / exported.files["skills_train_msgs"])
+    knowledge = knowledge_ids(run)
     skills = {s.id for s in run.samples if run.leaves[s.leaf].kind != "knowledge"}
-    assert [row["id"] for row in rows] == [row["id"] for row in mixed]
-    assert {row["id"] for row in mixed} == skills
-    assert len(mixed) == len(skills)
-    assert recipe["metadata"] == {"sys_prompt": SYSTEM}
+    among = {f"{identity}~raft" for identity in knowledge_ids(run, of_a_passage=True)}
+    assert 100 < len(among) < len(knowledge)
+    assert {row["id"] for row in rows} == skills | among | {f"replay/{identity}" for identity in knowledge}
+    assert {row["id"] for row in rows if row["unmask"]} == {f"replay/{identity}" for identity in knowledge}
+    asked = [row for row in rows if row["id"] in among]
+    assert {json.loads(row["metadata"])["dataset"] for row in asked} == {"document_knowledge_qa_raft_p0.4"}
+    with_own = 0
+    for row in asked:
+        user = row["messages"][1]["content"]
+        assert user.count("Document:\n") == 4
+        with_own += json.loads(row["metadata"])["sdg_document"] in user
+    assert with_own / len(asked) == pytest.approx(0.4, abs=0.12)
+    _, entry = find_entry(run.store, asked[0]["id"])
+    assert entry.id == asked[0]["id"].removesuffix("~raft")
+
+
+def test_a_folder_for_instructlab_by_data_export(run: Run, tmp_path: Path) -> None:
+    arguments = ["--store", str(run.store.root), "data", "export", "--format", "instructlab", "--output", str(tmp_path)]
+    more = ["--leaf", "tavrin_kiln"]
+    done = subprocess.run([sys.executable, "-m", "ilab", *arguments, *more], check=True, capture_output=True, text=True)
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert str(folder) in done.stdout
+    rows = lines(one(folder, "knowledge_train_msgs_*.jsonl"))
+    assert {row["id"] for row in rows} == {identity for identity in knowledge_ids(run) if "tavrin_kiln" in identity}
+    refused = subprocess.run(
+        [sys.executable, "-m", "ilab", *arguments, "--kind", "document"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "passages" in refused.stderr
 
 
 def test_passages_are_no_questions_and_nothing_says_where_it_lay(run: Run, exported: Exported) -> None:
@@ -160,7 +236,7 @@ def test_the_same_samples_give_the_same_bytes(run: Run, tmp_path: Path) -> None:
     second = export_run(run, run.samples, tmp_path)
     assert first.folder != second.folder
     for part, name in first.files.items():
-        if part != "skills_recipe":  # it names the other files, which are called after the time
+        if not part.endswith("_recipe"):  # it names the other files, which are called after the time
             assert (first.folder / name).read_bytes() == (second.folder / second.files[part]).read_bytes()
 
 
@@ -208,6 +284,12 @@ def test_question_and_context(kind: str, context: str | None, question: str, exp
     assert question_and_context(leaf(kind, context), sample("a/1", question=question)) == expected
 
 
+def test_a_stored_context_decides_where_a_question_ends() -> None:
+    found = sample("a/1", question="one\ntwo\nthree").model_copy(update={"context": "two\nthree"})
+    assert question_and_context(leaf("grounded", "c"), found) == ("one", "two\nthree")
+    assert question_and_context(leaf("knowledge"), found) == ("one", "two\nthree")
+
+
 def test_leaves_whose_names_would_be_the_same() -> None:
     names = leaf_names(["a/b_c", "a_b/c", "d/e", "../f"])
     assert len(set(names.values())) == 4
@@ -242,7 +324,7 @@ def test_formats(run: Run, tmp_path: Path) -> None:
     assert [(row["id"], row["question"]) for row in read] == [(one.id, one.question) for one in samples]
     with pytest.raises(InputError):
         write_samples("xml", tmp_path / "xml", samples, run.leaves)
-    assert set(FORMATS) == set(OFFERED) == {"messages", "alpaca", "sharegpt", "csv", "parquet"}
+    assert set(FORMATS) == set(OFFERED) - {"instructlab"} == {"messages", "alpaca", "sharegpt", "csv", "parquet"}
 
 
 def test_conversations_of_several_turns_are_kept_whole_or_refused(run: Run, tmp_path: Path) -> None:

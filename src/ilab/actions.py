@@ -161,6 +161,7 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
     since, base = values["taxonomy_base"], values["sdg_base_model"]
     from ilab.documents.locate import find_documents, fitting
     from ilab.documents.stage import find_tokenizer
+    from ilab.sdg.recipe import find_recipe
     from ilab.sdg.stage import find_flow
     from ilab.taxonomy.locate import find_taxonomy, read_found
     from ilab.training.base import find_base
@@ -190,11 +191,17 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
             model(locator)  # what is wrong with the base model itself is said first
         return find_tokenizer(locator, loaded.base)
 
+    def recipe(locator: str) -> Found:
+        found = find_recipe(locator, loaded.base)
+        notes.extend(json.loads((found.details or {})["notes"]))
+        return found
+
     return {
         "taxonomy": taxonomy,
         "documents": documents,
         "tokenizer": tokenizer,
         "model": model,
+        "recipe": recipe,
         "flow": lambda locator: find_flow(locator, loaded.base),
     }
 

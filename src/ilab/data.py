@@ -195,11 +195,12 @@ class Origin(Record):
 
 
 class Sample(Record):
-    """One training example."""
+    """One training example. ``context`` is what the user's message holds besides the question, after a line end."""
 
     id: str
     leaf: str
     messages: tuple[Message, ...]
+    context: str | None = None
     train_on: TrainOn = "assistant"
     origin: Origin
 
@@ -225,8 +226,8 @@ class Rejected(Record):
 class TrainingRow(Record):
     """One row of a mixed dataset: InstructLab's ``messages``/``metadata``/``id``/``unmask`` in typed form.
 
-    ``source`` is what it stands in the mix for (``knowledge``, ``document``, ``skill``, ``replay``), ``sample`` the id
-    of the sample it was made from.
+    ``source`` is what it stands in the mix for (``knowledge``, ``document``, ``skill``, ``raft``, ``precomputed``,
+    ``replay``), ``sample`` the id of the sample it was made from. A row of a precomputed dataset has that for its leaf.
     """
 
     id: str

@@ -4,8 +4,11 @@
       preprocessed_SUF/LEAF.jsonl             what the flow started from: passages beside seed examples
       generated_SUF/LEAF.jsonl                the same columns with question and response
       node_datasets_SUF/LEAF.jsonl            skills as messages, with id and unmask
-      skills_recipe_SUF.yaml                  what is mixed, by paths relative to it
-      skills_train_msgs_SUF.jsonl             the mix
+      node_datasets_SUF/LEAF_p07.jsonl        knowledge for phase 07; LEAF_p10.jsonl for phase 10 (``sdg/phases``)
+      knowledge_recipe_SUF.yaml               what phase 07 mixes, by paths relative to the recipe
+      knowledge_train_msgs_SUF.jsonl          phase 07
+      skills_recipe_SUF.yaml                  the same for phase 10
+      skills_train_msgs_SUF.jsonl             phase 10: skills and replayed knowledge
       train_SUF.jsonl  test_SUF.jsonl         system, user, assistant; test is the seed examples
       messages_SUF.jsonl                      messages and metadata
       export.json                             which run this is, for ``ilab data list``
@@ -38,6 +41,8 @@ from ilab.data import Chunk, Kind, Leaf, Sample, SeedExample, digest_text, short
 from ilab.errors import InputError, SetupError
 from ilab.models.chat import prompt_text
 from ilab.provenance import Run, answer_of, seed_labels
+from ilab.sdg.phases import knowledge_rows, replayed_rows, under
+from ilab.sdg.raft import Passages
 
 # The system message of the old trainers, without the sentence that names a maker.
 SYSTEM = (
@@ -69,26 +74,27 @@ def export_run(run: Run, samples: Sequence[Sample], output: Path, system: str = 
     folder, suffix = _free(output)
     files = {part: f"{part}_{suffix}.jsonl" for part in ("messages", "train", "test")}
     with _whole(folder) as new:
-        mixed: Rows = []
-        recipe = []
+        phases: dict[str, Phase] = {name: Phase([], []) for name in ("knowledge", "skills")}
+        passages = Passages(list(run.chunks.values()))
+        seed = int(run.record.fields.get("seed", 42))
         chunks_of, samples_of = by_leaf(run.chunks.values()), by_leaf(pairs)
         for path, leaf in sorted(leaves.items()):
             chunks, mine = chunks_of.get(path, []), samples_of.get(path, [])
             _write(new / f"preprocessed_{suffix}" / f"{names[path]}.jsonl", preprocessed(leaf, chunks))
             generated = generated_rows(leaf, chunks, mine)
             _write(new / f"generated_{suffix}" / f"{names[path]}.jsonl", generated)
-            if leaf.kind != "knowledge" and mine:
-                rows = node_rows(mine, generated, system)
-                node = f"node_datasets_{suffix}/{names[path]}.jsonl"
+            if leaf.kind == "knowledge":
+                taught = knowledge_rows(leaf, mine, passages)
+                replayed = replayed_rows(leaf, mine, passages, seed)
+                nodes = [("knowledge", f"{names[path]}_p07", taught), ("skills", f"{names[path]}_p10", replayed)]
+            else:
+                nodes = [("skills", names[path], node_rows(mine, generated, system))]
+            for phase, name, rows in nodes if mine else ():
+                node = f"node_datasets_{suffix}/{name}.jsonl"
                 _write(new / node, rows)
-                recipe.append({"path": node, "sampling_size": 1.0})
-                mixed += [message_record(row) for row in rows]
-        if recipe:
-            files["skills_recipe"] = f"skills_recipe_{suffix}.yaml"
-            files["skills_train_msgs"] = f"skills_train_msgs_{suffix}.jsonl"
-            content = {"datasets": recipe, "metadata": {"sys_prompt": system}}
-            write_text(new / files["skills_recipe"], yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-            _write(new / files["skills_train_msgs"], mixed)
+                phases[phase].nodes.append(node)
+                phases[phase].rows.extend(message_record(under(row, system)) for row in rows)
+        files |= _write_phases(new, suffix, phases, system)
         _write(new / files["messages"], [messages_row(sample, system) for sample in asked])
         _write(new / files["train"], [train_row(sample, system) for sample in pairs])
         _write(new / files["test"], [row for leaf in leaves.values() for row in seed_rows(leaf, system)])
@@ -96,6 +102,29 @@ def export_run(run: Run, samples: Sequence[Sample], output: Path, system: str = 
         about = {**facts, "flow": run.card["flow"], "samples": len(asked), "files": files}
         write_json(new / MANIFEST, about)
     return Exported(folder, files, len(asked))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one training phase mixes: the files of its leaves, and their rows as they are trained on."""
+
+    nodes: list[str]
+    rows: Rows
+
+
+def _write_phases(folder: Path, suffix: str, phases: Mapping[str, Phase], system: str) -> dict[str, str]:
+    """Write recipe and mix of every phase that has rows; the files by their part."""
+    files = {}
+    for name, phase in phases.items():
+        if not phase.nodes:
+            continue
+        files[f"{name}_recipe"] = f"{name}_recipe_{suffix}.yaml"
+        files[f"{name}_train_msgs"] = f"{name}_train_msgs_{suffix}.jsonl"
+        datasets = [{"path": node, "sampling_size": 1.0} for node in phase.nodes]
+        content = {"datasets": datasets, "metadata": {"sys_prompt": system}}
+        write_text(folder / files[f"{name}_recipe"], yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        _write(folder / files[f"{name}_train_msgs"], phase.rows)
+    return files
 
 
 def export_legacy(run: Run, samples: Sequence[Sample], output: Path, system: str = SYSTEM) -> Exported:
@@ -164,11 +193,11 @@ def node_rows(samples: Sequence[Sample], generated: Rows, system: str) -> Rows:
 
 def message_record(row: Mapping[str, Any]) -> dict[str, Any]:
     """One row of a mixed dataset: exactly ``messages``, ``metadata`` (JSON text), ``id`` and ``unmask``."""
-    fields = ("messages", "id", "unmask")
-    metadata = {name: value for name, value in row.items() if name not in fields}
+    fields = ("messages", "metadata", "id", "unmask")
+    more = {name: value for name, value in row.items() if name not in fields}
     return {
         "messages": row["messages"],
-        "metadata": json.dumps(metadata, ensure_ascii=False, sort_keys=True),
+        "metadata": row.get("metadata") or json.dumps(more, ensure_ascii=False, sort_keys=True),
         "id": row["id"],
         "unmask": row["unmask"],
     }
@@ -201,11 +230,13 @@ def instruction_row(leaf: Leaf, sample: Sample) -> dict[str, str]:
 
 
 def question_and_context(leaf: Leaf, sample: Sample) -> tuple[str, str]:
-    """A sample's question apart from its context, which only grounded skills have.
+    """A sample's question apart from its context.
 
-    A message is the question, a line end and the context: where the context is a seed example's that decides, else
-    the first line end does.
+    A message is the question, a line end and the context. A sample that was stored before contexts were is taken
+    apart at a seed example's context, else at its first line end.
     """
+    if sample.context:
+        return sample.question.removesuffix(f"\n{sample.context}"), sample.context
     if leaf.kind != "grounded":
         return sample.question, ""
     for seed in leaf.seeds:

@@ -133,6 +133,35 @@ TABLE: tuple[Parameter, ...] = (
         valid="0 up to, not including, 1",
         check=_part,
     ),
+    Parameter(
+        "mix_sampling_size",
+        str,
+        "1.0",
+        "how much of each leaf's questions a phase takes: a share as 0.5, or a count as 30",
+        valid="share or count >= 0",
+        check=lambda value: re.fullmatch(r"\d+(\.\d+)?", value) is not None,
+    ),
+    Parameter("mix_max_per_leaf", int, None, "most of a leaf's questions in a phase", valid="> 0", check=_positive),
+    Parameter(
+        "mix_raft_distractors",
+        int,
+        0,
+        "phase 2 asks the knowledge questions again among so many other passages (RAFT); 0: it does not",
+        valid=">= 0",
+        check=_not_negative,
+    ),
+    Parameter(
+        "mix_raft_oracle",
+        float,
+        0.8,
+        "share of those questions whose own passage is among the passages",
+        valid="0-1",
+        check=_share,
+    ),
+    Parameter(
+        "sdg_mix_recipe", str, "", "recipe file: datasets made before that go into phase 2 (skills), and how much"
+    ),
+    Parameter("sdg_mix_recipe_knowledge", str, "", "the same for phase 1 (knowledge)"),
     Parameter("train_epochs_phase_1", int, 7, "epochs of the knowledge phase", valid="> 0", check=_positive),
     Parameter("train_epochs_phase_2", int, 10, "epochs of the skills phase", valid="> 0", check=_positive),
     Parameter("train_learning_rate", float, 2e-5, "learning rate of both phases", valid="> 0", check=_positive),
@@ -233,7 +262,8 @@ def collect(layers: Mapping[str, Mapping[str, Any]]) -> dict[str, Given]:
 
 
 def derive(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with what steps take: the effective batch and learning rate of each phase, the tokenizer, the metrics.
+    """``values`` with what steps take: the effective batch and learning rate of each phase, the tokenizer, the metrics,
+    how much a phase takes.
 
     ``preview`` and ``preview_calls`` are no parameters: commands that make a preview set them.
     """
@@ -245,6 +275,8 @@ def derive(values: Mapping[str, Any]) -> dict[str, Any]:
         derived[f"rate_phase_{phase}"] = values["train_learning_rate"] if rate is None else rate
     base = values["sdg_base_model"]
     derived["tokenizer"] = values["chunk_tokenizer"] or ("" if base == "tiny" else base)  # tiny's is made by the run
+    size = values["mix_sampling_size"]
+    derived["sampling_size"] = int(size) if size.isdecimal() else float(size)
     derived["metrics"] = [part.strip() for part in values["eval_metrics"].split(",")]
     return derived
 

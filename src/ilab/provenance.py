@@ -205,9 +205,10 @@ def shown_text(entry: Entry) -> str:
 def find_entry(store: Store, identity: str, run: str = "") -> tuple[Run, Entry]:
     """The entry called ``identity``, or the only one whose id begins so, in the newest run that has one.
 
-    The id of a training row (``replay/ID``, ``ID~2``) leads to its sample. Raises InputError for none or several.
+    The id of a training row (``replay/ID``, ``ID~2``, ``ID~raft``) leads to its sample. Raises InputError for none or
+    several.
     """
-    identity = re.sub(r"~\d+$", "", identity.removeprefix("replay/"))
+    identity = re.sub(r"~(raft)?\d*$", "", identity.removeprefix("replay/"))
     for candidate in [find_run(store, run)] if run else runs(store):
         exact = [entry for entry in candidate.entries() if entry.id == identity]
         if exact:

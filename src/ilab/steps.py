@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import StrictFloat, StrictInt
+
 from ilab.artifacts import (
     Candidates,
     Checkpoint,
@@ -98,7 +100,7 @@ class Generate(Step):
     """
 
     type: ClassVar[str] = "generate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     flow: Annotated[str, Resolve("flow")]
     teacher: str = ""
     scale_factor: int = 30
@@ -119,10 +121,19 @@ class Generate(Step):
 
 
 class Mix(Step):
-    """What one phase trains on: samples of some ``sources``, replay of the earlier phase, weak leaves weighted up."""
+    """What one phase trains on: samples of some ``sources``, replay of the earlier phase, weak leaves weighted up.
+
+    ``recipe`` is the hash of datasets made before that go in too; ``distractors`` (0: none) and ``oracle`` make
+    questions among passages. The other fields are those of ``ilab.sdg.mix.Mixture``.
+    """
 
     type: ClassVar[str] = "mix"
     sources: tuple[Literal["knowledge", "document", "skill"], ...]
+    recipe: Annotated[str, Resolve("recipe")] = ""
+    sampling_size: StrictInt | StrictFloat = 1.0
+    max_per_leaf: int | None = None
+    distractors: int = 0
+    oracle: float = 0.8
     variants: int = 1
     noise: float = 0.0
     replay: float = 0.0
@@ -133,15 +144,16 @@ class Mix(Step):
         samples: Samples,
         earlier: Dataset | None = None,
         measured: Checkpoint | None = None,
+        documents: Documents | None = None,
         *,
         out: Dataset,
         site: Site,
     ) -> Counts:
-        from ilab.sdg.mix import Recipe
-        from ilab.sdg.stage import mix_samples
+        from ilab.sdg.mix import Mixture
+        from ilab.sdg.stage import Before, mix_samples
 
-        recipe = Recipe(sources=self.sources, replay=self.replay, variants=self.variants, noise=self.noise)
-        return mix_samples(recipe, self.seed, samples, earlier, measured, out)
+        mixture = Mixture.model_validate(self.model_dump(exclude={"recipe", "seed"}))
+        return mix_samples(mixture, (self.recipe, self.seed), samples, Before(earlier, measured, documents), out, site)
 
 
 class Train(Step):

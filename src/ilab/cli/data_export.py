@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from ilab.data import Sample
     from ilab.provenance import Run
 
-FORMATS = ("messages", "alpaca", "sharegpt", "parquet", "csv")
+INSTRUCTLAB = "instructlab"  # a folder of files and not one file
+FORMATS = ("messages", "alpaca", "sharegpt", "parquet", "csv", INSTRUCTLAB)
 FORMAT = click.option("--format", "form", type=click.Choice(FORMATS), default="messages", show_default=True)
-OUTPUT = click.option("--output", required=True, metavar="FILE", help="The file to write.")
+OUTPUT = click.option(
+    "--output", required=True, metavar="FILE", help="The file to write; for instructlab, the folder for a new folder."
+)
 KIND = click.option(
     "--kind",
     type=click.Choice(["knowledge", "grounded", "freeform", "document"]),
@@ -37,12 +40,12 @@ FORCE = click.option("--force", is_flag=True, help="Replace a file that is there
 @FORCE
 @click.pass_obj
 def export(options: Options, /, form: str, output: str, force: bool, **given: Any) -> None:
-    """Write samples in another tool's format: messages, Alpaca, ShareGPT, Parquet or CSV.
+    """Write samples in another tool's format: messages, Alpaca, ShareGPT, Parquet, CSV, or InstructLab's own files.
 
     Question-answer samples, unless `--kind document` asks for the passages that are trained on whole.
     """
     run, samples = _samples(options, **given)
-    _write(options, run, samples, form, _target(options, output, force))
+    _write(options, run, samples, form, _target(options, output, form, force))
 
 
 @click.command()
@@ -70,7 +73,7 @@ def subset(options: Options, /, size: str, form: str, output: str, force: bool, 
     url, model, key = given.pop("embeddings"), given.pop("embedding_model"), given.pop("api_key")
     if bool(url) != bool(model):
         raise InputError("--embeddings and --embedding-model go together")
-    target = _target(options, output, force)
+    target = _target(options, output, form, force)
     run, samples = _samples(options, **given)
     texts = [f"{sample.question}\n{sample.answer}" for sample in samples]
     count = count_of(size, len(samples))
@@ -95,8 +98,12 @@ def _samples(options: Options, run_: str, leaf: str, kind: str | None) -> tuple[
     return run, samples
 
 
-def _target(options: Options, output: str, force: bool) -> Path:
+def _target(options: Options, output: str, form: str, force: bool) -> Path:
     path = options.directory / output
+    if form == INSTRUCTLAB:
+        if path.exists() and not path.is_dir():
+            raise InputError("this is a file; a folder is written into", where=str(path))
+        return path
     if path.is_dir():
         raise InputError("this is a folder; a file is written", where=str(path))
     if path.exists() and not force:
@@ -115,10 +122,15 @@ def _embedded(url: str, model: str, key: str, texts: Sequence[str]) -> Any:
 
 def _write(options: Options, run: Run, samples: Sequence[Sample], form: str, path: Path, **told: float) -> None:
     from ilab.cli.findings import printable
-    from ilab.export import leaves_of
+    from ilab.export import export_run, leaves_of
     from ilab.formats import write_samples
 
-    write_samples(form, path, samples, leaves_of(run))
+    if form == INSTRUCTLAB and all(sample.train_on == "all" for sample in samples):
+        raise InputError("passages that are trained on whole stand in none of these files", hint="leave --kind out")
+    if form == INSTRUCTLAB:
+        path = export_run(run, samples, path).folder
+    else:
+        write_samples(form, path, samples, leaves_of(run))
     facts: Mapping[str, Any] = {"path": str(path), "format": form, "samples": len(samples), **told}
     covered = f", standing for {told['coverage']:.0%} of all" if told else ""
     options.result(facts, printable(f"{len(samples):,} samples{covered}: {path}"))

@@ -212,7 +212,8 @@ def starts_of(leaves: Sequence[Leaf], chunks: Sequence[Chunk], flow: FlowSet) ->
 
 def _sample(row: Row, flow: str) -> Sample:
     columns, trace = row.columns, row.trace
-    question = prompt_text(columns["question"], columns.get("context"))
+    context = columns.get("context") or None
+    question = prompt_text(columns["question"], context)
     origin = Origin(
         leaf=row.leaf,
         leaf_digest=trace.leaf_digest,
@@ -232,9 +233,8 @@ def _sample(row: Row, flow: str) -> Sample:
         verdicts=trace.verdicts,
     )
     messages = (Message(role="user", content=question), Message(role="assistant", content=columns["answer"]))
-    return Sample(
-        id=row.id, leaf=row.leaf, messages=messages, train_on=columns.get("train_on", "assistant"), origin=origin
-    )
+    train_on = columns.get("train_on", "assistant")
+    return Sample(id=row.id, leaf=row.leaf, messages=messages, context=context, train_on=train_on, origin=origin)
 
 
 def _check_ids(samples: list[Sample], flow: FlowSet) -> None:

@@ -14,6 +14,7 @@ from ilab.errors import InputError
 from ilab.plugins import nearest
 
 Location = tuple[str | int, ...]
+FLOW_SHAPE = "a flow is a mapping with name, version and branches"
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Source:
             raise InputError(f"the file {name!r} cannot be read: {error}", where=self.at(location)) from error
 
 
-def read_source(path: Path, root: Path | None = None) -> Source:
-    """The YAML mapping in ``path``. Raises ``InputError`` with the line where it is none."""
+def read_source(path: Path, root: Path | None = None, shape: str = FLOW_SHAPE) -> Source:
+    """The YAML mapping in ``path``; ``shape`` says what it should be. Raises ``InputError`` with the line where not."""
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -69,7 +70,7 @@ def read_source(path: Path, root: Path | None = None) -> Source:
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise InputError(f"not YAML: {getattr(error, 'problem', None) or error}", where=where) from error
     if not isinstance(node, yaml.MappingNode) or not isinstance(content, dict):
-        raise InputError("a flow is a mapping with name, version and branches", where=str(path))
+        raise InputError(shape, where=str(path))
     return Source(path, root or path.parent, node, content)
 
 

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 from ilab.artifacts import Checkpoint, Dataset, Documents, Items, Samples, Taxonomy
 from ilab.config import Endpoint
 from ilab.core.step import Counts, Found, Site
-from ilab.data import Chunk, Kind, Leaf
+from ilab.data import Chunk, Kind, Leaf, TrainingRow
 from ilab.errors import InputError
 from ilab.sdg.engine import Start
 from ilab.sdg.flow import SHIPPED, FlowSet, load_flow
 from ilab.sdg.generate import Job, Preview, expected, few, generate, starts_of
 from ilab.sdg.hold_out import hold_out
-from ilab.sdg.mix import Recipe, by_source, mix
+from ilab.sdg.mix import Mixture, by_source, mix, repeated
+from ilab.sdg.precomputed import with_system
+from ilab.sdg.recipe import Recipe, found_recipe
 
 ITEMS_FLOW = "eval"
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a mix may stand on besides the samples: the earlier phase's dataset, what was measured, the passages."""
+
+    earlier: Dataset | None = None
+    measured: Checkpoint | None = None
+    documents: Documents | None = None
 
 
 class Generate(Protocol):
@@ -131,17 +144,46 @@ def _priced(told: dict[str, float], teacher: Endpoint | None) -> dict[str, float
 
 
 def mix_samples(
-    recipe: Recipe, seed: int, samples: Samples, earlier: Dataset | None, measured: Checkpoint | None, out: Dataset
+    mixture: Mixture, chosen: tuple[str, int], samples: Samples, before: Before, out: Dataset, site: Site
 ) -> Counts:
-    """Mix one phase's dataset. Leaves that ``measured`` found weak are weighted up.
+    """Mix one phase's dataset. ``chosen`` is the digest of the recipe (or empty) and the seed.
 
-    A taxonomy without leaves of this phase's kind gives an empty one: every leaf has samples, or generating fails.
+    Leaves that were measured and found weak are weighted up. A taxonomy without leaves of this phase's kind gives an
+    empty dataset: every leaf has samples, or generating fails.
     """
-    if measured is not None:
-        recipe = recipe.model_copy(update={"weights": measured.choice()["weights"]})
+    digest, seed = chosen
+    if mixture.distractors and before.documents is None:
+        raise InputError(
+            "questions among passages need the passages",
+            where="step mix",
+            hint="add `documents: documents` to `from:` of the step in the pipeline file",
+        )
+    if before.measured is not None:
+        mixture = mixture.model_copy(update={"weights": before.measured.choice()["weights"]})
+    recipe = found_recipe(digest, site.locate(digest)) if digest else Recipe(())
     kinds: dict[str, Kind] = {leaf: told["kind"] for leaf, told in samples.card()["leaves"].items()}
-    rows, summary = mix(by_source(samples.samples(), kinds), recipe, seed, earlier.rows() if earlier else ())
-    return {"rows": out.write(rows, summary), "replayed": summary["replay"]["rows"]}
+    found = by_source(samples.samples(), kinds)
+    earlier = before.earlier.rows() if before.earlier else ()
+    chunks = before.documents.chunks() if before.documents and mixture.distractors else ()
+    rows, summary = mix(found, mixture, seed, earlier, chunks, recipe.count)
+    if digest:
+        summary["precomputed"] = recipe.told()
+    written = out.write(_under(recipe.system, chain(rows, recipe.rows(seed))), summary)
+    again = repeated(summary) + sum(told["repeated"] for told in recipe.told().values())
+    counts = {"rows": written, "replayed": summary["replay"]["rows"]}
+    if not again:
+        return counts
+    site.emit.progress(written, written, "rows", note=f"{again:,} rows stand there again: fewer than were asked for")
+    return {**counts, "repeated": again}
+
+
+def _under(system: str | None, rows: Iterable[TrainingRow]) -> Iterator[TrainingRow]:
+    """``rows`` with the recipe's system message where they have none of their own."""
+    for row in rows:
+        if system is None or row.messages[0].role == "system":
+            yield row
+        else:
+            yield row.model_copy(update={"messages": with_system(row.messages, system)})
 
 
 def _teacher(name: str, site: Site) -> Any:
