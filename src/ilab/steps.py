@@ -117,7 +117,7 @@ class Generate(Step):
     def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
         from ilab.sdg.stage import expect_calls
 
-        return expect_calls(self.flow, self.scale_factor, inputs, site)
+        return expect_calls(self, inputs, site)
 
 
 class Mix(Step):

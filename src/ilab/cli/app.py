@@ -29,6 +29,7 @@ NOUNS = {
     "flow": "Look at, check and run flows",
     "model": "Serve and chat with models",
     "pipeline": "Plan and run the whole build",
+    "process": "What runs in the background",
     "registry": "The registered models",
     "report": "What a build learned",
     "step": "Run one step of a plan",

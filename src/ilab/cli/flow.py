@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.process import detachable, go_to_background, leaving, meet_teacher
 from ilab.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def copy(options: Options, name: str, target: str) -> None:
 @click.option("--quality-threshold", type=click.FloatRange(0, 1), default=0.7, help="Lowest score a judge lets pass.")
 @KIND
 @SCALE
+@detachable
 @click.pass_obj
 def run(options: Options, /, name: str, source: str, output: str, kind: Kind | None, **given: Any) -> None:
     """Run a flow over rows of your own.
@@ -120,12 +122,17 @@ def run(options: Options, /, name: str, source: str, output: str, kind: Kind | N
     from ilab.core.store import Store
     from ilab.models.openai import OpenAIModel
     from ilab.sdg.flow import find_file, load_file
-    from ilab.sdg.rows import RowJob, read_rows, run_rows, write_rows
+    from ilab.sdg.rows import RowJob, check_rows, read_rows, run_rows, write_rows
 
     loaded = options.load(where__teacher__url=given["endpoint_url"], where__teacher__api_key=given["api_key"])
     where = loaded.config.where
     flow = load_file(find_file(_path(options, name), kind))
     rows = read_rows(options.directory / source)
+    if leaving():
+        check_rows(flow, rows)
+        if flow.calls_teacher:
+            meet_teacher(where.teacher, given["model"] or "")
+    go_to_background(options)
     engine = Engine(Store(loaded.store), where)
     try:
         with watching(engine, run_folder(engine)):

@@ -7,6 +7,7 @@ command after a kill repeats only the calls that were in flight. Equal requests 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from ilab.core.memo import Memo
@@ -59,6 +60,11 @@ class Cached:
         self.tokens += sum(reply.usage.values())
         self._memo.put(key, _to_json(reply))
         return reply
+
+    def condition(self) -> dict[str, Any]:
+        """What the model says of itself (:meth:`ilab.models.openai.OpenAIModel.condition`); empty where it does not."""
+        asked: Callable[[], dict[str, Any]] | None = getattr(self._model, "condition", None)
+        return asked() if asked is not None else {}
 
     async def close(self) -> None:
         self._memo.flush()

@@ -103,6 +103,14 @@ class OpenAIModel:
             self._contact = asyncio.get_running_loop().create_task(self._first_contact())
         return await asyncio.shield(self._contact)
 
+    def condition(self) -> dict[str, Any]:
+        """For people who watch: requests ``in_flight``, how many may be (``limit``) and might (``ceiling``), and
+        whether an outage is waited out (``waiting``).
+        """
+        budget = self.budget
+        told = {"in_flight": budget.active, "limit": budget.limit, "ceiling": budget.ceiling}
+        return {**told, "waiting": self._breaker.open}
+
     async def close(self) -> None:
         await self._breaker.close()
         if self._contact is not None:

@@ -11,7 +11,6 @@ every answer is in the memo.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +22,11 @@ from ilab.errors import ServiceError, Stopped
 from ilab.models.chat import Refused
 from ilab.sdg.block import Block, Context, GatherBlock, Reject, Row, resolve_count
 from ilab.sdg.gathering import Gathering
+from ilab.sdg.progress import Progress
 
 TEXTS = frozenset({"document", "raw_document", "base_document", "icl_document", "examples", "seeds"})
 OPEN_ROWS = 4  # input rows that are open at once, for each request in flight
-PULSE = 0.2  # seconds between looks at whether to stop, and between progress events
+PULSE = 0.2  # seconds between looks at whether to stop, and whether there is progress to tell
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,15 @@ async def run_flow(
         try:
             outcome = Outcome()
             await run.advance(start.row, place, 0, outcome)
-            run.finished(outcome)
+            columns = outcome.rows[0].columns if outcome.rows else {}
+            run.progress.finished(start.row.leaf, len(outcome.rows), len(outcome.rejected), columns)
             return outcome
         finally:
             place.leave()
 
     try:
         async with asyncio.TaskGroup() as group:
-            watch = group.create_task(_watch(stopping))
+            watch = group.create_task(_watch(stopping, run.progress))
             tasks = []
             for start in starts:
                 await gate.acquire()
@@ -143,12 +144,9 @@ class _Run:
     def __init__(self, context: Context, emit: Emit, starts: Sequence[Start]) -> None:
         self.tallies: dict[str, Tally] = {}
         self._context = context
-        self._emit = emit
-        self._total = len(starts)
+        self.progress = Progress((start.row.leaf for start in starts), context.teacher, emit)
         coming = Counter(_branch(start) for start in starts)
         self._gatherings = {branch: Gathering(count, context) for branch, count in coming.items() if branch}
-        self._done = self._accepted = self._rejected = 0
-        self._spoke = 0.0
 
     def gathering(self, start: Start) -> Gathering | None:
         branch = _branch(start)
@@ -164,28 +162,6 @@ class _Run:
                 return
             row = children[0]
         outcome.rows.append(row)
-
-    def finished(self, outcome: Outcome) -> None:
-        self._done += 1
-        self._accepted += len(outcome.rows)
-        self._rejected += len(outcome.rejected)
-        now = time.monotonic()
-        if self._done < self._total and now - self._spoke < PULSE:
-            return
-        self._spoke = now
-        said = outcome.rows[0].columns if outcome.rows else {}
-        note = f"{said['question']} → {said['answer']}" if "question" in said and "answer" in said else ""
-        teacher = self._context.teacher
-        used: dict[str, Any] = {"calls": teacher.calls, "tokens": teacher.tokens} if teacher else {}
-        self._emit.progress(
-            self._done,
-            self._total,
-            "rows",
-            " ".join(note.split())[:160],
-            accepted=self._accepted,
-            rejected=self._rejected,
-            **used,
-        )
 
     async def _fan_out(self, children: list[Row], place: _Place, index: int, outcome: Outcome) -> None:
         parts = [Outcome() for _ in children]
@@ -252,8 +228,9 @@ def rejected(row: Row, block: str, reason: str, **shown: Any) -> Rejected:
     return Rejected(id=row.id, leaf=row.leaf, block=block, reason=reason, row={**columns, **shown})
 
 
-async def _watch(stopping: Callable[[], bool]) -> None:
-    while not stopping():  # noqa: ASYNC110 - it is asked of another thread, which knows no asyncio
+async def _watch(stopping: Callable[[], bool], progress: Progress) -> None:
+    while not stopping():
+        progress.pulse()
         await asyncio.sleep(PULSE)
     raise Stopped("stopped", hint="every answer so far is kept; run the same command to go on")
 

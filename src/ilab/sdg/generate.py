@@ -122,13 +122,18 @@ def generate(job: Job) -> Generated:
 def expected_calls(
     flow: FlowSet, leaves: Sequence[Leaf], chunks: Sequence[Chunk], scale_factor: int
 ) -> dict[str, float]:
-    """Teacher ``calls``, and roughly their ``tokens``, that generating asks for if the memo knows none of them.
+    """What generating asks for if the memo knows none of the answers; see :func:`expected`."""
+    return expected(starts_of(leaves, chunks, flow), scale_factor)
+
+
+def expected(starts: Sequence[Start], scale_factor: int) -> dict[str, float]:
+    """Teacher ``calls`` for these input rows, and roughly their ``tokens``.
 
     Every block is taken to pass on what it gets, a prompt to have a token per four characters of its template and
     of the row's longest text, an answer 150 tokens (``tokens_written``: those of the answers alone).
     """
     calls, read = 0, 0.0
-    for start in starts_of(leaves, chunks, flow):
+    for start in starts:
         longest = max((len(value) for value in start.row.columns.values() if isinstance(value, str)), default=0)
         for block, times in _asked(start, scale_factor):
             calls += times

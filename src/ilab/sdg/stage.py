@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 from ilab.artifacts import Checkpoint, Dataset, Documents, Items, Samples, Taxonomy
+from ilab.config import Endpoint
 from ilab.core.step import Counts, Found, Site
-from ilab.data import Kind, TrainingRow
+from ilab.data import Chunk, Kind, Leaf, TrainingRow
 from ilab.errors import InputError
-from ilab.sdg.flow import SHIPPED, load_flow
-from ilab.sdg.generate import Job, Preview, expected_calls, generate
+from ilab.sdg.engine import Start
+from ilab.sdg.flow import SHIPPED, FlowSet, load_flow
+from ilab.sdg.generate import Job, Preview, expected, few, generate, starts_of
 from ilab.sdg.hold_out import hold_out
 from ilab.sdg.mix import Mixture, by_source, mix, repeated
 from ilab.sdg.precomputed import with_system
@@ -101,21 +103,44 @@ def generate_samples(
     return made.counts
 
 
-def expect_calls(flow: str, scale_factor: int, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
+def expect_calls(request: Generate, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
     """Teacher calls and tokens that generation would ask for if the memo knew none of the answers.
 
     ``cost`` in the endpoint's currency, where the endpoint has prices.
     """
-    loaded = load_flow((site.locate(flow).details or {})["path"])
+    loaded = load_flow((site.locate(request.flow).details or {})["path"])
     if not loaded.calls_teacher:
         return {}
-    expected = expected_calls(loaded, inputs["taxonomy"].leaves(), inputs["documents"].chunks(), scale_factor)
-    teacher = site.where.teacher
+    starts = _starts(request, loaded, inputs["taxonomy"].leaves(), inputs["documents"].chunks())
+    return _priced(expected(starts, request.scale_factor), site.where.teacher)
+
+
+def expect_by_leaf(
+    request: Generate, flow: FlowSet, leaves: Sequence[Leaf], chunks: Sequence[Chunk], teacher: Endpoint | None
+) -> dict[str, dict[str, float]]:
+    """The same for each leaf, with its input ``rows``."""
+    by_leaf: dict[str, list[Start]] = {leaf.path: [] for leaf in sorted(leaves, key=lambda leaf: leaf.path)}
+    for start in _starts(request, flow, leaves, chunks):
+        by_leaf[start.row.leaf].append(start)
+    return {
+        leaf: {"rows": len(starts), **_priced(expected(starts, request.scale_factor), teacher)}
+        for leaf, starts in by_leaf.items()
+    }
+
+
+def _starts(request: Generate, flow: FlowSet, leaves: Sequence[Leaf], chunks: Sequence[Chunk]) -> list[Start]:
+    starts = starts_of(leaves, chunks, flow)
+    if request.preview is None:
+        return starts
+    return few(starts, Preview(request.preview, request.preview_calls), request.scale_factor, request.seed)
+
+
+def _priced(told: dict[str, float], teacher: Endpoint | None) -> dict[str, float]:
     if teacher is None or teacher.price_read is None or teacher.price_written is None:
-        return expected
-    written = expected["tokens_written"]
-    read = expected["tokens"] - written
-    return {**expected, "cost": (read * teacher.price_read + written * teacher.price_written) / 1e6}
+        return told
+    written = told["tokens_written"]
+    read = told["tokens"] - written
+    return {**told, "cost": (read * teacher.price_read + written * teacher.price_written) / 1e6}
 
 
 def mix_samples(
