@@ -123,7 +123,7 @@ def _forecast(loaded: Loaded, values: Mapping[str, Any], made: Look) -> Look:
     engine = Engine(Store(loaded.store), build.where)
     try:
         for name, planned in build.plan.steps.items():
-            if planned.step.cheap:
+            if planned.step.only_reads():
                 engine.run_step(build.plan, name, latest=False)
         (documents,) = [name for name, planned in build.plan.steps.items() if planned.step.type == "documents"]
         record = engine.run_step(build.plan, documents, latest=False)

@@ -50,6 +50,8 @@ class PlainLines:
                 return
             self._told[event.step] = now
             self._say(event.step, progress_text(event.data))
+        elif event.kind == "metric" and "note" in event.data:
+            self._say(event.step, f"note: {event.data['note']}")
         elif event.kind == "started":
             self._told[event.step] = time.monotonic()
             self._say(event.step, "started")
@@ -81,6 +83,8 @@ class LiveView:
         with self._lock:
             if event.kind == "started":
                 self._running[event.step] = (time.monotonic(), {})
+            elif event.kind == "metric" and "note" in event.data:
+                self._console.print(Text(f" ! {event.step:<18}note: {event.data['note']}", style="yellow"))
             elif event.kind == "progress" and event.step in self._running:
                 self._running[event.step] = (self._running[event.step][0], event.data)
             elif event.kind == "finished":
