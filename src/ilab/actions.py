@@ -95,6 +95,8 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: P
     derived = derive(values)
     if only:
         derived.update(preview=only.preview, preview_calls=only.calls)
+        if only.preview:  # which is to cost little: held-out questions are made by rule
+            derived.update(items_flow="", items_teacher="", items_per_chunk=0)
     found: list[str] = []
     plan = build(pipeline, STEPS, derived, _resolvers(loaded, where, values, found))
     return Build(loaded, plan, given, where, (*notes, *found))

@@ -48,7 +48,8 @@ class Endpoint(Section):
         None, gt=0, description="tokens that a prompt and its answer may have; empty: server_ctx_size, or as it tells"
     )
     tokenizer: str = Field(
-        "", description="folder with the served model's tokenizer.json, to measure prompts; empty: see use-a-teacher.md"
+        "",
+        description="folder of the served model's tokenizer.json, to measure prompts; empty: its count or an estimate",
     )
     ca_file: str | None = Field(None, description="certificates to trust besides the system's (PEM)")
     client_cert: str | None = Field(None, description="certificate to show to the server (PEM)")

@@ -119,6 +119,12 @@ def test_numbers_in_a_refusal_count_where_the_estimate_was_too_low(tmp_path: Pat
     assert refused.error is not None and refused.error.prompt == 150
 
 
+def test_several_choices_of_what_is_too_long_are_refused_once(tmp_path: Path) -> None:
+    with serve(echo, features=Features(context_length=180, strict=True)) as teacher:
+        asked = Asked(teacher, request("b " * 150, max_tokens=100, n=5), tmp_path)
+    assert asked.error is not None and len(teacher.calls) == 1
+
+
 def test_who_has_the_answer_needs_no_server(tmp_path: Path) -> None:
     one = request("word", max_tokens=9)
     with serve(echo) as teacher:

@@ -103,7 +103,7 @@ def test_how_it_is_asked_for(memos: Callable[[str], Memo]) -> None:
     schema, any_json, choice, plain = model.requests
     assert schema.sampling.response_format == {
         "type": "json_schema",
-        "json_schema": {"name": "first_try", "schema": SCHEMA, "strict": True},
+        "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
     }
     assert any_json.sampling.response_format == JSON_OBJECT
     assert choice.sampling.choices == ("YES", "NO")

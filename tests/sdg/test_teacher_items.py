@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -250,6 +252,28 @@ def test_a_forecast_asks_nothing_and_counts_both_kinds_of_calls(plan: Callable[.
     assert told["items"]["calls"] > 0 and told["items"]["calls"] % 6 == 0 and told["items"]["state"] == "run"
     assert told["generate"]["calls"] == rule["generate"]["calls"] > 0
     assert "calls" not in rule["items"]
+
+
+def ilab(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The program itself, for what makes something."""
+    command = [sys.executable, "-m", "ilab", "-C", str(QUICKSTART), "--store", str(store), *arguments]
+    return subprocess.run([*command, "-p", "eval_items=teacher"], capture_output=True, text=True, check=False)
+
+
+def test_a_preview_pays_for_no_held_out_questions(tmp_path: Path) -> None:
+    with serve() as teacher:
+        asked = ("--endpoint-url", teacher.url, "--model", "teacher", "--pipeline", "simple", "--preview", "1")
+        done = ilab(tmp_path, "data", "generate", *asked)
+    assert done.returncode == 0, done.stderr
+    assert teacher.calls and not [call for call in teacher.calls if "test item" in call["messages"][-1]["content"]]
+
+
+def test_a_budget_holds_for_held_out_questions_too(tmp_path: Path) -> None:
+    with serve(answer_lab_prompts) as teacher:
+        asked = ("--endpoint-url", teacher.url, "--model", "teacher", "--pipeline", "full", "--sdg-scale-factor", "1")
+        done = ilab(tmp_path, "data", "generate", *asked, "--budget", "7")
+    assert done.returncode == 6 and "the budget of 7 calls is spent" in done.stderr, done.stderr
+    assert len(teacher.calls) == 7 and all("test item" in str(call) for call in teacher.calls[:4])
 
 
 def test_a_teacher_must_be_named(tmp_path: Path) -> None:

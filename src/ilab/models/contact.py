@@ -10,6 +10,7 @@ from ilab.errors import InputError, ServiceError
 from ilab.models.tls import route
 from ilab.models.wire import Wire
 
+FIRST_CONTACT = 10.0  # seconds for the list of models; a server that loads one may take longer for everything else
 KEY_HINT = "check the key that where.teacher.api_key refers to (env:NAME or file:PATH)"
 
 

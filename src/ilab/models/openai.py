@@ -37,14 +37,13 @@ from ilab.models.completion import (
     served_models,
     server_words,
 )
-from ilab.models.contact import KEY_HINT, open_wire, unreachable
+from ilab.models.contact import FIRST_CONTACT, KEY_HINT, open_wire, unreachable
 from ilab.models.measure import PromptCounter
 from ilab.models.secret import read_secret
 from ilab.models.window import TooLong, fit, told_limit, too_long
 from ilab.models.wire import Answer, NoConnection, allow_connections
 from ilab.models.wording import AS_ASKED, Wording
 
-FIRST_CONTACT = 10.0  # seconds for the whole of the first answer
 LONGEST_BACKOFF = 8.0  # seconds
 OTHER: dict[Api, Api] = {"chat": "completions", "completions": "chat"}
 
@@ -229,6 +228,8 @@ class OpenAIModel:
         if self._several is not False:
             try:
                 got = [await self._complete_once(request)]
+            except TooLong:  # which it would be for a single choice, too
+                raise
             except Refused:
                 if self._several:
                     raise

@@ -27,7 +27,7 @@ from ilab.errors import ServiceError
 from ilab.models.ability import WORDS, Ability
 from ilab.models.chat import JSON_OBJECT, Reply, Request, Sampling, json_schema
 from ilab.models.completion import PATHS, Api, parse_reply, request_body, retry_after, served_models, server_words
-from ilab.models.contact import KEY_HINT, open_wire, unreachable
+from ilab.models.contact import FIRST_CONTACT, KEY_HINT, open_wire, unreachable
 from ilab.models.secret import read_secret
 from ilab.models.wire import Answer, NoConnection, Wire
 from ilab.models.wording import AS_ASKED, other_limit
@@ -320,7 +320,7 @@ async def _models(wire: Wire, endpoint: Endpoint, key: str) -> tuple[Mapping[str
     said: OSError = ConnectionError("no answer")
     for attempt in range(LISTED):
         try:
-            answer = await wire.send("GET", "/models", b"", endpoint.timeout)
+            answer = await wire.send("GET", "/models", b"", min(FIRST_CONTACT, endpoint.timeout))
         except NoConnection as error:
             raise unreachable(endpoint.url, error) from error
         except TimeoutError:

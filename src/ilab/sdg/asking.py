@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -128,7 +127,7 @@ class AskingBlock(AnswerForm, Block):
     def _response_format(self) -> Mapping[str, Any] | None:
         if self.answer_schema is None:
             return None
-        return json_schema(re.sub(r"\W", "_", self.name), self.answer_schema) if self.answer_schema else JSON_OBJECT
+        return json_schema("answer", self.answer_schema) if self.answer_schema else JSON_OBJECT
 
     def children(self, row: Row, records: Sequence[Record], trace: Trace) -> list[Row]:
         """A row for each record, ``<name>-<n>``."""
