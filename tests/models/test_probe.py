@@ -151,6 +151,7 @@ def test_a_server_with_the_newer_name_for_the_limit_is_tried_by_that_name(tmp_pa
         capabilities = found(teacher, tmp_path)
         assert set(able(capabilities).values()) == {True}
         assert capabilities.limit == "max_completion_tokens"
+        assert asyncio.run(measure(Endpoint(url=teacher.url), capabilities, count=2)).failures == {}
         assert sum("max_tokens" in call and "messages" in call for call in teacher.calls) == 1
         (tmp_path / "endpoints").rename(tmp_path / "old")
         assert found(teacher, tmp_path).limit == "max_completion_tokens"

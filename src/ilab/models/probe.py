@@ -30,7 +30,7 @@ from ilab.models.completion import PATHS, Api, parse_reply, request_body, retry_
 from ilab.models.contact import FIRST_CONTACT, KEY_HINT, open_wire, unreachable
 from ilab.models.secret import read_secret
 from ilab.models.wire import Answer, NoConnection, Wire
-from ilab.models.wording import AS_ASKED, other_limit
+from ilab.models.wording import AS_ASKED, Wording, other_limit
 
 DAY = 24 * 3600.0  # seconds for which findings count
 LISTED = 3  # tries for the list of models
@@ -145,7 +145,7 @@ async def measure(endpoint: Endpoint, capabilities: Capabilities, *, count: int 
     key = read_secret(endpoint.api_key)
     wire = open_wire(endpoint, key)
     api = _api(endpoint, capabilities.findings)
-    body = request_body(_asked(capabilities.model), api)
+    body = request_body(_asked(capabilities.model), api, _worded(capabilities.limit))
     failures: Counter[str] = Counter()
 
     async def call() -> float:
@@ -177,7 +177,7 @@ class _Asker:
     """Sends probes; learns by which name the server takes the most tokens of an answer."""
 
     def __init__(self, wire: Wire, timeout: float, key: str, limit: str) -> None:
-        self.wording = AS_ASKED if limit == AS_ASKED.limit else replace(AS_ASKED, limit="max_completion_tokens")
+        self.wording = _worded(limit)
         self._wire = wire
         self._timeout = timeout
         self._key = key
@@ -197,7 +197,7 @@ class _Asker:
                 return reply, Finding(False, path, body.decode(), "accepted and ignored")
             said = _words(answer, self._key) if reply is None else reply.reason
             if answer.status == 400 and self.wording is AS_ASKED and other_limit(said):
-                self.wording = replace(AS_ASKED, limit="max_completion_tokens")
+                self.wording = _worded("max_completion_tokens")
                 continue
             settled = answer.status not in (408, 409, 429, 500, 502, 503, 504)
             if settled:
@@ -205,6 +205,10 @@ class _Asker:
             wait = retry_after(answer.headers.get("retry-after", ""), time.time())
             await asyncio.sleep(min(LONGEST_WAIT, max(wait, 0.1 * 4**attempt)))
         return None, Finding(False, path, body.decode(), said, settled)
+
+
+def _worded(limit: str) -> Wording:
+    return AS_ASKED if limit == AS_ASKED.limit else Wording(limit="max_completion_tokens")
 
 
 _Test = Callable[[_Asker, str, Api], Awaitable[Finding]]

@@ -25,7 +25,7 @@ from ilab.sdg.card import card
 from ilab.sdg.decontaminate import decontaminate
 from ilab.sdg.dedup import dedup
 from ilab.sdg.engine import Start, run_and_close
-from ilab.sdg.flow import FILES, Branch, FlowSet
+from ilab.sdg.flow import FILES, Branch, Flow, FlowSet
 from ilab.sdg.hold_out import kept_apart
 from ilab.sdg.inputs import input_rows
 
@@ -215,12 +215,15 @@ def starts_of(
         Start(row, branch.blocks, leaf.kind)
         for leaf in sorted(leaves, key=lambda leaf: leaf.path)
         for branch in flow.flows[leaf.kind].branches
-        for row in input_rows(branch.input, leaf, _allowed(flow, branch, by_leaf.get(leaf.path, []), apart))
+        for row in input_rows(
+            branch.input, leaf, _allowed(flow.flows[leaf.kind], branch, by_leaf.get(leaf.path, []), apart)
+        )
     ]
 
 
-def _allowed(flow: FlowSet, branch: Branch, chunks: Sequence[Chunk], apart: frozenset[str]) -> Sequence[Chunk]:
-    if not apart or _trains_text(branch) or not any(_trains_text(other) for other in flow.flows["knowledge"].branches):
+def _allowed(flow: Flow, branch: Branch, chunks: Sequence[Chunk], apart: frozenset[str]) -> Sequence[Chunk]:
+    """The chunks that ``branch`` may begin with; see :func:`starts_of`."""
+    if not apart or _trains_text(branch) or not any(_trains_text(other) for other in flow.branches):
         return chunks
     return [chunk for chunk in chunks if f"{chunk.leaf}#{chunk.id}" not in apart]
 
