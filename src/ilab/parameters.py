@@ -65,6 +65,12 @@ TABLE: tuple[Parameter, ...] = (
         "`simple` with a teacher, else `extractive`",
     ),
     Parameter("sdg_teacher_model", str, "", "name under which the endpoint serves the teacher"),
+    Parameter(
+        "sdg_verifier_model",
+        str,
+        "",
+        "name under which where.verifier serves a second teacher, for flows with the block `agreement`",
+    ),
     Parameter("sdg_scale_factor", int, 30, "instructions to make per seed example", valid="> 0", check=_positive),
     Parameter(
         "sdg_quality_threshold",
@@ -219,6 +225,23 @@ TABLE: tuple[Parameter, ...] = (
         check=_not_negative,
     ),
     Parameter(
+        "eval_items",
+        str,
+        "rule",
+        "who makes held-out questions beside people's: rule (for leaves where people wrote none), or teacher (the flow "
+        "`eval`, for knowledge)",
+        valid="rule, teacher",
+        check=_one_of("rule", "teacher"),
+    ),
+    Parameter(
+        "eval_items_per_chunk",
+        int,
+        4,
+        "with eval_items=teacher: questions asked for per chunk, in 3 calls each",
+        valid="> 0",
+        check=_positive,
+    ),
+    Parameter(
         "eval_metrics",
         str,
         "accuracy,f1",
@@ -277,6 +300,10 @@ def derive(values: Mapping[str, Any]) -> dict[str, Any]:
     derived["tokenizer"] = values["chunk_tokenizer"] or ("" if base == "tiny" else base)  # tiny's is made by the run
     size = values["mix_sampling_size"]
     derived["sampling_size"] = int(size) if size.isdecimal() else float(size)
+    by_teacher = values["eval_items"] == "teacher"  # else nothing about a teacher is part of what the items are
+    derived["items_flow"] = "eval" if by_teacher else ""
+    derived["items_teacher"] = values["sdg_teacher_model"] if by_teacher else ""
+    derived["items_per_chunk"] = values["eval_items_per_chunk"] if by_teacher else 0
     derived["metrics"] = [part.strip() for part in values["eval_metrics"].split(",")]
     return derived
 

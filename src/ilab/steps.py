@@ -67,17 +67,31 @@ class CollectDocuments(Step):
 
 
 class HoldOut(Step):
-    """The questions kept apart from training: people's, and by rule for leaves where people wrote none."""
+    """The questions kept apart from training: people's, and by rule for leaves where people wrote none.
+
+    With a ``flow`` a ``teacher`` writes ``per_chunk`` of them for chunks of knowledge leaves, beside people's.
+    """
 
     type: ClassVar[str] = "items"
     cheap: ClassVar[bool] = True
     per_leaf: int = 100
     seed: int = 42
+    flow: Annotated[str, Resolve("items-flow")] = ""
+    teacher: str = ""
+    per_chunk: int = 0
+
+    def only_reads(self) -> bool:
+        return not self.flow
 
     def run(self, taxonomy: Taxonomy, documents: Documents, *, out: Items, site: Site) -> Counts:
         from ilab.sdg.stage import hold_out_items
 
-        return hold_out_items(taxonomy, documents, self.per_leaf, self.seed, out)
+        return hold_out_items(self, taxonomy, documents, out, site)
+
+    def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
+        from ilab.sdg.stage import expect_items
+
+        return expect_items(self, inputs, site) if self.flow else {}
 
 
 class MakeBase(Step):
@@ -103,6 +117,7 @@ class Generate(Step):
     version: ClassVar[int] = 3
     flow: Annotated[str, Resolve("flow")]
     teacher: str = ""
+    verifier: str = ""
     scale_factor: int = 30
     quality: float = 0.7
     seed: int = 42

@@ -74,6 +74,8 @@ class PlainLines:
         now = self._clock()
         if event.kind == "progress":
             self._progress(event, now)
+        elif event.kind == "metric" and "note" in event.data:
+            self._say(event.step, f"note: {event.data['note']}")
         elif event.kind == "started":
             self._told[event.step] = _Told(now, now)
             self._say(event.step, "started")
@@ -165,6 +167,9 @@ class LiveView:
         if event.kind == "finished" and event.data["state"] != "reuse":
             done = Text.assemble((" ✓ ", "green"), (f"{event.step:<18}", "bold"), (finished_text(event.data), "dim"))
             self._console.print(done)
+        elif event.kind == "metric" and "note" in event.data:
+            note = one_line(event.data["note"])
+            self._console.print(Text(f" ! {event.step:<18}note: {note}", style="yellow"))
 
     def draw(self) -> RenderableType:
         """The running steps as they are now, never higher than the screen."""

@@ -244,7 +244,7 @@ def make_cheap(engine: Engine, plan: Any) -> None:
     The links to the latest results stay, so that the plan compares with what was built last, however often it is asked.
     """
     for name, planned in plan.steps.items():
-        if planned.step.cheap:
+        if planned.step.only_reads():
             engine.run_step(plan, name, latest=False)
 
 

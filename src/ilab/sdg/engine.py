@@ -130,12 +130,13 @@ async def run_flow(
 async def run_and_close(
     starts: Sequence[Start], context: Context, in_flight: int, emit: Emit, stopping: Callable[[], bool]
 ) -> Result:
-    """:func:`run_flow` with as many rows open as keep ``in_flight`` requests busy; closes the teacher at the end."""
+    """:func:`run_flow` with as many rows open as keep ``in_flight`` requests busy; closes the teachers at the end."""
     try:
         return await run_flow(starts, context, open_rows=OPEN_ROWS * in_flight, emit=emit, stopping=stopping)
     finally:
-        if context.teacher is not None:
-            await context.teacher.close()
+        for model in (context.teacher, context.verifier):
+            if model is not None:
+                await model.close()
 
 
 class _Run:

@@ -20,11 +20,13 @@ from ilab.errors import InputError, ServiceError
 from ilab.models.cached import Cached
 from ilab.models.chat import ChatModel, prompt_text
 from ilab.sdg.block import Block, Context, Row
+from ilab.sdg.blocks.passage import Passage
 from ilab.sdg.card import card
 from ilab.sdg.decontaminate import decontaminate
 from ilab.sdg.dedup import dedup
 from ilab.sdg.engine import Start, run_and_close
-from ilab.sdg.flow import FILES, FlowSet
+from ilab.sdg.flow import FILES, Branch, Flow, FlowSet
+from ilab.sdg.hold_out import kept_apart
 from ilab.sdg.inputs import input_rows
 
 ANSWER_TOKENS = 150  # of one answer, for forecasts
@@ -37,7 +39,8 @@ class Job:
     ``scale_factor`` is the number of samples asked for per input row (a cap under rule flows), ``held_out`` the
     items that must not become samples. ``teacher`` may be None for flows that call none; ``teacher_name`` is its
     served name. ``memo`` opens the memo of a name (``teacher``, ``rows``); ``in_flight`` does not change the
-    result. ``quality`` (0 to 1) is the lowest score with which a judge lets a row pass.
+    result. ``quality`` (0 to 1) is the lowest score with which a judge lets a row pass. ``verifier`` is
+    the second teacher of flows that ask one.
     """
 
     leaves: Sequence[Leaf]
@@ -54,6 +57,8 @@ class Job:
     in_flight: int = 64
     preview: Preview | None = None
     quality: float = 0.7
+    verifier: ChatModel | None = None
+    verifier_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,16 @@ def generate(job: Job) -> Generated:
     when the teacher cannot be used or none of its answers for a leaf could be, ``Stopped`` when asked to stop.
     """
     _check(job)
-    starts = starts_of(job.leaves, job.chunks, job.flow)
+    starts = starts_of(job.leaves, job.chunks, job.flow, kept_apart(job.chunks, job.held_out))
     if job.preview:
         starts = few(starts, job.preview, job.scale_factor, job.seed)
     rows_memo = job.memo("rows")
     teacher = Cached(job.teacher, job.memo("teacher")) if job.teacher and job.flow.calls_teacher else None
-    context = Context(rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name, job.quality)
+    verifier = Cached(job.verifier, job.memo("teacher")) if job.verifier else None
+    asked = [one for one in (teacher, verifier) if one]
+    context = Context(
+        rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name, job.quality, verifier, job.verifier_name
+    )
     try:
         result = asyncio.run(run_and_close(starts, context, job.in_flight, job.emit, job.stopping))
     finally:
@@ -111,9 +120,9 @@ def generate(job: Job) -> Generated:
         "rejected": len(rejected),
         "from_memo": sum(sample.id in memoised for sample in samples),
         "new": sum(sample.id not in memoised for sample in samples),
-        "calls": teacher.calls if teacher else 0,
-        "calls_from_memo": teacher.from_memo if teacher else 0,
-        "tokens": teacher.tokens if teacher else 0,
+        "calls": sum(one.calls for one in asked),
+        "calls_from_memo": sum(one.from_memo for one in asked),
+        "tokens": sum(one.tokens for one in asked),
     }
     kinds = {leaf.path: leaf.kind for leaf in job.leaves}
     return Generated(samples, rejected, card(job.flow, kinds, samples, rejected, result.tallies), counts)
@@ -187,8 +196,13 @@ def _check(job: Job) -> None:
         )
 
 
-def starts_of(leaves: Sequence[Leaf], chunks: Sequence[Chunk], flow: FlowSet) -> list[Start]:
+def starts_of(
+    leaves: Sequence[Leaf], chunks: Sequence[Chunk], flow: FlowSet, apart: frozenset[str] = frozenset()
+) -> list[Start]:
     """The input rows of all leaves by path, then by branch, then as the documents have them.
+
+    Of the chunks in ``apart`` (``leaf#id``) a flow that trains the document's own text makes nothing else; a flow
+    that does not has to teach them.
 
     Raises ``InputError`` for a leaf of a kind that the flow has no file for.
     """
@@ -206,8 +220,21 @@ def starts_of(leaves: Sequence[Leaf], chunks: Sequence[Chunk], flow: FlowSet) ->
         Start(row, branch.blocks, leaf.kind)
         for leaf in sorted(leaves, key=lambda leaf: leaf.path)
         for branch in flow.flows[leaf.kind].branches
-        for row in input_rows(branch.input, leaf, by_leaf.get(leaf.path, []))
+        for row in input_rows(
+            branch.input, leaf, _allowed(flow.flows[leaf.kind], branch, by_leaf.get(leaf.path, []), apart)
+        )
     ]
+
+
+def _allowed(flow: Flow, branch: Branch, chunks: Sequence[Chunk], apart: frozenset[str]) -> Sequence[Chunk]:
+    """The chunks that ``branch`` may begin with; see :func:`starts_of`."""
+    if not apart or _trains_text(branch) or not any(_trains_text(other) for other in flow.branches):
+        return chunks
+    return [chunk for chunk in chunks if f"{chunk.leaf}#{chunk.id}" not in apart]
+
+
+def _trains_text(branch: Branch) -> bool:
+    return any(isinstance(block, Passage) for block in branch.blocks)
 
 
 def _sample(row: Row, flow: str) -> Sample:
