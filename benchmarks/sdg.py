@@ -4,7 +4,7 @@
     python benchmarks/sdg.py --install                # makes the environments of the peers first (2.5 GB, minutes)
     python benchmarks/sdg.py --peers sdg-hub          # of the peers this one alone; `--peers none` for none
     python benchmarks/sdg.py --jobs many slow uneven  # others than the first; `--jobs all`
-    python benchmarks/sdg.py --faults                 # 300 rows while 5 % of the calls fail in one way
+    python benchmarks/sdg.py --faults                 # also: 300 rows while 5 % of the calls fail in one way
     python benchmarks/sdg.py --write                  # also put the figures into benchmarks/sdg.md
 
 Every client does the same job (benchmarks/peers/job.py) in a process and an environment of its own, against the same
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -175,15 +176,15 @@ def memory(pid: int) -> float:
 # -- the comparison --------------------------------------------------------------------------------------------------
 
 
-def compare(job: str, clients: list[str], times: int) -> list[str]:
-    """Rows of the table: the clients in turns, the medians."""
+def compare(job: str, clients: dict[str, int]) -> list[str]:
+    """Rows of the table: the clients in turns, each so many times; the medians."""
     work, _ = JOBS[job]
     runs: dict[str, list[Measured]] = {name: [] for name in clients}
     failures: dict[str, str] = {}
-    for turn in range(times):
-        for name in clients:
-            found = measure(name, work, turn) if name not in failures else failures[name]
-            print(f"  {job} {turn + 1}/{times} {name}: {found}", file=sys.stderr, flush=True)
+    for turn in range(max(clients.values())):
+        for name in (name for name, times in clients.items() if turn < times and name not in failures):
+            found = measure(name, work, turn)
+            print(f"  {job} {turn + 1} {name}: {found}", file=sys.stderr, flush=True)
             if isinstance(found, Measured):
                 runs[name].append(found)
             else:
@@ -201,8 +202,8 @@ def line(job: str, name: str, runs: dict[str, list[Measured]]) -> str:
     ideal = statistics.median(run.wall / run.ideal for run in found)
     cpu = 1000 * statistics.median(run.cpu / run.calls for run in found)
     beside = "–"
-    if len(bare) == len(found):
-        beside = f"{statistics.median(own.wall / other.wall for own, other in zip(found, bare, strict=True)):.2f} ×"
+    if bare:
+        beside = f"{statistics.median(own.wall / other.wall for own, other in zip(found, bare, strict=False)):.2f} ×"
     return (
         f"| {job} | {name} | {wall:.2f} s | {ideal:.2f} × | {beside} | {cpu:.2f} s "
         f"| {max(run.reached for run in found):,} | {max(run.memory for run in found):.0f} MiB |"
@@ -261,8 +262,8 @@ TITLE = """\
 # Generation beside its peers
 
 Written by `python benchmarks/sdg.py {arguments}`,
-which says at its top what is measured and how. Medians of {times} runs in turns on one machine with {cores} cores; the
-ratio to *bare* is the median of the ratios of neighbouring runs.
+which says at its top what is measured and how. Medians of {times} runs (peers: {peers}) in turns on one machine with
+{cores} cores; the ratio to *bare* is the median of the ratios of neighbouring runs.
 """
 
 
@@ -277,11 +278,10 @@ def chosen(given: str | None, wanted: bool) -> list[str]:
     return [name for name in names if installed(name)]
 
 
-def document(arguments: list[str], times: int, tables: dict[str, list[str]], peers: list[str]) -> str:
+def document(given: argparse.Namespace, tables: dict[str, list[str]], peers: list[str]) -> str:
     """The page of results."""
-    import os
-
-    parts = [TITLE.format(arguments=" ".join(arguments), times=times, cores=os.cpu_count())]
+    arguments, cores = " ".join(sys.argv[1:]), os.cpu_count()
+    parts = [TITLE.format(arguments=arguments, times=given.times, peers=given.peer_times, cores=cores)]
     jobs = [f"- `{job}`: {JOBS[job][1]}." for job in tables if job in JOBS]
     parts.append("\n".join(jobs + [f"- {versions(name)}" for name in peers]) + "\n")
     rows = [row for job, lines in tables.items() if job in JOBS for row in lines]
@@ -294,28 +294,30 @@ def document(arguments: list[str], times: int, tables: dict[str, list[str]], pee
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", nargs="+", choices=[*JOBS, "all"], default=["B2"])
+    parser.add_argument("--jobs", nargs="+", choices=[*JOBS, "all", "none"], default=["B2"])
     parser.add_argument("--peers", help="names with commas between them, or `none`; without it those installed")
     parser.add_argument("--install", action="store_true")
     parser.add_argument("--libraries", action="store_true", help="the client libraries of the peers, too")
     parser.add_argument("--own", nargs="+", choices=OWN, default=list(OWN))
     parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--peer-times", type=int, default=1, help="how often the peers run, which take long")
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     peers = chosen(given.peers, given.install)
     libraries = [name for name, (_, peer) in LIBRARIES.items() if given.libraries and peer in peers]
-    jobs = list(JOBS) if "all" in given.jobs else given.jobs
+    jobs = list(JOBS) if "all" in given.jobs else [job for job in given.jobs if job != "none"]
+    clients = dict.fromkeys(given.own, given.times) | dict.fromkeys([*libraries, *peers], given.peer_times)
     tables: dict[str, list[str]] = {}
+    if jobs:
+        print(HEAD)
+    for job in jobs:
+        tables[job] = compare(job, clients)
     if given.faults:
         print(FAULT_HEAD)
         tables["faults"] = under_faults(given.times)
-    else:
-        print(HEAD)
-        for job in jobs:
-            tables[job] = compare(job, [*given.own, *libraries, *peers], given.times)
     if given.write:
-        RESULT.write_text(document(sys.argv[1:], given.times, tables, peers), encoding="utf-8")
+        RESULT.write_text(document(given, tables, peers), encoding="utf-8")
 
 
 if __name__ == "__main__":

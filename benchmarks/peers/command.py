@@ -49,18 +49,7 @@ def run(url: str, work: Work) -> int:
     where = f"where.teacher.in_flight={work.in_flight}"
     command = [sys.executable, "-m", "ilab", "--json", "--store", str(FOLDER / "store"), "--set", where]
     command += ["data", "generate", "--taxonomy-path", str(FOLDER / "taxonomy"), "--pipeline", str(FOLDER / "flow")]
-    command += [
-        "--endpoint-url",
-        url,
-        "--model",
-        "teacher",
-        "--sdg-scale-factor",
-        "1",
-        "-p",
-        "chunk_tokens=1000",
-        "-p",
-        "eval_num_samples=0",
-    ]
+    command += ["--endpoint-url", url, "--model", "teacher", "--sdg-scale-factor", "1", "-p", "chunk_tokens=1000"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=FOLDER)
     return int(json.loads(done.stdout)["counts"]["accepted"])
 

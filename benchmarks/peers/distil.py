@@ -1,6 +1,7 @@
 """distilabel: the job as a pipeline of steps, each in a process of its own, with batches between them.
 
 Batches hold as many rows as calls may be in flight. The start of its processes is part of what is measured.
+No `from __future__ import annotations`: distilabel reads the annotations of its steps, which must not be texts.
 """
 
 import os

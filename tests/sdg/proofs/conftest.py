@@ -112,7 +112,7 @@ class Generating:
             given += ["--set", f"where.teacher.{name}={value}"]
         given += ["data", "generate", "--taxonomy-path", str(self.folder / "taxonomy"), "--quiet"]
         given += ["--pipeline", str(self.folder / "flow"), "--endpoint-url", teacher.url, "--model", "teacher"]
-        return [*given, "-p", "eval_num_samples=0"]
+        return given
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
