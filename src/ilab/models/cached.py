@@ -23,6 +23,8 @@ class Cached:
         self._model = model
         self._memo = memo
         self._in_flight: dict[str, asyncio.Future[Reply]] = {}
+        self._asking: set[asyncio.Task[Any] | None] = set()
+        self._unkept: OSError | None = None
 
     async def complete(self, request: Request) -> Reply:
         """See :meth:`ChatModel.complete`. Who asks first makes the call; others who ask meanwhile share its outcome.
@@ -54,10 +56,23 @@ class Cached:
         return reply
 
     async def _ask(self, key: str, request: Request) -> Reply:
+        if self._unkept is not None:
+            raise self._unkept
         self.calls += 1
-        reply = await self._model.complete(request)
+        task = asyncio.current_task()
+        self._asking.add(task)
+        try:
+            reply = await self._model.complete(request)
+        finally:
+            self._asking.discard(task)
         self.tokens += sum(reply.usage.values())
-        self._memo.put(key, _to_json(reply))
+        try:
+            self._memo.put(key, _to_json(reply))
+        except OSError as error:
+            self._unkept = error  # answers that cannot be kept would be paid for nothing: nobody asks any more
+            for other in filter(None, self._asking):
+                other.cancel()
+            raise
         return reply
 
     async def close(self) -> None:

@@ -61,14 +61,28 @@ def on_small_disk(project: Any, teacher: Teacher, size: str) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("size", ["160k", "240k", "320k", "400k"])
-def test_a_full_disk(unbroken: Any, teacher_script: Any, size: str) -> None:
-    """What was answered and kept before is not asked again once there is room."""
+@pytest.mark.parametrize("size", ["500k", "700k", "900k"])
+def test_a_disk_that_fills_up_half_way(unbroken: Any, teacher_script: Any, size: str) -> None:
+    """The journal grows by 4 kB a call. What it held is not asked again once there is room."""
+    project = unbroken.beside("store")
+    with serve(lambda body: f"{teacher_script(body).strip()}{'x' * 4000}") as teacher:
+        said = on_small_disk(project, teacher, size)
+        assert "the disk is full" in said and "exit 3" in said
+        assert "ilab pipeline gc" in said and "run the same command again" in said
+        assert len(teacher.calls) <= CALLS + IN_FLIGHT
+    counts = project.record().counts
+    assert 20 < counts["calls_from_memo"] < CALLS, "the disk was full before or after"
+    assert project.content() == unbroken.content()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("size", ["160k", "320k", "400k"])
+def test_a_disk_that_is_full_before_or_after(unbroken: Any, teacher_script: Any, size: str) -> None:
+    """In front of the first call, while the index is written, while the result is."""
     project = unbroken.beside("store")
     with serve(teacher_script) as teacher:
         said = on_small_disk(project, teacher, size)
         assert "the disk is full" in said and "exit 3" in said
-        assert "ilab pipeline gc" in said and "run the same command again" in said
         assert len(teacher.calls) <= CALLS + IN_FLIGHT
     assert project.content() == unbroken.content()
     assert project.record().digest == unbroken.record().digest
