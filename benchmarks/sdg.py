@@ -51,7 +51,8 @@ JOBS = {
     "uneven": (Work(400, 48, 0.5, sigma=0.8), "2,800 calls of 0.5 s in the mean (log-normal, sigma 0.8), 48 at once"),
     "B4": (Work(100, 48, 0.5, sigma=0.8), "700 calls of 0.5 s in the mean (log-normal, sigma 0.8), 48 at once"),
 }
-OWN = {"ours": "ours", "bare": "bare", "command": "command"}  # client to module, in this very environment
+OWN = {"ours": "ours", "bare": "bare"}  # client to module, in this very environment
+COMMAND = "command"  # `ilab data generate`, which does more than the job
 PATIENCE = 600.0  # seconds for one run of one client
 
 
@@ -118,8 +119,8 @@ def measure(client: str, work: Work, seed: int) -> Measured | str:
 
 def interpreter(client: str) -> tuple[str, Path]:
     """Module and interpreter of a client."""
-    if client in OWN:
-        return OWN[client], Path(sys.executable)
+    if client in OWN or client == COMMAND:
+        return OWN.get(client, client), Path(sys.executable)
     if client in LIBRARIES:
         module, peer = LIBRARIES[client]
         return module, python_of(peer)
@@ -301,18 +302,20 @@ def main() -> None:
     parser.add_argument("--own", nargs="+", choices=OWN, default=list(OWN))
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--peer-times", type=int, default=1, help="how often the peers run, which take long")
+    parser.add_argument("--peer-jobs", nargs="+", choices=JOBS, default=["B2"], help="the jobs that the peers do")
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     peers = chosen(given.peers, given.install)
     libraries = [name for name, (_, peer) in LIBRARIES.items() if given.libraries and peer in peers]
     jobs = list(JOBS) if "all" in given.jobs else [job for job in given.jobs if job != "none"]
-    clients = dict.fromkeys(given.own, given.times) | dict.fromkeys([*libraries, *peers], given.peer_times)
+    own = dict.fromkeys(given.own, given.times)
+    beside = dict.fromkeys([COMMAND, *libraries, *peers], given.peer_times)
     tables: dict[str, list[str]] = {}
     if jobs:
         print(HEAD)
     for job in jobs:
-        tables[job] = compare(job, clients)
+        tables[job] = compare(job, own | (beside if job in given.peer_jobs else {}))
     if given.faults:
         print(FAULT_HEAD)
         tables["faults"] = under_faults(given.times)
