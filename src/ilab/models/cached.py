@@ -35,6 +35,8 @@ class Cached:
         self._memo = memo
         self._admit = model.admit if isinstance(model, Admitting) else None
         self._in_flight: dict[str, asyncio.Future[Reply]] = {}
+        self._asking: set[asyncio.Task[Any] | None] = set()
+        self._unkept: OSError | None = None
 
     async def complete(self, request: Request) -> Reply:
         """See :meth:`ChatModel.complete`. Who asks first makes the call; others who ask meanwhile share its outcome.
@@ -69,12 +71,25 @@ class Cached:
 
     async def _ask(self, key: str, request: Request, asked: Request) -> Reply:
         """Ask for ``request`` as it was admitted, and keep the answer under ``key``."""
+        if self._unkept is not None:
+            raise self._unkept
         self.calls += 1
-        reply = await self._model.complete(asked)
+        task = asyncio.current_task()
+        self._asking.add(task)
+        try:
+            reply = await self._model.complete(asked)
+        finally:
+            self._asking.discard(task)
         if asked is not request and "max_tokens" not in reply.reported:
             reply = told_limit(reply, asked)
         self.tokens += sum(reply.usage.values())
-        self._memo.put(key, _to_json(reply))
+        try:
+            self._memo.put(key, _to_json(reply))
+        except OSError as error:
+            self._unkept = error  # answers that cannot be kept would be paid for nothing: nobody asks any more
+            for other in filter(None, self._asking):
+                other.cancel()
+            raise
         return reply
 
     def condition(self) -> dict[str, Any]:
