@@ -161,6 +161,7 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
     since, base = values["taxonomy_base"], values["sdg_base_model"]
     from ilab.documents.locate import find_documents, fitting
     from ilab.documents.stage import find_tokenizer
+    from ilab.sdg.benchmarks import find_benchmarks
     from ilab.sdg.stage import find_flow
     from ilab.taxonomy.locate import find_taxonomy, read_found
     from ilab.training.base import find_base
@@ -196,6 +197,7 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
         "tokenizer": tokenizer,
         "model": model,
         "flow": lambda locator: find_flow(locator, loaded.base),
+        "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
     }
 
 

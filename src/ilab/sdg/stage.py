@@ -10,6 +10,7 @@ from ilab.artifacts import Checkpoint, Dataset, Documents, Items, Samples, Taxon
 from ilab.core.step import Counts, Found, Site
 from ilab.data import Kind
 from ilab.errors import InputError
+from ilab.sdg.benchmarks import open_benchmarks
 from ilab.sdg.flow import SHIPPED, load_flow
 from ilab.sdg.generate import Job, Preview, expected_calls, generate
 from ilab.sdg.hold_out import hold_out
@@ -31,6 +32,10 @@ class Generate(Protocol):
     def seed(self) -> int: ...
     @property
     def quality(self) -> float: ...
+    @property
+    def near_duplicates(self) -> float: ...
+    @property
+    def benchmarks(self) -> str: ...
     @property
     def preview(self) -> int | None: ...
     @property
@@ -81,6 +86,8 @@ def generate_samples(
         teacher_name=request.teacher,
         in_flight=(site.where.teacher.in_flight or 64) if site.where.teacher else 64,
         quality=request.quality,
+        near=request.near_duplicates,
+        benchmarks=open_benchmarks(site.locate(request.benchmarks)) if request.benchmarks else (),
         preview=Preview(request.preview, request.preview_calls) if request.preview else None,
     )
     made = generate(job)
