@@ -27,7 +27,7 @@ from ilab.sdg.dedup import DEDUP
 from ilab.sdg.engine import Start, run_and_close
 from ilab.sdg.flow import FILES, FlowSet
 from ilab.sdg.inputs import input_rows
-from ilab.sdg.made import UNANSWERABLE, Made
+from ilab.sdg.made import NEAR, UNANSWERABLE, Made
 from ilab.sdg.sieve import FILTERS, Limits, sieve
 
 ANSWER_TOKENS = 150  # of one answer, for forecasts
@@ -274,8 +274,10 @@ def _nothing(leaf: Leaf, rejected: list[Rejected], job: Job) -> InputError | Ser
             where=where,
             hint="add a document with some paragraphs to the leaf, then run the same command again",
         )
-    block, most = Counter(entry.block for entry in rejected).most_common(1)[0]
-    shown = "".join(f"\n  {entry.id}: {entry.reason}{_glimpse(entry)}" for entry in rejected[:3])
+    # Of duplicates one stays: they may be many, and are never why nothing is left.
+    others = [entry for entry in rejected if entry.block not in (DEDUP, NEAR)] or rejected
+    block, most = Counter(entry.block for entry in others).most_common(1)[0]
+    shown = "".join(f"\n  {entry.id}: {entry.reason}{_glimpse(entry)}" for entry in others[:3])
     message = (
         f"no sample of the leaf {leaf.path} was accepted: {len(rejected)} rows were refused, "
         f"{most} of them by block {block!r}{shown}"

@@ -16,11 +16,12 @@ from ilab.sdg.text import words
 UNKNOWN = "unknown"
 LEAST = 1.2  # weight that must speak for a language: about two words that few others have
 AHEAD = 1.25  # how many times as much as for the next
+MOST = 3  # times that one word counts
 SEEN = 4000  # characters that are looked at
 
 _SMALL = {
-    "en": "the of and to a in is that it was for on are as with his they at be this from have or by one had not but "
-    "what all were when we there can an your which their said if will each about how up out them then she "
+    "en": "the made of and to a in is that it was for on are as with his they at be this from have or by one had not "
+    "but what all were when we there can an your which their said if will each about how up out them then she "
     "many some so these would other into has more her two him could make than been its who now did get come "
     "does where why whom",
     "de": "der die das und ist nicht ein eine einer eines einem einen zu den dem des mit von auf für sich im auch "
@@ -39,7 +40,7 @@ _SMALL = {
     "pt": "o a os as de do da dos das e é um uma que em no na nos nas por para com não se seu sua seus suas ao à às "
     "como mais ou mas este esta isso são foi tem quando onde quem qual quais quanto porque também já entre "
     "sem sobre está ser pelo pela até muito ele ela eles há pode era num numa você",
-    "nl": "de het een en van is in dat die te op niet met voor zijn aan er als door bij ook om uit naar maar nog "
+    "nl": "de het een en van is in dat die te op niet met voor zijn aan er als bij ook om uit naar maar nog "
     "wel dan of wat wie waar wanneer waarom welke hoe hij zij ze wordt worden werd heeft hebben had kan deze "
     "dit over geen meer tot tussen onder zoals u je ik wij was naast moet",
     "sv": "och att det som en ett är av för på med den till i inte om har de var från vid kan så men eller när vad "
@@ -130,10 +131,11 @@ def _of_script(script: str, found: Counter[str], text: str) -> str:
 
 def _by_small_words(text: str, *, cyrillic: bool) -> str:
     scores: dict[str, float] = defaultdict(float)
-    for word in words(text):
+    for word, count in Counter(words(text)).items():
         speaking = [language for language in _SPEAKS.get(word, ()) if (language in _CYRILLIC) == cyrillic]
         for language in speaking:
-            scores[language] += 1 / len(speaking)
+            # A letter by itself may be a sign of something else, and one word often said is still one.
+            scores[language] += min(count, MOST) * (0.5 if len(word) == 1 else 1) / len(speaking)
     for language, mark in _MARKS.items():
         if (language in _CYRILLIC) == cyrillic:
             scores[language] += 0.5 * len(mark.findall(text))
@@ -155,5 +157,5 @@ _MARKS = {  # letters that among these languages one alone has
     "ro": re.compile("[țșț]"),
     "hu": re.compile("[őű]"),
     "uk": re.compile("[іїєґ]"),
-    "ru": re.compile("[ыэ]"),
+    "ru": re.compile("[ыэё]"),
 }
