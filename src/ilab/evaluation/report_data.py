@@ -82,7 +82,8 @@ def _lengths(lengths: JSON) -> list[dict[str, Any]]:
         if figures.get("words"):
             steps = figures["up_to_words"]
             total = sum(count for _, count in steps)
-            bars = [(bound, count, _bar(count, total, f"up to {bound} words")) for bound, count in steps]
+            named = [(bound, count, f"up to {bound} words" if bound > 1 else "1 word") for bound, count in steps]
+            bars = [(bound, count, _bar(count, total, what)) for bound, count, what in named]
             shown.append({"part": part, "words": figures["words"], "tokens": figures["tokens"], "bars": bars})
     return sorted(shown, key=lambda one: str(one["part"]), reverse=True)
 

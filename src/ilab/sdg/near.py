@@ -11,12 +11,15 @@ Candidates come from MinHash signatures cut into bands (locality-sensitive hashi
 probability ``1 - (1 - s^r)^b``. Bands are as wide as still find 99 of 100 pairs that lie right at the threshold. Each
 candidate is then compared exactly, so nothing is refused that is not alike. Hashes are of fixed seeds (BLAKE2, then
 multiply-shift: Dietzfelbinger et al., 1997): the same pairs give the same result everywhere. Only band keys are kept,
-8 bytes for each band, so memory grows slowly with the number of samples.
+8 bytes for each band, so memory grows slowly with the number of samples. Where thousands are made from one pattern,
+most bands are the pattern's and tell nothing: only the first so many that stay are noted under each, and each text is
+compared with so many at most. Close copies share rarer bands too, and are found all the same.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -34,6 +37,8 @@ PERMUTATIONS = 128
 SHINGLE = 3  # words
 FOUND = 0.99  # least share of pairs right at the threshold that must become candidates
 BATCH = 1 << 16  # shingles that are hashed at once: small enough for a processor's cache
+FULL = 100  # texts that stay are noted under one band
+COMPARED = 32  # texts that one is compared with, at most
 SETS = 4096  # sets of shingles that are kept for further comparisons
 
 
@@ -64,9 +69,10 @@ def near_duplicates(made: Sequence[Made], threshold: float) -> tuple[list[Made],
 
 
 def repeats(texts: Sequence[Text], threshold: float) -> dict[int, tuple[int, float]]:
-    """The texts that repeat an earlier one: position to (position of the first that stays, similarity).
+    """The texts that repeat an earlier one: position to (position of one that stays, similarity).
 
-    Every text is compared with those before it that stay, so a chain of small changes does not end in one text.
+    Every text is compared with those before it that stay, those that share most bands first; so a chain of small
+    changes does not end in one text.
     """
     buckets, count = _buckets(_keys(texts, *bands(threshold)))
     staying: list[list[int]] = [[] for _ in range(count)]
@@ -84,14 +90,16 @@ def repeats(texts: Sequence[Text], threshold: float) -> dict[int, tuple[int, flo
     repeated: dict[int, tuple[int, float]] = {}
     for number in np.flatnonzero((buckets >= 0).any(axis=1)).tolist():
         shared = [bucket for bucket in buckets[number].tolist() if bucket >= 0]
-        for first in sorted({first for bucket in shared for first in staying[bucket]}):
+        bands_shared = Counter(first for bucket in shared for first in staying[bucket])
+        for first in sorted(bands_shared, key=lambda first: (-bands_shared[first], first))[:COMPARED]:
             similarity = alike(first, number)
             if similarity is not None:
                 repeated[number] = first, similarity
                 break
         else:
             for bucket in shared:
-                staying[bucket].append(number)
+                if len(staying[bucket]) < FULL:
+                    staying[bucket].append(number)
     return repeated
 
 
