@@ -106,6 +106,19 @@ def test_what_only_looks_alike_stays() -> None:
     assert repeats([*texts, texts[4]], 0.8) == {7: (4, 1.0)}
 
 
+def test_among_many_of_one_pattern_close_copies_are_found() -> None:
+    draw = random.Random(3)
+    frame = draw.choices(WORDS, k=44)
+    texts = [
+        Text(" ".join([*frame[:10], *draw.choices(WORDS, k=4)]), " ".join([*frame[10:], *draw.choices(WORDS, k=4)]))
+        for _ in range(600)
+    ]
+    copies = [text._replace(answer=f"{text.answer} indeed") for text in texts[::10]]
+    found = repeats([*texts, *copies], 0.8)
+    for number in range(len(copies)):
+        assert len(texts) + number in found
+
+
 def made(identity: str, text: Text, teacher: str | None = "t", train_on: str = "assistant") -> Made:
     leaf = identity.partition("#")[0]
     messages = (
@@ -149,9 +162,7 @@ def test_the_result_depends_neither_on_order_nor_on_the_process() -> None:
     backwards = near_duplicates(rows[::-1], 0.8)
     assert [one.sample.id for one in straight[0]] == [one.sample.id for one in backwards[0]][::-1]
     assert straight[1] == backwards[1][::-1]
-    code = (
-        "from ilab.sdg.near import *; print(_keys([Text('a b c', 'd e'), Text('', ''), Text('x', 'y')], 2, 3).tolist())"
-    )
+    code = "from ilab.sdg.near import *; print(_keys([Text('a b c', 'd e'), Text('', ''), Text('x', 'y')], 2, 3)[0].tolist())"
     code = code.replace("import *", "import Text, _keys")
     seen = {
         subprocess.run(

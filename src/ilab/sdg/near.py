@@ -11,15 +11,14 @@ Candidates come from MinHash signatures cut into bands (locality-sensitive hashi
 probability ``1 - (1 - s^r)^b``. Bands are as wide as still find 99 of 100 pairs that lie right at the threshold. Each
 candidate is then compared exactly, so nothing is refused that is not alike. Hashes are of fixed seeds (BLAKE2, then
 multiply-shift: Dietzfelbinger et al., 1997): the same pairs give the same result everywhere. Only band keys are kept,
-8 bytes for each band, so memory grows slowly with the number of samples. Where thousands are made from one pattern,
-most bands are the pattern's and tell nothing: only the first so many that stay are noted under each, and each text is
-compared with so many at most. Close copies share rarer bands too, and are found all the same.
+8 bytes for each band, and of each minimum one byte (Li and König, "b-bit minwise hashing", 2010), so memory grows
+slowly with the number of samples. Where thousands are made from one pattern, every one is a candidate of every other:
+then those whose bytes agree most are compared, and only so many, which bounds the time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -31,14 +30,15 @@ from ilab.sdg.made import NEAR, Made
 from ilab.sdg.text import normal
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Numbers = np.ndarray[Any, np.dtype[np.int32]]
 
 PERMUTATIONS = 128
 SHINGLE = 3  # words
 FOUND = 0.99  # least share of pairs right at the threshold that must become candidates
 BATCH = 1 << 16  # shingles that are hashed at once: small enough for a processor's cache
-FULL = 100  # texts that stay are noted under one band
-COMPARED = 32  # texts that one is compared with, at most
+FULL = 500  # texts that stay are noted under one band, at most
+COMPARED = 100  # texts that one is compared with, at most
 SETS = 4096  # sets of shingles that are kept for further comparisons
 
 
@@ -69,12 +69,12 @@ def near_duplicates(made: Sequence[Made], threshold: float) -> tuple[list[Made],
 
 
 def repeats(texts: Sequence[Text], threshold: float) -> dict[int, tuple[int, float]]:
-    """The texts that repeat an earlier one: position to (position of one that stays, similarity).
+    """The texts that repeat an earlier one: position to (position of the first that stays, similarity).
 
-    Every text is compared with those before it that stay, those that share most bands first; so a chain of small
-    changes does not end in one text.
+    Every text is compared with those before it that stay, so a chain of small changes does not end in one text.
     """
-    buckets, count = _buckets(_keys(texts, *bands(threshold)))
+    keys, signs = _keys(texts, *bands(threshold))
+    buckets, count = _buckets(keys)
     staying: list[list[int]] = [[] for _ in range(count)]
 
     @lru_cache(maxsize=SETS)
@@ -90,8 +90,7 @@ def repeats(texts: Sequence[Text], threshold: float) -> dict[int, tuple[int, flo
     repeated: dict[int, tuple[int, float]] = {}
     for number in np.flatnonzero((buckets >= 0).any(axis=1)).tolist():
         shared = [bucket for bucket in buckets[number].tolist() if bucket >= 0]
-        bands_shared = Counter(first for bucket in shared for first in staying[bucket])
-        for first in sorted(bands_shared, key=lambda first: (-bands_shared[first], first))[:COMPARED]:
+        for first in _likeliest(sorted({first for bucket in shared for first in staying[bucket]}), number, signs):
             similarity = alike(first, number)
             if similarity is not None:
                 repeated[number] = first, similarity
@@ -126,18 +125,32 @@ def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
     return shared / (len(one) + len(other) - shared) if one or other else 1.0
 
 
-def _keys(texts: Sequence[Text], count: int, width: int) -> Hashes:
-    """A key for each text (rows) and band (columns): equal keys are equal minima, as good as certainly."""
+def _likeliest(candidates: list[int], number: int, signs: Bytes) -> list[int]:
+    """``candidates``, or those of them that agree with ``number`` in most bytes."""
+    if len(candidates) <= COMPARED:
+        return candidates
+    found = np.array(candidates)
+    agreeing = (signs[found] == signs[number]).sum(axis=1)
+    likeliest: list[int] = found[np.lexsort((found, -agreeing))[:COMPARED]].tolist()
+    return likeliest
+
+
+def _keys(texts: Sequence[Text], count: int, width: int) -> tuple[Hashes, Bytes]:
+    """For each text (rows) a key for each band (equal keys are equal minima, as good as certainly), and a byte of each
+    minimum.
+    """
     factors, shifts = _permutations()
     keys = np.empty((len(texts), count), dtype=np.uint64)
+    signs = np.empty((len(texts), count * width), dtype=np.uint8)
     for first, hashes, starts in _batches(texts):
         for band in range(count):
             key = np.full(len(starts), band, dtype=np.uint64)
             for member in range(band * width, (band + 1) * width):
                 minima = np.minimum.reduceat((hashes * factors[member] + shifts[member]) >> np.uint64(32), starts)
                 key = _mix(key * _ODD + minima)
+                signs[first : first + len(starts), member] = minima & np.uint64(0xFF)
             keys[first : first + len(starts), band] = key
-    return keys
+    return keys, signs
 
 
 def _batches(texts: Sequence[Text]) -> Iterator[tuple[int, Hashes, np.ndarray[Any, np.dtype[np.int64]]]]:
