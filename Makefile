@@ -46,6 +46,7 @@ bench: $(SETUP)
 	$(BIN)/python benchmarks/quickstart.py --write
 	$(BIN)/python benchmarks/taxonomy.py --write
 	$(BIN)/python benchmarks/documents.py --write
+	$(BIN)/python benchmarks/dedup.py --write
 	$(BIN)/python benchmarks/sdg.py
 
 clean:

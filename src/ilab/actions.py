@@ -183,6 +183,7 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
     since, base = values["taxonomy_base"], values["sdg_base_model"]
     from ilab.documents.locate import find_documents, fitting
     from ilab.documents.stage import find_tokenizer
+    from ilab.sdg.benchmarks import find_benchmarks
     from ilab.sdg.recipe import find_recipe
     from ilab.sdg.stage import find_flow, find_items_flow
     from ilab.taxonomy.locate import find_taxonomy, read_found
@@ -226,6 +227,7 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
         "recipe": recipe,
         "flow": lambda locator: find_flow(locator, loaded.base),
         "items-flow": find_items_flow,
+        "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
     }
 
 

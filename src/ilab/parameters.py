@@ -80,6 +80,21 @@ TABLE: tuple[Parameter, ...] = (
         valid="0-1",
         check=_share,
     ),
+    Parameter(
+        "sdg_near_duplicates",
+        float,
+        0.8,
+        "similarity from which a teacher's pairs are near-duplicates, of which the first stays; 1 keeps all",
+        valid="above 0, up to 1",
+        check=lambda value: 0 < value <= 1,
+    ),
+    Parameter(
+        "sdg_benchmarks",
+        str,
+        "",
+        "files of questions that must not become samples: `PATH, NAME=PATH, PATH#QUESTION+ANSWER` (JSONL, CSV, "
+        "Parquet)",
+    ),
     Parameter("sdg_random_seed", int, 42, "seed of every choice in data generation and evaluation"),
     Parameter("sdg_batch_size", int, 16, "requests in flight per worker", "where", "> 0", _positive),
     Parameter("sdg_num_workers", int, 4, "concurrent workers towards the teacher", "where", "> 0", _positive),

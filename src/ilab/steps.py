@@ -109,8 +109,9 @@ class MakeBase(Step):
 class Generate(Step):
     """Synthetic data: every leaf's seed examples and chunks through a flow. ``flow`` is the hash of its files.
 
-    ``quality`` is the lowest score (0 to 1) with which a judge lets a row pass; ``preview`` takes only so many input
-    rows of each leaf, within ``preview_calls`` teacher calls.
+    ``quality`` is the lowest score (0 to 1) with which a judge lets a row pass; a teacher's pairs that are alike to at
+    least ``near_duplicates`` are made once (1: kept); ``benchmarks`` is the hash of the files that must not be taught;
+    ``preview`` takes only so many input rows of each leaf, within ``preview_calls`` teacher calls.
     """
 
     type: ClassVar[str] = "generate"
@@ -120,6 +121,8 @@ class Generate(Step):
     verifier: str = ""
     scale_factor: int = 30
     quality: float = 0.7
+    near_duplicates: float = 0.8
+    benchmarks: Annotated[str, Resolve("benchmarks")] = ""
     seed: int = 42
     preview: int | None = None
     preview_calls: int | None = None

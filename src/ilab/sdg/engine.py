@@ -65,11 +65,12 @@ def _branch(start: Start) -> tuple[str, str, str] | None:
 
 @dataclass
 class Tally:
-    """Rows into, out of and refused by one block."""
+    """Rows into, out of and refused by one block; ``leaves`` are those out of it, by leaf."""
 
     entered: int = 0
     left: int = 0
     rejected: int = 0
+    leaves: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -219,6 +220,7 @@ class _Run:
             refused = [rejected(child, block.name, "over the limit: " + str(block.at_most)) for child in over]
         outcome.rejected += refused
         tally.left += len(children)
+        tally.leaves[row.leaf] += len(children)
         tally.rejected += len(refused)
         if place.gathering is not None and len(children) != 1:
             place.gathering.became(len(children))

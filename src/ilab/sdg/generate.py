@@ -19,15 +19,18 @@ from ilab.data import Chunk, Item, Leaf, Message, Origin, Rejected, Sample, seed
 from ilab.errors import InputError, ServiceError
 from ilab.models.cached import Cached
 from ilab.models.chat import ChatModel, prompt_text
+from ilab.sdg.benchmarks import BENCHMARK, Benchmark
 from ilab.sdg.block import Block, Context, Row
 from ilab.sdg.blocks.passage import Passage
 from ilab.sdg.card import card
-from ilab.sdg.decontaminate import decontaminate
-from ilab.sdg.dedup import dedup
+from ilab.sdg.decontaminate import HELD_OUT
+from ilab.sdg.dedup import DEDUP
 from ilab.sdg.engine import Start, run_and_close
 from ilab.sdg.flow import FILES, Branch, Flow, FlowSet
 from ilab.sdg.hold_out import kept_apart
 from ilab.sdg.inputs import input_rows
+from ilab.sdg.made import NEAR, UNANSWERABLE, Made
+from ilab.sdg.sieve import FILTERS, Limits, sieve
 
 ANSWER_TOKENS = 150  # of one answer, for forecasts
 
@@ -39,8 +42,9 @@ class Job:
     ``scale_factor`` is the number of samples asked for per input row (a cap under rule flows), ``held_out`` the
     items that must not become samples. ``teacher`` may be None for flows that call none; ``teacher_name`` is its
     served name. ``memo`` opens the memo of a name (``teacher``, ``rows``); ``in_flight`` does not change the
-    result. ``quality`` (0 to 1) is the lowest score with which a judge lets a row pass. ``verifier`` is
-    the second teacher of flows that ask one.
+    result. ``quality`` (0 to 1) is the lowest score with which a judge lets a row pass. Pairs of a teacher's that are
+    alike to at least ``near`` are near-duplicates (1: none are); ``benchmarks`` must not be taught. ``verifier`` is the
+    second teacher of flows that ask one.
     """
 
     leaves: Sequence[Leaf]
@@ -59,6 +63,8 @@ class Job:
     quality: float = 0.7
     verifier: ChatModel | None = None
     verifier_name: str = ""
+    near: float = 1.0
+    benchmarks: Sequence[Benchmark] = ()
 
 
 @dataclass(frozen=True)
@@ -107,11 +113,12 @@ def generate(job: Job) -> Generated:
     finally:
         rows_memo.flush()
     memoised = {row.id for row in result.rows if row.trace.memoised}
-    made = [_sample(row, job.flow.name) for row in result.rows]
-    _check_ids(made, job.flow)
-    unique, duplicates = dedup(made)
-    samples, held_out = decontaminate(unique, job.held_out)
-    rejected = sorted([*result.rejected, *duplicates, *held_out], key=lambda entry: entry.leaf)
+    made = [_made(row, job.flow.name) for row in result.rows]
+    _check_ids([one.sample for one in made], job.flow)
+    sieved = sieve(made, Limits(job.leaves, job.held_out, job.near, job.benchmarks))
+    samples = [one.sample for one in sieved.kept]
+    later = [entry for name in FILTERS for entry in sieved.refused[name]]
+    rejected = sorted([*result.rejected, *later], key=lambda entry: entry.leaf)
     for leaf in job.leaves if job.preview is None else ():
         if not any(sample.leaf == leaf.path and _counts(sample, leaf, job) for sample in samples):
             raise _nothing(leaf, [entry for entry in rejected if entry.leaf == leaf.path], job)
@@ -124,8 +131,7 @@ def generate(job: Job) -> Generated:
         "calls_from_memo": sum(one.from_memo for one in asked),
         "tokens": sum(one.tokens for one in asked),
     }
-    kinds = {leaf.path: leaf.kind for leaf in job.leaves}
-    return Generated(samples, rejected, card(job.flow, kinds, samples, rejected, result.tallies), counts)
+    return Generated(samples, rejected, card(job.flow, job.leaves, sieved, result), counts)
 
 
 def expected_calls(
@@ -237,6 +243,18 @@ def _trains_text(branch: Branch) -> bool:
     return any(isinstance(block, Passage) for block in branch.blocks)
 
 
+def _made(row: Row, flow: str) -> Made:
+    """The sample that a row becomes, and what the filters must know of the row."""
+    columns = row.columns
+    return Made(
+        _sample(row, flow),
+        str(columns["question"]),
+        columns.get("context"),
+        str(columns.get("document") or ""),
+        str(columns.get(UNANSWERABLE, "")).casefold() == "yes",
+    )
+
+
 def _sample(row: Row, flow: str) -> Sample:
     columns, trace = row.columns, row.trace
     context = columns.get("context") or None
@@ -288,13 +306,15 @@ def _nothing(leaf: Leaf, rejected: list[Rejected], job: Job) -> InputError | Ser
             where=where,
             hint="add a document with some paragraphs to the leaf, then run the same command again",
         )
-    block, most = Counter(entry.block for entry in rejected).most_common(1)[0]
-    shown = "".join(f"\n  {entry.id}: {entry.reason}{_glimpse(entry)}" for entry in rejected[:3])
+    # Of duplicates one stays: they may be many, and are never why nothing is left.
+    others = [entry for entry in rejected if entry.block not in (DEDUP, NEAR)] or rejected
+    block, most = Counter(entry.block for entry in others).most_common(1)[0]
+    shown = "".join(f"\n  {entry.id}: {entry.reason}{_glimpse(entry)}" for entry in others[:3])
     message = (
         f"no sample of the leaf {leaf.path} was accepted: {len(rejected)} rows were refused, "
         f"{most} of them by block {block!r}{shown}"
     )
-    if job.flow.flows[leaf.kind].calls_teacher and block not in ("dedup", "decontaminate"):
+    if job.flow.flows[leaf.kind].calls_teacher and block not in (DEDUP, HELD_OUT, BENCHMARK):
         return ServiceError(
             message,
             where=where,

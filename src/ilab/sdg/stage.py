@@ -15,6 +15,7 @@ from ilab.core.step import Counts, Found, Site
 from ilab.data import Chunk, Kind, Leaf, TrainingRow
 from ilab.errors import InputError
 from ilab.models.chat import ChatModel
+from ilab.sdg.benchmarks import open_benchmarks
 from ilab.sdg.engine import Start
 from ilab.sdg.eval_items import ORIGIN
 from ilab.sdg.flow import SHIPPED, FlowSet, load_flow
@@ -53,6 +54,10 @@ class Generate(Protocol):
     def seed(self) -> int: ...
     @property
     def quality(self) -> float: ...
+    @property
+    def near_duplicates(self) -> float: ...
+    @property
+    def benchmarks(self) -> str: ...
     @property
     def preview(self) -> int | None: ...
     @property
@@ -157,6 +162,8 @@ def generate_samples(
         verifier_name=request.verifier,
         in_flight=(site.where.teacher.in_flight or 64) if site.where.teacher else 64,
         quality=request.quality,
+        near=request.near_duplicates,
+        benchmarks=open_benchmarks(site.locate(request.benchmarks)) if request.benchmarks else (),
         preview=Preview(request.preview, request.preview_calls) if request.preview else None,
     )
     made = generate(job)
