@@ -7,6 +7,7 @@ only the check of the logits needs the model as a whole, and is left out, and sa
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections import Counter
@@ -93,7 +94,7 @@ def parity_path(output: Path) -> Path:
 
 def _prepare(folder: Path, output: Path, kind: FileType, label: Label, options: Options) -> _Job:
     """Everything that can be refused is refused here."""
-    library()
+    library()  # or there is no use in going on
     if not kind.tensor:
         need_quantiser(kind)
     where = str(folder / "config.json")
@@ -110,7 +111,13 @@ def _prepare(folder: Path, output: Path, kind: FileType, label: Label, options: 
     base = kind if kind.tensor else file_type(weights.dtype("model.embed_tokens.weight").lower())
     slots = plan(parts, weights, base.tensor)
     vocabulary = read_vocabulary(folder, shape.vocabulary)
-    keys = {**describe(folder, label), "general.file_type": base.number, **vocabulary.keys}
+    count = sum(math.prod(slot.shape) for slot in slots)
+    keys = {
+        **describe(folder, label),
+        "general.size_label": library().size_label(count, 0, 0, 0),
+        "general.file_type": base.number,
+        **vocabulary.keys,
+    }
     job = _Job(folder, output, kind, base, shape, vocabulary, weights, slots, keys, options)
     _need_disk(job)
     return job
