@@ -192,7 +192,7 @@ def _ask(job: _Job, texts: Sequence[Sequence[int]], errors: Mapping[str, float])
 
     from ilab.models.weights import load_weights
 
-    return parity.ask_model(load_weights(job.folder, torch.float32, "cpu"), texts, errors)
+    return parity.ask_model(load_weights(job.folder, torch.float32, "cpu"), texts, errors, job.kind)
 
 
 def _too_big(job: _Job) -> str:

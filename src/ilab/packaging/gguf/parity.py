@@ -7,12 +7,14 @@
 llama.cpp answers for tokens and logits where it is installed; else ``readback`` does. The error of logits is scale
 free: root mean square of the difference over that of the logits, both centred over the vocabulary (a shift changes
 no probability). How far rounding moves a model depends on the model, so it is asked: its weights are shaken by as much
-as the file rounded each of them, and the file may be off by ``SLACK`` times what that does. A tensor in the wrong
+as the file rounded each of them, or llama.cpp rounds what it multiplies them with, and the file may be off by
+``SLACK`` times what that does. A tensor in the wrong
 order, a lost multiplier or a wrong rotation moves the logits much further.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +33,10 @@ from ilab.packaging.gguf.weights import Weights
 
 LONGEST = 48  # tokens of a text whose logits are compared
 PROMPTS = 12  # texts whose logits are compared
-SLACK = 3.0  # llama.cpp rounds activations too, and a sample of texts is small
+SLACK = 3.0  # both roundings at once, and a sample of texts is small
 EXACT = 1e-5  # relative; 32-bit sums in another order
 RUINED = 0.7  # relative error beyond which nothing of the model is left to compare
+BLOCK = 1 << 20  # weights
 FLOOR = -60.0  # nats; below it a log-probability of 32 bits says nothing
 OWN = "the file as ilab reads it"
 
@@ -104,8 +107,14 @@ def tensor_errors(file: File, weights: Weights) -> dict[str, float]:
         if source.shape != values.shape:
             errors[tensor] = float("inf")
             continue
-        scale = float(np.sqrt(np.mean(np.square(source, dtype=np.float64)))) or 1.0
-        errors[tensor] = float(np.sqrt(np.mean(np.square(values - source, dtype=np.float64)))) / scale
+        flat, other = source.reshape(-1), values.reshape(-1)
+        error = scale = 0.0
+        for start in range(0, flat.size, BLOCK):  # in blocks: the sums need no second copy of a large tensor
+            part = flat[start : start + BLOCK]
+            gap = part - other[start : start + BLOCK]
+            error += float(np.vdot(gap, gap))
+            scale += float(np.vdot(part, part))
+        errors[tensor] = math.sqrt(error / scale) if scale else math.sqrt(error)
     return errors
 
 
@@ -194,16 +203,18 @@ def logprobs(model: Any, texts: Sequence[Sequence[int]]) -> list[Any]:
     return found
 
 
-def ask_model(model: Any, texts: Sequence[Sequence[int]], errors: Mapping[str, float]) -> Reference:
-    """What the model says, and says when every weight is off by its part of ``errors``. Its weights are spoilt."""
+def ask_model(model: Any, texts: Sequence[Sequence[int]], errors: Mapping[str, float], kind: FileType) -> Reference:
+    """What the model says, and says when every weight is off by its part of ``errors``, at least by the type's step.
+    Its weights are spoilt by that."""
     import torch
 
     said = logprobs(model, texts)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            size = max(errors.get(name, 0.0), EXACT) * weight.square().mean().sqrt()
+            least = kind.step if weight.dim() > 1 else EXACT
+            size = max(errors.get(name, 0.0), least) * weight.norm() / math.sqrt(weight.numel())
             generator = torch.Generator().manual_seed(seed_from(name, 0))
-            weight.add_(torch.randn(weight.shape, generator=generator) * size)
+            weight.add_(torch.randn(weight.shape, generator=generator).mul_(size))
     return Reference(said, logprobs(model, texts))
 
 

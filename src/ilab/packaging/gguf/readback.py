@@ -64,7 +64,8 @@ class File:
 
         for tensor in self._reader.tensors:
             values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-            array = np.array(values, dtype=np.float32).reshape(tuple(int(n) for n in tensor.shape)[::-1])
+            array = np.require(values, dtype=np.float32, requirements="W")  # a copy of what is only mapped
+            array = array.reshape(tuple(int(n) for n in tensor.shape)[::-1])
             head, _, kind = tensor.name.rpartition(".")
             *block, name = head.split(".")
             if self.architecture in _HALVED and name in ("attn_q", "attn_k"):
