@@ -101,7 +101,7 @@ def encode(array: Any, slot: Slot) -> Any:
     lowest, highest = float(rows.min(initial=0.0)), float(rows.max(initial=0.0))  # no number is one where one is none
     if not np.isfinite(highest - lowest):
         raise InputError(f"the tensor {slot.part.name} holds a value that is no number", hint="the training diverged")
-    if slot.stored == "F16" and max(highest, -lowest) > np.finfo(np.float16).max:
+    if slot.stored == "F16" and max(highest, -lowest) > float(np.finfo(np.float16).max):
         raise InputError(
             f"the tensor {slot.part.name} has weights beyond the range of f16", hint="take --type bf16 or f32"
         )
