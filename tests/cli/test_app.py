@@ -37,6 +37,7 @@ COMMANDS = [
     ("flow", "show"),
     ("model",),
     ("model", "chat"),
+    ("model", "convert"),
     ("model", "serve"),
     ("pipeline",),
     ("pipeline", "gc"),

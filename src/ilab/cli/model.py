@@ -1,4 +1,4 @@
-"""``ilab model``: serve a model with an OpenAI-compatible interface, and talk to one."""
+"""``ilab model``: serve a model with an OpenAI-compatible interface, talk to one, convert one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options, show_error
+from ilab.cli.model_convert import convert
 from ilab.cli.process import detachable, go_to_background, leaving
 from ilab.errors import IlabError
 
@@ -22,7 +23,7 @@ MODEL_PATH = click.option(
 
 @click.group(name="model")
 def group() -> None:
-    """Serve and chat with models."""
+    """Serve, chat with and convert models."""
 
 
 @group.command()
@@ -146,3 +147,6 @@ def _read_line(interactive: bool) -> str | None:
             return None
         if line.strip():
             return line
+
+
+group.add_command(convert)
