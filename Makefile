@@ -46,7 +46,8 @@ bench: $(SETUP)
 	$(BIN)/python benchmarks/quickstart.py --write
 	$(BIN)/python benchmarks/taxonomy.py --write
 	$(BIN)/python benchmarks/documents.py --write
-	$(BIN)/python benchmarks/teacher.py
+	$(BIN)/python benchmarks/dedup.py --write
+	$(BIN)/python benchmarks/sdg.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist

@@ -95,6 +95,8 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: P
     derived = derive(values)
     if only:
         derived.update(preview=only.preview, preview_calls=only.calls)
+        if only.preview:  # which is to cost little: held-out questions are made by rule
+            derived.update(items_flow="", items_teacher="", items_per_chunk=0)
     found: list[str] = []
     plan = build(pipeline, STEPS, derived, _resolvers(loaded, where, values, found))
     return Build(loaded, plan, given, where, (*notes, *found))
@@ -126,6 +128,18 @@ def _choose_flow(values: dict[str, Any], where: Where) -> tuple[str, ...]:
             where="where.teacher",
             hint="add --set where.teacher.url=http://127.0.0.1:8000/v1",
         )
+    if values["sdg_verifier_model"] and not where.verifier:
+        raise InputError(
+            "sdg_verifier_model is given, but no endpoint serves it",
+            where="where.verifier",
+            hint="add --set where.verifier.url=http://127.0.0.1:8001/v1",
+        )
+    if values["eval_items"] == "teacher" and not (where.teacher and values["sdg_teacher_model"]):
+        raise InputError(
+            "eval_items is teacher, and there is no teacher to write them",
+            where="eval_items",
+            hint="add --set where.teacher.url=URL -p sdg_teacher_model=NAME, or -p eval_items=rule",
+        )
     return tuple(notes)
 
 
@@ -138,9 +152,17 @@ def _where(loaded: Loaded, values: Mapping[str, Any]) -> Where:
         update["cache"] = str(loaded.path(where.cache))
     if where.web.ca_file:
         update["web"] = where.web.model_copy(update={"ca_file": str(loaded.path(where.web.ca_file))})
-    if where.teacher and where.teacher.in_flight is None:
-        in_flight = values["sdg_batch_size"] * values["sdg_num_workers"]
-        update["teacher"] = where.teacher.model_copy(update={"in_flight": in_flight})
+    for name, endpoint in (("teacher", where.teacher), ("verifier", where.verifier)):
+        if endpoint is None:
+            continue
+        given: dict[str, Any] = {}
+        if endpoint.in_flight is None:
+            given["in_flight"] = values["sdg_batch_size"] * values["sdg_num_workers"]
+        if endpoint.context is None and name == "teacher":
+            given["context"] = values["server_ctx_size"]
+        if endpoint.tokenizer:
+            given["tokenizer"] = str(loaded.path(endpoint.tokenizer))
+        update[name] = endpoint.model_copy(update=given)
     return where.model_copy(update=update)
 
 
@@ -161,8 +183,9 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
     since, base = values["taxonomy_base"], values["sdg_base_model"]
     from ilab.documents.locate import find_documents, fitting
     from ilab.documents.stage import find_tokenizer
+    from ilab.sdg.benchmarks import find_benchmarks
     from ilab.sdg.recipe import find_recipe
-    from ilab.sdg.stage import find_flow
+    from ilab.sdg.stage import find_flow, find_items_flow
     from ilab.taxonomy.locate import find_taxonomy, read_found
     from ilab.training.base import find_base
 
@@ -203,6 +226,8 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
         "model": model,
         "recipe": recipe,
         "flow": lambda locator: find_flow(locator, loaded.base),
+        "items-flow": find_items_flow,
+        "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
     }
 
 

@@ -67,17 +67,31 @@ class CollectDocuments(Step):
 
 
 class HoldOut(Step):
-    """The questions kept apart from training: people's, and by rule for leaves where people wrote none."""
+    """The questions kept apart from training: people's, and by rule for leaves where people wrote none.
+
+    With a ``flow`` a ``teacher`` writes ``per_chunk`` of them for chunks of knowledge leaves, beside people's.
+    """
 
     type: ClassVar[str] = "items"
     cheap: ClassVar[bool] = True
     per_leaf: int = 100
     seed: int = 42
+    flow: Annotated[str, Resolve("items-flow")] = ""
+    teacher: str = ""
+    per_chunk: int = 0
+
+    def only_reads(self) -> bool:
+        return not self.flow
 
     def run(self, taxonomy: Taxonomy, documents: Documents, *, out: Items, site: Site) -> Counts:
         from ilab.sdg.stage import hold_out_items
 
-        return hold_out_items(taxonomy, documents, self.per_leaf, self.seed, out)
+        return hold_out_items(self, taxonomy, documents, out, site)
+
+    def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
+        from ilab.sdg.stage import expect_items
+
+        return expect_items(self, inputs, site) if self.flow else {}
 
 
 class MakeBase(Step):
@@ -95,16 +109,20 @@ class MakeBase(Step):
 class Generate(Step):
     """Synthetic data: every leaf's seed examples and chunks through a flow. ``flow`` is the hash of its files.
 
-    ``quality`` is the lowest score (0 to 1) with which a judge lets a row pass; ``preview`` takes only so many input
-    rows of each leaf, within ``preview_calls`` teacher calls.
+    ``quality`` is the lowest score (0 to 1) with which a judge lets a row pass; a teacher's pairs that are alike to at
+    least ``near_duplicates`` are made once (1: kept); ``benchmarks`` is the hash of the files that must not be taught;
+    ``preview`` takes only so many input rows of each leaf, within ``preview_calls`` teacher calls.
     """
 
     type: ClassVar[str] = "generate"
     version: ClassVar[int] = 3
     flow: Annotated[str, Resolve("flow")]
     teacher: str = ""
+    verifier: str = ""
     scale_factor: int = 30
     quality: float = 0.7
+    near_duplicates: float = 0.8
+    benchmarks: Annotated[str, Resolve("benchmarks")] = ""
     seed: int = 42
     preview: int | None = None
     preview_calls: int | None = None
@@ -117,7 +135,7 @@ class Generate(Step):
     def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
         from ilab.sdg.stage import expect_calls
 
-        return expect_calls(self.flow, self.scale_factor, inputs, site)
+        return expect_calls(self, inputs, site)
 
 
 class Mix(Step):
