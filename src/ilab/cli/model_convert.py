@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,7 @@ def convert(options: Options, /, model_dir: str | None, named_dir: str | None, t
     smaller types by llama.cpp's quantiser, where it is installed. The file gets its name after the checks; what they
     measured stands beside it in NAME.parity.json.
     """
-    from ilab.cli.render import LiveView, sink
+    from ilab.cli.live import view
     from ilab.cli.threads import passive_threads
     from ilab.core.events import Bus
     from ilab.outcome import model_to_use
@@ -46,9 +45,8 @@ def convert(options: Options, /, model_dir: str | None, named_dir: str | None, t
 
     label = Label(given["model_name"] or ("" if model_dir or named_dir else name), given["license_"] or "")
     output = options.directory / (given["output"] or f"{given['model_name'] or name}-{type_.lower()}.gguf")
-    view = sink()
-    with view if isinstance(view, LiveView) else contextlib.nullcontext():
-        emit = Bus([view]).for_step("convert")
+    with view() as shown:
+        emit = Bus([shown]).for_step("convert")
         emit.started()
         how = How(force=bool(given["force"]), threads=loaded.config.where.threads, emit=emit)
         parity = export_gguf(folder, output, type_, label, how)
