@@ -38,6 +38,8 @@ COMMANDS = [
     ("model",),
     ("model", "chat"),
     ("model", "serve"),
+    ("model", "test"),
+    ("model", "train"),
     ("pipeline",),
     ("pipeline", "gc"),
     ("pipeline", "params"),

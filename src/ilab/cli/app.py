@@ -27,7 +27,7 @@ NOUNS = {
     "documents": "Crawl websites, convert documents",
     "endpoint": "What a model server can do",
     "flow": "Look at, check and run flows",
-    "model": "Serve and chat with models",
+    "model": "Train, test, serve and chat with models",
     "pipeline": "Plan and run the whole build",
     "registry": "The registered models",
     "report": "What a build learned",

@@ -1,4 +1,4 @@
-"""``ilab model``: serve a model with an OpenAI-compatible interface, and talk to one."""
+"""``ilab model``: train a model, test it, serve it with an OpenAI-compatible interface, talk to it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options, show_error
+from ilab.cli.model_test import test
+from ilab.cli.model_train import train
 from ilab.errors import IlabError
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ MODEL_PATH = click.option(
 
 @click.group(name="model")
 def group() -> None:
-    """Serve and chat with models."""
+    """Train, test, serve and chat with models."""
 
 
 @group.command()
@@ -142,3 +144,7 @@ def _read_line(interactive: bool) -> str | None:
             return None
         if line.strip():
             return line
+
+
+for command in (train, test):
+    group.add_command(command)

@@ -26,6 +26,7 @@ from ilab.models.local import LocalModel
 
 BATCH_TOKENS = 8192  # padded tokens of one forward pass
 ANSWER_TOKENS = 64  # a greedy answer may be this much longer than the reference
+SCORING = 1  # raised together with the version of the step `evaluate`: scores of an earlier one are not used again
 
 
 @dataclass(frozen=True)
