@@ -119,7 +119,7 @@ def test_a_phase_that_is_done_is_not_trained_again(here: Path, small: Path) -> N
     assert isinstance(broken.exception, InputError) and "no number" in broken.exception.message
     (first,) = records(here, "train")
     train(here, small, *phases)
-    assert [one.started for one in records(here, "train")][0] == first.started
+    assert records(here, "train")[0].started == first.started
     assert len(records(here, "train")) == 2
 
 
@@ -199,7 +199,9 @@ def test_the_old_command_falls_back_and_says_why(here: Path, small: Path, monkey
 
 
 def test_a_plan_trains_nothing(here: Path, small: Path) -> None:
-    done = ilab(here, "--json", "model", "train", "--model-path", str(small), "--data-path", "skills.jsonl", "--dry-run")
+    done = ilab(
+        here, "--json", "model", "train", "--model-path", str(small), "--data-path", "skills.jsonl", "--dry-run"
+    )
     assert {name: step["state"] for name, step in json.loads(done.stdout).items()} == {
         "base": "reuse", "data": "reuse", "train": "run", "select": "run",
     }  # fmt: skip
@@ -227,7 +229,10 @@ def failure(folder: Path, *arguments: str) -> IlabError:
         (["--data-path", "knowledge.jsonl", "--device", "hpu"], SetupError, "there is no hpu device"),
         (["--data-path", "knowledge.jsonl", "--select", "loss"], InputError, "no loss on held-out rows is known"),
         (["--data-path", "knowledge.jsonl", "--strategy", "lab-multiphase"], InputError, "two phases take two files"),
-        (["--phased-phase1-data", "knowledge.jsonl"], InputError, "no use for data of phase 1"),
+        (["--phased-phase1-data", "knowledge.jsonl"], InputError, "one of the two phases has no data"),
+        (["--strategy", "lab-skills-only", "--phased-phase1-data", "skills.jsonl"], InputError, "no use for data of"),
+        (["--data-path", "skills.jsonl", "--phased-phase2-data", "skills.jsonl"], InputError, "both say what to train"),
+        (["--input-dir", "store", "--strategy", "stacked"], InputError, "both say what to train"),
         (["--data-path", "knowledge.jsonl", "--lora-rank", "4", "--method", "full"], InputError, "--lora-rank"),
         (["--data-path", "knowledge.jsonl", "--ckpt-output-dir", "taken"], InputError, "holds something else"),
     ],

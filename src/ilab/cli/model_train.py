@@ -43,7 +43,7 @@ class Wanted:
 @click.option(
     "--strategy",
     type=click.Choice(["lab-multiphase", "lab-skills-only", "stacked"]),
-    help="Knowledge, then skills; skills alone; or both in one run.",
+    help="Knowledge, then skills; skills alone; both in one run (as good by the literature, and simpler).",
 )
 @click.option("--phased-phase1-data", metavar="FILE", help="Data of the knowledge phase.")
 @click.option("--phased-phase2-data", metavar="FILE", help="Data of the skills phase.")
@@ -120,7 +120,7 @@ def _wanted(options: Options, given: Mapping[str, Any]) -> Wanted:
     )
     files = [name for name in ("data_path", "phased_phase1_data", "phased_phase2_data", "strategy") if given[name]]
     folder = given["input_dir"]
-    if not folder and not files and given["pipeline"] == "simple" and (options.directory / LEGACY).is_dir():
+    if not folder and not files and _is_old(options, given["pipeline"]):
         folder = LEGACY
     if not folder:
         return Wanted(_training(options, given), False, output, phased)
@@ -135,6 +135,15 @@ def _wanted(options: Options, given: Mapping[str, Any]) -> Wanted:
     return Wanted(training, True, output or options.directory / "models", phased)
 
 
+def _is_old(options: Options, pipeline: str | None) -> bool:
+    """Whether ``ilab train`` without a word about data means the folder of InstructLab's first versions."""
+    from ilab.config import find_project
+
+    if not (options.directory / LEGACY).is_dir():
+        return False
+    return pipeline == "simple" or (pipeline is None and find_project(options.directory) is None)
+
+
 def _training(options: Options, given: Mapping[str, Any]) -> Training:
     from ilab.training.folders import PHASES, data_file, newest, phase_files
     from ilab.training.strategy import Training
@@ -147,10 +156,10 @@ def _training(options: Options, given: Mapping[str, Any]) -> Training:
     if not path and not phases:
         return Training(strategy)
     if phases:
-        strategy = strategy or ("lab-multiphase" if len(phases) == 2 else "lab-skills-only")
+        strategy = strategy or ("lab-skills-only" if not given["phased_phase1_data"] else "lab-multiphase")
         if given["phased_phase1_data"] and strategy == "lab-skills-only":
             raise InputError("the skills phase has no use for data of phase 1", hint="give --phased-phase2-data alone")
-        if strategy == "lab-multiphase" and len(phases) == 1:
+        if strategy != "lab-skills-only" and len(phases) == 1:
             raise InputError("one of the two phases has no data", hint="for one run on one file: --data-path FILE")
     elif path and path.is_dir() and strategy in ("lab-multiphase", "stacked"):
         phases = list(phase_files(path))
@@ -315,15 +324,17 @@ def _finish(options: Options, made: Trained, wanted: Wanted) -> None:
         show_answers(made.answers)
     for name, choice in made.choices.items():
         click.echo(_choice_line(name, choice))
-    left_out = sum(record.counts.get("left_out", 0) for record in made.records.values())
-    if left_out:
-        click.echo(f"warning: {left_out} rows were left out; see left_out.json in the store's train folder", err=True)
+    for record in made.records.values():
+        if record.type == "train" and record.counts.get("left_out"):
+            at = f"{made.build.loaded.store / 'latest' / record.step / 'left_out.json'}"
+            click.echo(f"warning: {record.step} left out {record.counts['left_out']} rows: {at}", err=True)
     for path in told.get("answers", ()):
         click.echo(f"answers: {path}")
     if told.get("gguf"):
         click.echo(f"GGUF: {told['gguf']}")
     click.echo(f"Best final checkpoint: {best}{_score_of(made.choices[last])}")
-    click.echo(f"Next: ilab chat --model-path {shlex.quote(str(best))}")
+    more = "" if wanted.training.strategy else ", or ilab run (evaluation, gate, package)"
+    click.echo(f"Next: ilab chat --model-path {shlex.quote(str(best))}{more}")
 
 
 def _copies(made: Trained, wanted: Wanted) -> list[Path]:

@@ -82,10 +82,9 @@ def _can_quantise(device: str) -> bool:
         from bitsandbytes import functional
 
         packed, state = functional.quantize_4bit(torch.ones(64, 64, device=device), quant_type="nf4")
-        back = functional.dequantize_4bit(packed, state)
+        return bool(torch.isfinite(functional.dequantize_4bit(packed, state)).all())
     except (ImportError, OSError, RuntimeError, NotImplementedError, AttributeError, ValueError):
         return False
-    return bool(torch.isfinite(back).all())
 
 
 def checked_device(wanted: str, processes: int, *, or_cpu: bool = False) -> tuple[str, str]:

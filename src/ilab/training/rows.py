@@ -47,7 +47,7 @@ def find_rows(locator: str, folder: Path) -> Found:
     path = folder / Path(locator).expanduser()
     if not path.is_file():
         raise InputError("there is no such file of training data", where=str(path), hint="data: a .jsonl file")
-    if not any(found.answered for found in conversations(path)):
+    if not sum(found.answered for found in conversations(path)):
         raise InputError("there is no row to train on in this file", where=str(path), hint=FORM)
     return Found(f"rows:{digest_file(path)}", locator, details={"path": str(path)})
 
