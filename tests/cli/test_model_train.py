@@ -183,10 +183,11 @@ def test_the_old_command_asks_before_and_after(here: Path, small: Path) -> None:
 
 
 def test_the_old_command_falls_back_and_says_why(here: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ilab.training import choice
+    from importlib.util import find_spec
 
-    found = choice.find_spec
-    monkeypatch.setattr(choice, "find_spec", lambda name: None if name == "bitsandbytes" else found(name))
+    monkeypatch.setattr(
+        "ilab.training.choice.find_spec", lambda name: None if name == "bitsandbytes" else find_spec(name)
+    )
     write(here / "generated" / "train_1.jsonl", [{"user": "Q?", "assistant": "A."}])
     done = ilab(here, "train", "--input-dir", "generated", "--model-path", str(small), "--num-epochs", "1")
     assert done.exception is None, done.exception

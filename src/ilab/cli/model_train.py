@@ -125,7 +125,9 @@ def _wanted(options: Options, given: Mapping[str, Any]) -> Wanted:
     if not folder:
         return Wanted(_training(options, given), False, output, phased)
     if files:
-        raise InputError(f"--input-dir and --{files[0].replace('_', '-')} both say what to train on")
+        raise InputError(
+            f"--input-dir and --{files[0].replace('_', '-')} both say what to train on", hint="leave one of them out"
+        )
     trained, asked = pair(options.directory / folder)
     click.echo(f"training on {trained}" + (f", asking {asked}" if asked else ""), err=True)
     if asked is None:
@@ -152,7 +154,7 @@ def _training(options: Options, given: Mapping[str, Any]) -> Training:
     phases = [options.directory / path for path in (given["phased_phase1_data"], given["phased_phase2_data"]) if path]
     path = options.directory / given["data_path"] if given["data_path"] else None
     if path and phases:
-        raise InputError("--data-path and --phased-phase…-data both say what to train on")
+        raise InputError("--data-path and --phased-phase…-data both say what to train on", hint="leave one of them out")
     if not path and not phases:
         return Training(strategy)
     if phases:
