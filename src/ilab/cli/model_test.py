@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
-from ilab.cli.model_train import LEGACY, RESULT, copy_answers, show_answers
+from ilab.cli.model_train import LEGACY
 from ilab.cli.old_options import OldOptions
+from ilab.cli.train_result import RESULT, copy_answers, show_answers
 from ilab.errors import InputError
 
 if TYPE_CHECKING:

@@ -2,86 +2,28 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ilab.cli.app import Options
-from ilab.cli.train_options import OLD, adapter_defaults, parameters
-from ilab.errors import IlabError, InputError
+from ilab.cli.train_options import OLD, adapter_defaults, parameters, training_options
+from ilab.cli.train_result import RESULT, Trained, Wanted, finish
+from ilab.errors import InputError
 
 if TYPE_CHECKING:
     from ilab.actions import Build
     from ilab.config import Loaded
     from ilab.core.run import Engine
-    from ilab.core.store import RecordFile
     from ilab.training.strategy import Training
 
-POSITIVE, RATE, SHARE = click.IntRange(1), click.FloatRange(0, min_open=True), click.FloatRange(0, 1, max_open=True)
 LEGACY = "generated"  # where InstructLab's first versions wrote data
-RESULT, GGUF = "merged_model", "ggml-model-f16.gguf"  # and what they called the model, in `models`
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What was asked for besides the training: where copies go. ``old``: as InstructLab's first versions did it."""
-
-    training: Training
-    old: bool
-    output: Path | None
-    phased: Path | None
 
 
 @click.command()
-@click.option("--data-path", metavar="FILE|DIR", help="Train on this file, or on the newest of a folder.")
-@click.option("--input-dir", metavar="DIR", help="Newest train_* and test_* of a folder: answers before and after.")
-@click.option(
-    "--strategy",
-    type=click.Choice(["lab-multiphase", "lab-skills-only", "stacked"]),
-    help="Knowledge, then skills; skills alone; both in one run (as good by the literature, and simpler).",
-)
-@click.option("--phased-phase1-data", metavar="FILE", help="Data of the knowledge phase.")
-@click.option("--phased-phase2-data", metavar="FILE", help="Data of the skills phase.")
-@click.option("--model-path", "--model-dir", "model_path", metavar="DIR", help="Model to train, or `tiny`.")
-@click.option(
-    "--pipeline", type=click.Choice(["simple", "full", "accelerated"]), help="simple: QLoRA; else all weights."
-)
-@click.option("--method", type=click.Choice(["full", "lora", "qlora", "osft"]), help="What is trained.")
-@click.option("--num-epochs", type=POSITIVE, metavar="N", help="Times that all rows are seen.")
-@click.option("--effective-batch-size", type=POSITIVE, metavar="N", help="Samples of one update, over all devices.")
-@click.option("--learning-rate", type=RATE, metavar="RATE")
-@click.option("--warmup-steps", type=click.IntRange(0), metavar="N", help="Updates until the full learning rate.")
-@click.option("--max-seq-len", type=POSITIVE, metavar="TOKENS", help="Longer samples are left out.")
-@click.option("--max-batch-len", type=POSITIVE, metavar="TOKENS", help="Most tokens on a device at once.")
-@click.option("--save-samples", type=click.IntRange(0), metavar="N", help="Samples between two candidates.")
-@click.option("--phased-phase1-num-epochs", type=POSITIVE, metavar="N", help="The same for one phase alone:")
-@click.option("--phased-phase2-num-epochs", type=POSITIVE, metavar="N")
-@click.option("--phased-phase1-effective-batch-size", type=POSITIVE, metavar="N")
-@click.option("--phased-phase2-effective-batch-size", type=POSITIVE, metavar="N")
-@click.option("--phased-phase1-learning-rate", type=RATE, metavar="RATE")
-@click.option("--phased-phase2-learning-rate", type=RATE, metavar="RATE")
-@click.option("--phased-phase1-samples-per-save", type=click.IntRange(0), hidden=True)
-@click.option("--phased-phase2-samples-per-save", type=click.IntRange(0), hidden=True)
-@click.option("--lora-rank", type=click.IntRange(0), metavar="N", help="Rank of an adapter; 0: all weights.")
-@click.option("--lora-alpha", type=POSITIVE, metavar="N", help="Its scale, over the rank.")
-@click.option("--lora-dropout", type=SHARE, metavar="SHARE")
-@click.option("--lora-target-modules", multiple=True, metavar="NAMES", help="Linear layers, as q_proj,v_proj.")
-@click.option("--lora-quantize-dtype", type=click.Choice(["nf4", "none"]), help="nf4: beside weights in four bits.")
-@click.option("--4-bit-quant", "four_bits", is_flag=True, hidden=True)
-@click.option("--select", type=click.Choice(["auto", "score", "loss", "last"]), help="What chooses a checkpoint.")
-@click.option("--validation-share", type=SHARE, metavar="SHARE", help="Rows held out of training, for their loss.")
-@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps.  [config: where.device]")
-@click.option("--gpus", "--nproc-per-node", "gpus", type=POSITIVE, metavar="N", help="Devices that train together.")
-@click.option("--nnodes", type=click.IntRange(1, 1), hidden=True)
-@click.option("--ckpt-output-dir", metavar="DIR", help="Copy the chosen checkpoint below this folder.")
-@click.option("--phased-base-dir", metavar="DIR", help="Copy the chosen checkpoint of each phase below this folder.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and train nothing.")
-@click.option("-p", "parameters_", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter.")
+@training_options
 @OLD
 @click.pass_obj
 def train(options: Options, /, dry_run: bool, **given: Any) -> None:
@@ -104,7 +46,7 @@ def train(options: Options, /, dry_run: bool, **given: Any) -> None:
     if dry_run:
         _forecast(options, build)
     else:
-        _finish(options, _train(build), wanted)
+        finish(options, _train(build), wanted)
 
 
 # -- what is meant ---------------------------------------------------------------------------------------------------
@@ -238,18 +180,6 @@ def _check_outputs(wanted: Wanted) -> None:
 # -- doing it --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a training left in the store: for each choosing step the choice, and where the chosen model lies."""
-
-    build: Build
-    records: Mapping[str, RecordFile]
-    choices: Mapping[str, Mapping[str, Any]]
-    models: Mapping[str, Path]
-    samples: Mapping[str, int]
-    answers: Path | None
-
-
 def _forecast(options: Options, build: Build) -> None:
     from ilab.cli.pipeline import engine_for
     from ilab.cli.render import console, plan_table
@@ -300,114 +230,3 @@ def _train(build: Build) -> Trained:
             samples[name] = samples_seen(candidates.metrics(), chosen["step"])
         asked = engine.store.contents(records[last]) if build.plan.steps[last].step.type == "answers" else None
         return Trained(build, records, choices, models, samples, asked)
-
-
-# -- what came of it -------------------------------------------------------------------------------------------------
-
-
-def _finish(options: Options, made: Trained, wanted: Wanted) -> None:
-    """Copy what is to be copied, and say what was chosen, by which rule, where it lies and what to type next."""
-    last = list(made.models)[-1]
-    told: dict[str, Any] = {
-        "phases": [{"step": name, **choice} for name, choice in made.choices.items()],
-        "copies": [str(path) for path in _copies(made, wanted)],
-    }
-    best = Path(told["copies"][-1]) if told["copies"] else made.models[last]
-    told["best"] = str(best)
-    if made.answers:
-        folder = wanted.output if wanted.old and wanted.output else made.answers
-        told["answers"] = [str(path) for path in copy_answers(made.answers, folder)]
-    if wanted.old and wanted.output:
-        told["gguf"] = _gguf(best, wanted.output / GGUF)
-    if options.as_json:
-        options.result(told)
-        return
-    if made.answers:
-        show_answers(made.answers)
-    for name, choice in made.choices.items():
-        click.echo(_choice_line(name, choice))
-    for record in made.records.values():
-        if record.type == "train" and record.counts.get("left_out"):
-            at = f"{made.build.loaded.store / 'latest' / record.step / 'left_out.json'}"
-            click.echo(f"warning: {record.step} left out {record.counts['left_out']} rows: {at}", err=True)
-    for path in told.get("answers", ()):
-        click.echo(f"answers: {path}")
-    if told.get("gguf"):
-        click.echo(f"GGUF: {told['gguf']}")
-    click.echo(f"Best final checkpoint: {best}{_score_of(made.choices[last])}")
-    more = "" if wanted.training.strategy else ", or ilab run (evaluation, gate, package)"
-    click.echo(f"Next: ilab chat --model-path {shlex.quote(str(best))}{more}")
-
-
-def _copies(made: Trained, wanted: Wanted) -> list[Path]:
-    """Copy the chosen checkpoints to where they are wanted, under InstructLab's names. The last is the result."""
-    from ilab.training.deliver import deliver
-
-    base = made.build.given["sdg_base_model"].value
-    targets: list[tuple[str, Path]] = []
-    names = list(made.models)
-    if wanted.phased:
-        for number, name in enumerate(names, 2 if wanted.training.strategy == "lab-skills-only" else 1):
-            folder = wanted.phased / f"phase{number}" / "checkpoints" / "hf_format"
-            targets.append((name, folder / f"samples_{made.samples[name]}"))
-    if wanted.output:
-        name = names[-1]
-        folder = wanted.output / RESULT
-        targets.append((name, folder if wanted.old else wanted.output / "hf_format" / f"samples_{made.samples[name]}"))
-    return [
-        deliver(made.models[name], folder, {"base": base, "rule": made.choices[name]["rule"], "step": name})
-        for name, folder in targets
-    ]
-
-
-def copy_answers(source: Path, folder: Path) -> list[Path]:
-    """The files of answers, copied to ``folder`` unless they are there. Returns their paths."""
-    from ilab.evaluation.before_after import TABLE, TEXT
-
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder != source:
-        for name in (TABLE, TEXT):
-            shutil.copyfile(source / name, folder / name)
-    return [folder / TABLE, folder / TEXT]
-
-
-def show_answers(folder: Path) -> None:
-    """Print the page of answers, and how much of what was expected each model says."""
-    from ilab.cli.findings import printable
-    from ilab.core.files import read_json
-    from ilab.evaluation.before_after import TEXT
-
-    for line in (folder / TEXT).read_text(encoding="utf-8").splitlines():
-        click.echo(printable(line))
-    report = read_json(folder / "report.json")
-    shown = ", ".join(f"{name} {report['overlap'][name]:.2f}" for name in report["models"])
-    click.echo(f"words shared with the expected answers (F1): {shown}")
-
-
-def _gguf(model: Path, output: Path) -> str:
-    """The model as one GGUF file, where this installation can write one; its path, or empty with a line saying why."""
-    import importlib
-    from importlib.util import find_spec
-
-    if find_spec("ilab.packaging.gguf") is None:
-        return ""
-    export: Any = importlib.import_module("ilab.packaging.gguf.export")
-    try:
-        export.export_gguf(model, output, "f16", options=export.Options(force=True))
-    except IlabError as error:  # the training is done and its result lies there
-        click.echo(f"warning: no GGUF file was written: {error.message}", err=True)
-        return ""
-    return str(output)
-
-
-def _choice_line(name: str, choice: Mapping[str, Any]) -> str:
-    table: Sequence[Mapping[str, Any]] = choice["table"]
-    chosen = next(row for row in table if row["chosen"])
-    figures = [f"{what} {chosen[what]:.4g}" for what in ("score", "loss") if chosen[what] is not None]
-    shown = f" ({', '.join(figures)})" if figures else ""
-    return f"{name}: {choice['name']} of {len(table)}{shown}: {choice['rule']}"
-
-
-def _score_of(choice: Mapping[str, Any]) -> str:
-    score = next(row["score"] for row in choice["table"] if row["chosen"])
-    return "" if score is None else f" with score: {score:.4g}"
