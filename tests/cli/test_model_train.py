@@ -176,10 +176,26 @@ def test_the_old_command_asks_before_and_after(here: Path, small: Path) -> None:
     best = here / "models" / "merged_model"
     assert f"Best final checkpoint: {best}" in done.stdout and (best / "model.safetensors").is_file()
     # ``ilab test`` knows the pair, the model and its base, and nobody is asked again.
+    asked = sorted((here / "store" / "memo" / "answers").glob("*.jsonl"))
     shown = ilab(here, "--json", "test")
     assert shown.exception is None, shown.exception
     assert json.loads(shown.stdout)["answers"] == answers
-    assert len(records(here, "answers")) == 2  # another step: another limit of tokens would be another result
+    assert sorted((here / "store" / "memo" / "answers").glob("*.jsonl")) == asked
+
+
+def test_the_old_command_trains_beside_four_bits(here: Path, small: Path) -> None:
+    pytest.importorskip("peft")
+    pytest.importorskip("bitsandbytes")
+    write(here / "generated" / "train_1.jsonl", [{"user": "Q?", "assistant": "A."}])
+    write(here / "generated" / "test_1.jsonl", [{"user": "Q?", "assistant": "A."}])
+    done = ilab(
+        here, "train", "--model-path", str(small), "--num-epochs", "1"
+    )  # the folder needs no word, nor the method
+    assert done.exception is None, done.exception
+    (made,) = records(here, "train")
+    assert made.fields["method"] == "qlora"
+    assert (here / "models" / "merged_model" / "adapter" / "adapter_config.json").is_file()
+    assert "note: b" not in done.stderr and "### Q?" in done.stdout
 
 
 def test_the_old_command_falls_back_and_says_why(here: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """A chosen checkpoint as a folder of the user's: copied, never linked, since what is there may be changed.
 
-The folder has a note of what it is (``ilab.json``). One with such a note is replaced by a newer result; any other
-folder of that name is left alone and refused, before anything is trained.
+The folder has a note of what it is (``ilab.origin``, JSON; by its name no file of a model, so the copy is the same
+model). One with such a note is replaced by a newer result; any other folder of that name is left alone and refused,
+before anything is trained.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from ilab.core.files import fsync_tree, write_json
 from ilab.errors import InputError
 
-NOTE = "ilab.json"
+NOTE = "ilab.origin"
 
 
 def check_target(folder: Path) -> None:
