@@ -235,6 +235,7 @@ def failure(folder: Path, *arguments: str) -> IlabError:
 @pytest.mark.parametrize(
     ("arguments", "kind", "said"),
     [
+        ([], InputError, "there is nothing to train on"),
         (["--input-dir", "nowhere"], InputError, "there is no such folder"),
         (["--input-dir", "store"], InputError, "there is no train_*.jsonl in this folder"),
         (["--data-path", "nowhere.jsonl"], InputError, "there is no such file of training data"),

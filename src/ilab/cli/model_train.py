@@ -89,6 +89,7 @@ def _is_old(options: Options, pipeline: str | None) -> bool:
 
 
 def _training(options: Options, given: Mapping[str, Any]) -> Training:
+    from ilab.config import find_project
     from ilab.training.folders import PHASES, data_file, newest, phase_files
     from ilab.training.strategy import Training
 
@@ -98,6 +99,12 @@ def _training(options: Options, given: Mapping[str, Any]) -> Training:
     if path and phases:
         raise InputError("--data-path and --phased-phase…-data both say what to train on", hint="leave one of them out")
     if not path and not phases:
+        if find_project(options.directory) is None and not given["parameters_"]:
+            raise InputError(
+                "there is nothing to train on",
+                where=str(options.directory),
+                hint="give data with --data-path FILE, or work in a project (a folder with ilab.yaml)",
+            )
         return Training(strategy)
     if phases:
         strategy = strategy or ("lab-skills-only" if not given["phased_phase1_data"] else "lab-multiphase")
