@@ -245,6 +245,15 @@ TABLE: tuple[Parameter, ...] = (
         valid="0 up to, not including, 1",
         check=_part,
     ),
+    Parameter(
+        "train_select",
+        str,
+        "auto",
+        "what chooses a phase's checkpoint: score on dev items, loss on held-out rows, the last one; auto: the first "
+        "that there is",
+        valid="auto, score, loss, last",
+        check=_one_of("auto", "score", "loss", "last"),
+    ),
     Parameter("train_seed", int, 42, "seed of data order and dropout"),
     Parameter(
         "train_method",

@@ -174,6 +174,34 @@ class Mix(Step):
         return mix_samples(mixture, (self.recipe, self.seed), samples, Before(earlier, measured, documents), out, site)
 
 
+class ReadRows(Step):
+    """Training data that was made elsewhere, as a dataset. ``data`` is the hash of the file."""
+
+    type: ClassVar[str] = "rows"
+    cheap: ClassVar[bool] = True
+    data: Annotated[str, Resolve("rows")]
+
+    def run(self, *, out: Dataset, site: Site) -> Counts:
+        from ilab.training.rows import rows_of
+
+        rows, empty = rows_of(self.data, site.locate(self.data))
+        written = out.write(rows, {"given": {"rows": len(rows), "empty": empty}})
+        return {"rows": written, "without_answer": empty}
+
+
+class Stack(Step):
+    """The datasets of several phases as one, for a training in a single run."""
+
+    type: ClassVar[str] = "stack"
+
+    def run(self, datasets: Mapping[str, Dataset], *, out: Dataset, site: Site) -> Counts:
+        from ilab.training.rows import stacked
+
+        found = {name: dataset.rows() for name, dataset in datasets.items()}
+        told = {"stacked": {name: len(rows) for name, rows in found.items()}}
+        return {"rows": out.write(stacked(found), told)}
+
+
 class Train(Step):
     """One phase of fine-tuning, by a ``method``. Saves a candidate every ``save_every`` epochs (or ``save_unit``).
 
@@ -226,14 +254,32 @@ class Evaluate(Step):
 
 
 class Select(Step):
-    """The checkpoint a phase hands on: the earliest within one standard error of the best on the dev items."""
+    """The checkpoint a phase hands on: the earliest within one standard error of the best on the dev items.
+
+    ``by`` takes the score (of the leaves' items, or a judge's, whichever is wired), the loss on held-out rows, the
+    ``last``, or the first of these that there is.
+    """
 
     type: ClassVar[str] = "select"
+    by: Literal["auto", "score", "loss", "last"] = "auto"
 
-    def run(self, candidates: Candidates, evaluation: Report, *, out: Checkpoint, site: Site) -> Counts:
+    def run(self, candidates: Candidates, evaluation: Report | None = None, *, out: Checkpoint, site: Site) -> Counts:
         from ilab.evaluation.stage import select
 
-        return select(candidates, evaluation, out)
+        return select(candidates, evaluation, self.by, out)
+
+
+class Answers(Step):
+    """What several models answer to the questions of a dataset, beside the answers that are expected."""
+
+    type: ClassVar[str] = "answers"
+    max_tokens: int = 200
+
+    def run(self, models: Mapping[str, Checkpoint], questions: Dataset, *, out: Report, site: Site) -> Counts:
+        from ilab.evaluation.before_after import compare_answers
+
+        folders = {name: checkpoint.model for name, checkpoint in models.items()}
+        return compare_answers(folders, questions.rows(), self.max_tokens, out, site)
 
 
 class Compare(Step):
@@ -315,9 +361,12 @@ STEPS: dict[str, type[Step]] = {
         MakeBase,
         Generate,
         Mix,
+        ReadRows,
+        Stack,
         Train,
         Evaluate,
         Select,
+        Answers,
         Compare,
         Gate,
         PackageModel,

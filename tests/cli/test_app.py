@@ -40,6 +40,8 @@ COMMANDS = [
     ("model", "chat"),
     ("model", "convert"),
     ("model", "serve"),
+    ("model", "test"),
+    ("model", "train"),
     ("pipeline",),
     ("pipeline", "gc"),
     ("pipeline", "params"),

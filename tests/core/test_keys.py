@@ -54,6 +54,7 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "sdg_pipeline": "other-flow",
         "sdg_teacher_model": "someone",
         "train_schedule": "cosine",
+        "train_select": "loss",
         "train_precision": "bf16",
         "eval_metrics": "accuracy",
         "gate_on_inconclusive": "publish",
