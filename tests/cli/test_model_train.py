@@ -240,7 +240,7 @@ def failure(folder: Path, *arguments: str) -> IlabError:
         (["--input-dir", "store"], InputError, "there is no train_*.jsonl in this folder"),
         (["--data-path", "nowhere.jsonl"], InputError, "there is no such file of training data"),
         (["--data-path", "empty.jsonl"], InputError, "there is no row to train on"),
-        (["--data-path", "mixed.jsonl"], InputError, "this row has user, the rows before it have messages"),
+        (["--data-path", "mixed.jsonl"], InputError, "this row is dialogue, the rows before it are messages"),
         (["--data-path", "knowledge.jsonl", "--model-path", "store"], InputError, "config.json"),
         (["--data-path", "knowledge.jsonl", "--model-path", "nowhere"], InputError, "no such base model"),
         (["--data-path", "knowledge.jsonl", "--device", "gpu"], InputError, "there is no device called 'gpu'"),

@@ -104,12 +104,11 @@ def test_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "not a line of JSON"),
-        ("[1]", "a row is a JSON object"),
+        ("{", "this line is not JSON"),
+        ("[1]", "this row is no JSON object"),
         ('{"question": "Q?"}', "this is no row of training data"),
-        ('{"messages": [{"role": "tool", "content": "x"}]}', "there is no role 'tool'"),
-        ('{"user": 1, "assistant": "A."}', "a message has a role and a text"),
-        ('{"messages": [{"role": "user", "content": "Q?"}]}', "this row has messages, the rows before it have user"),
+        ('{"user": 1, "assistant": "A."}', "`user` is no text"),
+        ('{"messages": [{"role": "user", "content": "Q?"}]}', "this row is messages, the rows before it are dialogue"),
     ],
 )
 def test_a_wrong_row_is_named_by_its_line(tmp_path: Path, line: str, said: str) -> None:
@@ -118,6 +117,17 @@ def test_a_wrong_row_is_named_by_its_line(tmp_path: Path, line: str, said: str) 
     with pytest.raises(InputError, match=said) as caught:
         find_rows(str(path), Path())
     assert caught.value.where == f"{path}:3" and caught.value.hint
+
+
+def test_a_role_that_no_phase_trains_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"messages": [{"role": "tool", "content": "x"}, {"role": "assistant", "content": "y"}]}\n')
+    with pytest.raises(InputError, match="there is no role 'tool'"):
+        find_rows(str(path), Path())
+    path.write_text('{"text": "A whole document."}\n')
+    with pytest.raises(InputError, match="plain text") as caught:
+        find_rows(str(path), Path())
+    assert caught.value.where == f"{path}:1"
 
 
 def test_a_file_that_changes_while_a_run_waits_is_refused(tmp_path: Path) -> None:

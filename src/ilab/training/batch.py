@@ -44,11 +44,11 @@ def tensors(micro_batch: MicroBatch, data: EncodedSet, device: torch.device | st
     for at, row in enumerate(micro_batch.rows):
         start = 0
         for index in row:
-            segment = torch.as_tensor(data.ids[index], dtype=torch.long)
+            segment = torch.tensor(data.ids[index], dtype=torch.long)  # a copy: mapped rows may not be written
             end = start + len(segment)
             ids[at, start:end] = segment
             if not micro_batch.idle:
-                trained = torch.as_tensor(data.trained[index], dtype=torch.bool)
+                trained = torch.tensor(data.trained[index], dtype=torch.bool)
                 labels[at, start:end] = torch.where(trained, segment, IGNORED)
                 labels[at, start] = IGNORED
             positions[at, start:end] = torch.arange(end - start)
