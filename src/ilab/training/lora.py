@@ -7,6 +7,7 @@ four-bit weights that it was trained beside.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Lora:
         self._settings = settings
         self._quantised = settings.method == "qlora"
         _require("peft")
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns that it downloads no code: nor should it
         if self._quantised:
             _require("bitsandbytes")
 
