@@ -220,11 +220,20 @@ def prepare(module: LossModel, job: TrainJob, world: World) -> None:
     """What makes it fit and go fast, layer by layer: checkpointing, compiling, sharding. Changes rounding alone."""
     layers = list(blocks(module.model))
     if job.where.activation_checkpointing:
-        module.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_activations(module.model)
     if job.where.compile:
         for layer in layers:
             layer.compile()
     world.shard(module, layers, job.settings.precision == "bf16")
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Keep the input of each layer only, and compute the rest again; newer versions of transformers call the switch otherwise."""
+    how = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
 
 
 def blocks(model: Any) -> list[torch.nn.Module]:
