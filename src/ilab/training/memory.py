@@ -17,18 +17,23 @@ from ilab.training.settings import TrainSettings
 FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes of an NF4 weight, its scales quantised too (arXiv 2305.14314)
 EIGHT_BITS = 1 + 4 / 256  # bytes of a moment in eight bits with its scales (arXiv 2110.02861)
 CHUNK = 4096  # positions whose logits exist at once, as in ilab.training.loss
+HOLES = {True: 1.6, False: 2.4}  # on a CPU: glibc's heap with what lies free between tensors (all weights; or a part)
 PROCESS = {"cpu": 420 << 20, "cuda": 700 << 20}  # Python and PyTorch themselves; a CUDA context and its workspaces
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What it runs on. ``memory`` and ``disk`` are free bytes, None where unknown; ``speed`` is tokens a second."""
+    """What it runs on. ``memory`` (of a device) and ``disk`` are free bytes, ``speed`` is tokens a second; or None.
+
+    ``correction`` multiplies what a micro-batch holds: 1 by the closed form, else as it was measured.
+    """
 
     device: str = "cpu"
     size: int = 1
     memory: int | None = None
     disk: int | None = None
     speed: float | None = None
+    correction: float = 1.0
 
     @property
     def kind(self) -> str:
@@ -84,17 +89,19 @@ def memory_of(model: Architecture, settings: TrainSettings, load: Load, machine:
     learned, size = trained_parameters(model, settings), machine.size
     moment = EIGHT_BITS if settings.optimizer == "adamw_8bit" else 4
     optimizer = int(2 * moment * learned) // size
-    kept = frozen_beside(model, settings) + 4 * learned if settings.method == "osft" else 4 * learned
+    saved = frozen_beside(model, settings) + 4 * learned if settings.method == "osft" else 4 * learned
+    kept = activations(model, settings, load, where.activation_checkpointing)
+    kept *= HOLES[settings.method == "full"] if machine.kind == "cpu" else 1
     process = PROCESS.get(machine.kind, PROCESS["cpu"])
     return Memory(
         weights=int(_weights(model, settings, size)),
         gradients=4 * learned // size,
         optimizer=optimizer,
-        activations=int(activations(model, settings, load, where.activation_checkpointing)) + copies(model, settings),
+        activations=int(machine.correction * (kept + copies(model, settings))),
         logits=int(_logits(model, settings, load)),
         gathered=int(_gathered(model, settings, load, size)),
         process=process,
-        saving=kept // size + optimizer if machine.kind == "cpu" else 0,
+        saving=saved // size + optimizer if machine.kind == "cpu" else 0,
     )
 
 

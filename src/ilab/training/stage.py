@@ -31,7 +31,10 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
     if not rows:
         return _hand_on(base, out)
     site.emit.progress(0, None, "rows", note="tokenising")
-    data = encode_rows(rows, Renderer.load(base.model), settings.max_length)
+    renderer = Renderer.load(base.model)
+    data = encode_rows(rows, renderer, settings.max_length)
+    left_out = {name for name, _ in data.left_out}
+    dropped = sum(len(renderer.encode(row.messages, row.train_on).ids) for row in rows if row.id in left_out)
     data, held_out = split_rows(data, settings.validation, settings.seed)
     job = TrainJob(
         data=data,
@@ -43,6 +46,7 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
         stopping=site.stopping,
         threads=site.where.threads,
         where=site.where.train,
+        dropped_tokens=dropped,
     )
     run_job(job, pick_device(site.where.device))
     index = collect(site.work, out.path)
