@@ -46,7 +46,7 @@ class Memory:
 
     ``activations`` are what the backward pass needs of one micro-batch, ``logits`` what the loss needs, ``gathered``
     parameters of other devices that are here for a moment. ``saving`` is held while a state is written, when there are
-    neither gradients nor activations; on a GPU it is memory of the host.
+    neither gradients nor activations: a file of it twice, on its way to the disk; memory of the host, so 0 on a GPU.
     """
 
     weights: int
@@ -101,7 +101,7 @@ def memory_of(model: Architecture, settings: TrainSettings, load: Load, machine:
         logits=int(_logits(model, settings, load)),
         gathered=int(_gathered(model, settings, load, size)),
         process=process,
-        saving=saved // size + optimizer if machine.kind == "cpu" else 0,
+        saving=2 * (saved // size + optimizer) if machine.kind == "cpu" else 0,
     )
 
 
