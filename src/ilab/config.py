@@ -103,8 +103,10 @@ class KubernetesWhere(Section):
     service_account: str | None = Field(None, description="service account of the pods")
     gpus: int = Field(0, ge=0, description="GPUs of each machine; none: the CPU trains")
     gpu_identifier: str = Field("nvidia.com/gpu", description="resource name of a GPU")
-    cpus: str = Field("", description="cores of each machine, as 8 or 500m; empty: no limit")
-    memory: str = Field("", description="memory of each machine, as 200Gi; empty: no limit")
+    cpus: str = Field(
+        "", coerce_numbers_to_str=True, description="cores of each machine, as 8 or 500m; empty: no limit"
+    )
+    memory: str = Field("", coerce_numbers_to_str=True, description="memory of each machine, as 200Gi; empty: no limit")
     tolerations: tuple[dict[str, Any], ...] = Field((), description="taints that do not matter: a list, or its JSON")
     node_selector: dict[str, str] = Field(
         default_factory=dict, description="labels that machines must have: a mapping, or its JSON"
@@ -152,6 +154,13 @@ class TrainWhere(Section):
     def world(self) -> int:
         """All processes that train together."""
         return self.processes * self.nodes
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _without_secret(cls, uri: str | None) -> str | None:
+        if uri and "@" in urlsplit(uri).netloc:
+            raise ValueError("an address with a password in it; MLflow reads MLFLOW_TRACKING_USERNAME and _PASSWORD")
+        return uri
 
     @model_validator(mode="after")
     def _machines(self) -> TrainWhere:

@@ -24,7 +24,7 @@ from ilab.training.loop import TrainJob
 from ilab.training.memory import Machine
 from ilab.training.metrics import read_metrics
 from ilab.training.settings import TrainSettings
-from ilab.training.start import check_disk, expect_training, not_enough
+from ilab.training.start import before_start, check_disk, expect_training, not_enough
 
 GIB = 1 << 30
 
@@ -131,6 +131,32 @@ def test_memory_that_is_too_small_is_refused_or_told(
     assert "where.train.forecast=warn" in caught.value.hint
     index = trains(tmp_path, where=TrainWhere(forecast="warn"))
     assert len(index) == 3
+
+
+def test_one_real_step_corrects_the_estimate_and_leaves_nothing(data: EncodedSet, base: Path, tmp_path: Path) -> None:
+    settings, none = TrainSettings.model_validate(SETTINGS), EncodedSet((), (), (), ())
+    emit = Bus().for_step("t")
+    made = [
+        before_start(TrainJob(data, none, base, tmp_path, settings, emit, lambda: False, 1, where), "cpu")
+        for where in (TrainWhere(), TrainWhere(probe=True), TrainWhere(probe=True, processes=2))
+    ]
+    by_form, seen, shared = (one for one in made if one is not None)
+    assert by_form.seconds is None and by_form.machine.correction == 1
+    assert seen.seconds is not None and seen.machine.correction == 0.5  # less than it takes for PyTorch alone
+    assert shared.machine.size == 2 and shared.seconds is None and shared.machine.correction != 1
+    assert not list(tmp_path.glob("state-*")) and not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_model_that_nothing_is_known_of_is_not_refused(data: EncodedSet, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "made-up"}')
+    settings, none = TrainSettings.model_validate(SETTINGS), EncodedSet((), (), (), ())
+    job = TrainJob(data, none, tmp_path, tmp_path, settings, Bus().for_step("t"), lambda: False)
+    assert before_start(job, "cpu") is None
+
+
+def test_a_password_has_no_place_in_an_address() -> None:
+    with pytest.raises(ValueError, match="MLFLOW_TRACKING_USERNAME"):
+        TrainWhere(mlflow_uri="https://me:secret@mlflow.example.org")
 
 
 def test_the_hint_names_the_settings(base: Path) -> None:

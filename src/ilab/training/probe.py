@@ -33,6 +33,7 @@ SPEEDS = "training-speed.json"
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 LIMIT = 0.2  # seconds in which the peak is measured
+LEAST = 0.5  # of the closed form: small models vanish in what Python and PyTorch hold
 SIDES = {"cpu": 384, "cuda": 4096, "mps": 2048}  # of the square matrices
 
 
@@ -125,8 +126,8 @@ def corrected(made: Estimate, seen: Probe) -> Machine:
     """The machine of ``made`` (an estimate for one device) as it was seen, to estimate again with."""
     memory, machine = made.memory, made.machine
     rest = memory.weights + memory.optimizer + memory.process + memory.gradients + memory.logits + memory.gathered
-    found = max(seen.peak - rest, 0) / max(memory.activations, 1)
-    return replace(machine, speed=seen.speed, correction=machine.correction * found)
+    found = (seen.peak - rest) / max(memory.activations, 1)
+    return replace(machine, speed=seen.speed, correction=machine.correction * max(found, LEAST))
 
 
 def speed_key(config: object, how: object, device: str, threads: int, world: int) -> str:

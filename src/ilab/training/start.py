@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,13 +133,15 @@ def key_of(config: Mapping[str, Any], settings: TrainSettings, device: str, thre
 
 
 def _made(job: TrainJob, config: Mapping[str, Any], device: str) -> Estimate:
+    """By the closed form; where it is asked for, corrected by one step on one device."""
     speed = known_speed(key_of(config, job.settings, device, job.threads, job.where))
     machine = this_machine(device, job.work, job.where, speed)
     lengths = job.data.lengths
-    made = estimate(config, job.settings, lengths, machine, job.where)
-    if not job.where.probe or job.where.world > 1:
-        return made
-    return estimate(config, job.settings, lengths, corrected(made, probe(job, device)), job.where)
+    if job.where.probe:
+        alone = estimate(config, job.settings, lengths, replace(machine, size=1), job.where)
+        found = corrected(alone, probe(job, device))
+        machine = replace(found, size=machine.size, speed=found.speed if machine.size == 1 else speed)
+    return estimate(config, job.settings, lengths, machine, job.where)
 
 
 def _held(work: Path) -> int:
