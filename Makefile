@@ -20,7 +20,7 @@ setup: $(SETUP)
 $(SETUP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,lora,dev]'
 	@touch $@
 
 quickstart: $(SETUP)
@@ -46,7 +46,8 @@ bench: $(SETUP)
 	$(BIN)/python benchmarks/quickstart.py --write
 	$(BIN)/python benchmarks/taxonomy.py --write
 	$(BIN)/python benchmarks/documents.py --write
-	$(BIN)/python benchmarks/teacher.py
+	$(BIN)/python benchmarks/dedup.py --write
+	$(BIN)/python benchmarks/sdg.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist

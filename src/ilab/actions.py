@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ilab.config import Loaded, Where
 from ilab.core.events import read_events
@@ -53,6 +53,13 @@ def find_pipeline(name: str, base: Path) -> Path:
     raise InputError(f"no pipeline {name!r}", where="pipeline", hint=nearest(name, shipped, "shipped pipelines"))
 
 
+class Cut(Protocol):
+    """A part of a pipeline, perhaps wired otherwise, with settings that are no parameters."""
+
+    def cut(self, pipeline: Pipeline) -> Pipeline: ...
+    def values(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class Part:
     """One stage of a build: the first step of ``type`` and what it needs, with a few more settings.
@@ -64,8 +71,17 @@ class Part:
     preview: int | None = None
     calls: int | None = None
 
+    def cut(self, pipeline: Pipeline) -> Pipeline:
+        return part(pipeline, self.type)
 
-def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: Part | None = None) -> Build:
+    def values(self) -> dict[str, Any]:
+        given: dict[str, Any] = {"preview": self.preview, "preview_calls": self.calls}
+        if self.preview:  # which is to cost little: held-out questions are made by rule
+            given.update(items_flow="", items_teacher="", items_per_chunk=0)
+        return given
+
+
+def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: Cut | None = None) -> Build:
     """Resolve everything a build depends on and compute every key. Makes nothing, calls no teacher.
 
     ``parameters`` are those of the command line; ``only`` one part is prepared if given. Raises InputError(s) for
@@ -73,7 +89,7 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: P
     """
     config = loaded.config
     pipeline = read_pipeline(find_pipeline(config.pipeline, loaded.base), lambda name: find_pipeline(name, loaded.base))
-    pipeline = part(pipeline, only.type) if only else pipeline
+    pipeline = only.cut(pipeline) if only else pipeline
     given = collect(
         {
             pipeline.path: pipeline.parameters,
@@ -90,11 +106,11 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: P
                 where=pipeline.path,
                 hint=f"add `parameters: {{{name}: ...}}` to ilab.yaml, or -p {name}=...",
             )
-    notes = _choose_flow(values, loaded.config.where)
+    notes = _choose_flow(values, loaded.config.where) if "$sdg_pipeline" in used else ()
     where = _where(loaded, values)
     derived = derive(values)
     if only:
-        derived.update(preview=only.preview, preview_calls=only.calls)
+        derived.update(only.values())
     found: list[str] = []
     plan = build(pipeline, STEPS, derived, _resolvers(loaded, where, values, found))
     return Build(loaded, plan, given, where, (*notes, *found))
@@ -126,6 +142,18 @@ def _choose_flow(values: dict[str, Any], where: Where) -> tuple[str, ...]:
             where="where.teacher",
             hint="add --set where.teacher.url=http://127.0.0.1:8000/v1",
         )
+    if values["sdg_verifier_model"] and not where.verifier:
+        raise InputError(
+            "sdg_verifier_model is given, but no endpoint serves it",
+            where="where.verifier",
+            hint="add --set where.verifier.url=http://127.0.0.1:8001/v1",
+        )
+    if values["eval_items"] == "teacher" and not (where.teacher and values["sdg_teacher_model"]):
+        raise InputError(
+            "eval_items is teacher, and there is no teacher to write them",
+            where="eval_items",
+            hint="add --set where.teacher.url=URL -p sdg_teacher_model=NAME, or -p eval_items=rule",
+        )
     return tuple(notes)
 
 
@@ -138,9 +166,17 @@ def _where(loaded: Loaded, values: Mapping[str, Any]) -> Where:
         update["cache"] = str(loaded.path(where.cache))
     if where.web.ca_file:
         update["web"] = where.web.model_copy(update={"ca_file": str(loaded.path(where.web.ca_file))})
-    if where.teacher and where.teacher.in_flight is None:
-        in_flight = values["sdg_batch_size"] * values["sdg_num_workers"]
-        update["teacher"] = where.teacher.model_copy(update={"in_flight": in_flight})
+    for name, endpoint in (("teacher", where.teacher), ("verifier", where.verifier)):
+        if endpoint is None:
+            continue
+        given: dict[str, Any] = {}
+        if endpoint.in_flight is None:
+            given["in_flight"] = values["sdg_batch_size"] * values["sdg_num_workers"]
+        if endpoint.context is None and name == "teacher":
+            given["context"] = values["server_ctx_size"]
+        if endpoint.tokenizer:
+            given["tokenizer"] = str(loaded.path(endpoint.tokenizer))
+        update[name] = endpoint.model_copy(update=given)
     return where.model_copy(update=update)
 
 
@@ -161,10 +197,12 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
     since, base = values["taxonomy_base"], values["sdg_base_model"]
     from ilab.documents.locate import find_documents, fitting
     from ilab.documents.stage import find_tokenizer
+    from ilab.sdg.benchmarks import find_benchmarks
     from ilab.sdg.recipe import find_recipe
-    from ilab.sdg.stage import find_flow
+    from ilab.sdg.stage import find_flow, find_items_flow
     from ilab.taxonomy.locate import find_taxonomy, read_found
     from ilab.training.base import find_base
+    from ilab.training.rows import find_rows
 
     taxonomies: dict[str, Found] = {}
 
@@ -202,7 +240,10 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
         "tokenizer": tokenizer,
         "model": model,
         "recipe": recipe,
+        "rows": lambda locator: find_rows(locator, loaded.base),
         "flow": lambda locator: find_flow(locator, loaded.base),
+        "items-flow": find_items_flow,
+        "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
     }
 
 
@@ -262,12 +303,15 @@ def step_states(build: Build, engine: Engine) -> list[dict[str, Any]]:
     return states
 
 
-def note_run(build: Build, folder: Path) -> None:
-    """Write down what a run is going to do: the resolved plan, and every setting with its origin."""
+def note_run(build: Build, folder: Path, apart: str = "") -> None:
+    """Write down what a run is going to do: the resolved plan, and every setting with its origin.
+
+    ``apart`` names something that is made beside the project's own build, of which ``gc`` keeps the newest as well.
+    """
     write_json(
         folder / "plan.json",
         {
-            "project": str(build.loaded.base),
+            "project": f"{build.loaded.base}: {apart}" if apart else str(build.loaded.base),
             "plan": build.plan.dump(),
             "config": build.loaded.config.model_dump(mode="json"),
             "parameters": {name: {"value": one.value, "origin": one.origin} for name, one in build.given.items()},

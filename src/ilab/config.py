@@ -45,6 +45,13 @@ class Endpoint(Section):
     api: Literal["auto", "chat", "completions"] = Field(
         "auto", description="chat/completions, the older completions, or whichever the server has"
     )
+    context: int | None = Field(
+        None, gt=0, description="tokens that a prompt and its answer may have; empty: server_ctx_size, or as it tells"
+    )
+    tokenizer: str = Field(
+        "",
+        description="folder of the served model's tokenizer.json, to measure prompts; empty: its count or an estimate",
+    )
     ca_file: str | None = Field(None, description="certificates to trust besides the system's (PEM)")
     client_cert: str | None = Field(None, description="certificate to show to the server (PEM)")
     client_key: str | None = Field(None, description="its private key, where it is not in the same file (PEM)")
@@ -183,6 +190,7 @@ class Where(Section):
     jobs: int = Field(2, gt=0, description="independent steps that may run at once")
     teacher: Endpoint | None = Field(None, description="the server that plays the teacher")
     train: TrainWhere = TrainWhere()
+    verifier: Endpoint | None = Field(None, description="the server of a second teacher, for the block `agreement`")
     documents: DocumentsWhere = DocumentsWhere()
     web: WebWhere = WebWhere()
 

@@ -65,6 +65,12 @@ TABLE: tuple[Parameter, ...] = (
         "`simple` with a teacher, else `extractive`",
     ),
     Parameter("sdg_teacher_model", str, "", "name under which the endpoint serves the teacher"),
+    Parameter(
+        "sdg_verifier_model",
+        str,
+        "",
+        "name under which where.verifier serves a second teacher, for flows with the block `agreement`",
+    ),
     Parameter("sdg_scale_factor", int, 30, "instructions to make per seed example", valid="> 0", check=_positive),
     Parameter(
         "sdg_quality_threshold",
@@ -73,6 +79,21 @@ TABLE: tuple[Parameter, ...] = (
         "lowest score with which a judge lets a row pass",
         valid="0-1",
         check=_share,
+    ),
+    Parameter(
+        "sdg_near_duplicates",
+        float,
+        0.8,
+        "similarity from which a teacher's pairs are near-duplicates, of which the first stays; 1 keeps all",
+        valid="above 0, up to 1",
+        check=lambda value: 0 < value <= 1,
+    ),
+    Parameter(
+        "sdg_benchmarks",
+        str,
+        "",
+        "files of questions that must not become samples: `PATH, NAME=PATH, PATH#QUESTION+ANSWER` (JSONL, CSV, "
+        "Parquet)",
     ),
     Parameter("sdg_random_seed", int, 42, "seed of every choice in data generation and evaluation"),
     Parameter("sdg_batch_size", int, 16, "requests in flight per worker", "where", "> 0", _positive),
@@ -198,6 +219,22 @@ TABLE: tuple[Parameter, ...] = (
         valid="fp32, bf16",
         check=_one_of("fp32", "bf16"),
     ),
+    Parameter(
+        "train_on",
+        str,
+        "assistant",
+        "turns that bear loss: the answers, the last answer, or all turns but the system's",
+        valid="assistant, last, all",
+        check=_one_of("assistant", "last", "all"),
+    ),
+    Parameter(
+        "train_over_length",
+        str,
+        "drop",
+        "what becomes of a sample that is longer than train_sequence_length",
+        valid="drop, truncate, split, error",
+        check=_one_of("drop", "truncate", "split", "error"),
+    ),
     Parameter("train_sequence_length", int, 2048, "longest sample, tokens", valid="> 0", check=_positive),
     Parameter("train_max_batch_len", int, 5000, "most tokens of one micro-batch", valid="> 0", check=_positive),
     Parameter(
@@ -207,6 +244,15 @@ TABLE: tuple[Parameter, ...] = (
         "share of the rows that are held out of training; their loss chooses a checkpoint where no dev items exist",
         valid="0 up to, not including, 1",
         check=_part,
+    ),
+    Parameter(
+        "train_select",
+        str,
+        "auto",
+        "what chooses a phase's checkpoint: score on dev items, loss on held-out rows, the last one; auto: the first "
+        "that there is",
+        valid="auto, score, loss, last",
+        check=_one_of("auto", "score", "loss", "last"),
     ),
     Parameter("train_seed", int, 42, "seed of data order and dropout"),
     Parameter(
@@ -264,6 +310,23 @@ TABLE: tuple[Parameter, ...] = (
         "most held-out items per leaf and split; 0 for all",
         valid=">= 0",
         check=_not_negative,
+    ),
+    Parameter(
+        "eval_items",
+        str,
+        "rule",
+        "who makes held-out questions beside people's: rule (for leaves where people wrote none), or teacher (the flow "
+        "`eval`, for knowledge)",
+        valid="rule, teacher",
+        check=_one_of("rule", "teacher"),
+    ),
+    Parameter(
+        "eval_items_per_chunk",
+        int,
+        4,
+        "with eval_items=teacher: questions asked for per chunk, in 3 calls each",
+        valid="> 0",
+        check=_positive,
     ),
     Parameter(
         "eval_metrics",
@@ -329,6 +392,10 @@ def derive(values: Mapping[str, Any]) -> dict[str, Any]:
     derived["tokenizer"] = values["chunk_tokenizer"] or ("" if base == "tiny" else base)  # tiny's is made by the run
     size = values["mix_sampling_size"]
     derived["sampling_size"] = int(size) if size.isdecimal() else float(size)
+    by_teacher = values["eval_items"] == "teacher"  # else nothing about a teacher is part of what the items are
+    derived["items_flow"] = "eval" if by_teacher else ""
+    derived["items_teacher"] = values["sdg_teacher_model"] if by_teacher else ""
+    derived["items_per_chunk"] = values["eval_items_per_chunk"] if by_teacher else 0
     derived["metrics"] = [part.strip() for part in values["eval_metrics"].split(",")]
     return derived
 

@@ -18,6 +18,7 @@ from ilab.errors import InputError
 
 BUILT_IN: dict[str, dict[str, str]] = {
     "ilab.blocks": {
+        "agreement": "ilab.sdg.blocks.agreement:Agreement",
         "choose": "ilab.sdg.blocks.choose:Choose",
         "combine": "ilab.sdg.blocks.combine:Combine",
         "conditional-llm": "ilab.sdg.blocks.conditional_llm:ConditionalLlm",

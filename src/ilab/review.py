@@ -105,7 +105,7 @@ def look(loaded: Loaded, path: Path, base: str, preview: Part) -> tuple[Look, li
     if teacher is not None and not _has_key(teacher.api_key, loaded.base):
         notes.append("The teacher's key is not available here (a fork has no secrets): the samples were made by rule.")
         loaded = replace(loaded, config=_without_teacher(loaded))
-        values |= {"sdg_pipeline": "extractive", "sdg_teacher_model": ""}
+        values |= {"sdg_pipeline": "extractive", "sdg_teacher_model": "", "eval_items": "rule"}
     made = Look(notes=tuple(notes))
     try:
         made = _forecast(loaded, values, made)
@@ -123,7 +123,7 @@ def _forecast(loaded: Loaded, values: Mapping[str, Any], made: Look) -> Look:
     engine = Engine(Store(loaded.store), build.where)
     try:
         for name, planned in build.plan.steps.items():
-            if planned.step.cheap:
+            if planned.step.only_reads():
                 engine.run_step(build.plan, name, latest=False)
         (documents,) = [name for name, planned in build.plan.steps.items() if planned.step.type == "documents"]
         record = engine.run_step(build.plan, documents, latest=False)

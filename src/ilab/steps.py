@@ -67,17 +67,31 @@ class CollectDocuments(Step):
 
 
 class HoldOut(Step):
-    """The questions kept apart from training: people's, and by rule for leaves where people wrote none."""
+    """The questions kept apart from training: people's, and by rule for leaves where people wrote none.
+
+    With a ``flow`` a ``teacher`` writes ``per_chunk`` of them for chunks of knowledge leaves, beside people's.
+    """
 
     type: ClassVar[str] = "items"
     cheap: ClassVar[bool] = True
     per_leaf: int = 100
     seed: int = 42
+    flow: Annotated[str, Resolve("items-flow")] = ""
+    teacher: str = ""
+    per_chunk: int = 0
+
+    def only_reads(self) -> bool:
+        return not self.flow
 
     def run(self, taxonomy: Taxonomy, documents: Documents, *, out: Items, site: Site) -> Counts:
         from ilab.sdg.stage import hold_out_items
 
-        return hold_out_items(taxonomy, documents, self.per_leaf, self.seed, out)
+        return hold_out_items(self, taxonomy, documents, out, site)
+
+    def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
+        from ilab.sdg.stage import expect_items
+
+        return expect_items(self, inputs, site) if self.flow else {}
 
 
 class MakeBase(Step):
@@ -95,16 +109,20 @@ class MakeBase(Step):
 class Generate(Step):
     """Synthetic data: every leaf's seed examples and chunks through a flow. ``flow`` is the hash of its files.
 
-    ``quality`` is the lowest score (0 to 1) with which a judge lets a row pass; ``preview`` takes only so many input
-    rows of each leaf, within ``preview_calls`` teacher calls.
+    ``quality`` is the lowest score (0 to 1) with which a judge lets a row pass; a teacher's pairs that are alike to at
+    least ``near_duplicates`` are made once (1: kept); ``benchmarks`` is the hash of the files that must not be taught;
+    ``preview`` takes only so many input rows of each leaf, within ``preview_calls`` teacher calls.
     """
 
     type: ClassVar[str] = "generate"
     version: ClassVar[int] = 3
     flow: Annotated[str, Resolve("flow")]
     teacher: str = ""
+    verifier: str = ""
     scale_factor: int = 30
     quality: float = 0.7
+    near_duplicates: float = 0.8
+    benchmarks: Annotated[str, Resolve("benchmarks")] = ""
     seed: int = 42
     preview: int | None = None
     preview_calls: int | None = None
@@ -117,7 +135,7 @@ class Generate(Step):
     def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
         from ilab.sdg.stage import expect_calls
 
-        return expect_calls(self.flow, self.scale_factor, inputs, site)
+        return expect_calls(self, inputs, site)
 
 
 class Mix(Step):
@@ -156,6 +174,34 @@ class Mix(Step):
         return mix_samples(mixture, (self.recipe, self.seed), samples, Before(earlier, measured, documents), out, site)
 
 
+class ReadRows(Step):
+    """Training data that was made elsewhere, as a dataset. ``data`` is the hash of the file."""
+
+    type: ClassVar[str] = "rows"
+    cheap: ClassVar[bool] = True
+    data: Annotated[str, Resolve("rows")]
+
+    def run(self, *, out: Dataset, site: Site) -> Counts:
+        from ilab.training.rows import rows_of
+
+        rows, empty = rows_of(self.data, site.locate(self.data))
+        written = out.write(rows, {"given": {"rows": len(rows), "empty": empty}})
+        return {"rows": written, "without_answer": empty}
+
+
+class Stack(Step):
+    """The datasets of several phases as one, for a training in a single run."""
+
+    type: ClassVar[str] = "stack"
+
+    def run(self, datasets: Mapping[str, Dataset], *, out: Dataset, site: Site) -> Counts:
+        from ilab.training.rows import stacked
+
+        found = {name: dataset.rows() for name, dataset in datasets.items()}
+        told = {"stacked": {name: len(rows) for name, rows in found.items()}}
+        return {"rows": out.write(stacked(found), told)}
+
+
 class Train(Step):
     """One phase of fine-tuning, by a ``method``. Saves a candidate every ``save_every`` epochs (or ``save_unit``).
 
@@ -172,6 +218,8 @@ class Train(Step):
     weight_decay: float = 0.0
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     precision: Literal["fp32", "bf16"] = "fp32"
+    train_on: Literal["assistant", "last", "all"] = "assistant"
+    over_length: Literal["drop", "truncate", "split", "error"] = "drop"
     max_length: int = 2048
     max_batch_tokens: int = 5000
     method: Literal["full", "lora", "qlora", "osft"] = "full"
@@ -211,14 +259,32 @@ class Evaluate(Step):
 
 
 class Select(Step):
-    """The checkpoint a phase hands on: the earliest within one standard error of the best on the dev items."""
+    """The checkpoint a phase hands on: the earliest within one standard error of the best on the dev items.
+
+    ``by`` takes the score (of the leaves' items, or a judge's, whichever is wired), the loss on held-out rows, the
+    ``last``, or the first of these that there is.
+    """
 
     type: ClassVar[str] = "select"
+    by: Literal["auto", "score", "loss", "last"] = "auto"
 
-    def run(self, candidates: Candidates, evaluation: Report, *, out: Checkpoint, site: Site) -> Counts:
+    def run(self, candidates: Candidates, evaluation: Report | None = None, *, out: Checkpoint, site: Site) -> Counts:
         from ilab.evaluation.stage import select
 
-        return select(candidates, evaluation, out)
+        return select(candidates, evaluation, self.by, out)
+
+
+class Answers(Step):
+    """What several models answer to the questions of a dataset, beside the answers that are expected."""
+
+    type: ClassVar[str] = "answers"
+    max_tokens: int = 200
+
+    def run(self, models: Mapping[str, Checkpoint], questions: Dataset, *, out: Report, site: Site) -> Counts:
+        from ilab.evaluation.before_after import compare_answers
+
+        folders = {name: checkpoint.model for name, checkpoint in models.items()}
+        return compare_answers(folders, questions.rows(), self.max_tokens, out, site)
 
 
 class Compare(Step):
@@ -300,9 +366,12 @@ STEPS: dict[str, type[Step]] = {
         MakeBase,
         Generate,
         Mix,
+        ReadRows,
+        Stack,
         Train,
         Evaluate,
         Select,
+        Answers,
         Compare,
         Gate,
         PackageModel,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -300,7 +301,7 @@ def test_embeddings_of_a_server(made: tuple[Path, Path], tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("option", sorted({*TAKEN, *REFUSED} - {"--model-family"}))
 def test_options_without_effect_are_explained(option: str, tmp_path: Path) -> None:
-    value = [] if option in ("--detached", "--enable-serving-output") else ["600"]
+    value = [] if option == "--enable-serving-output" else ["600"]
     arguments = [
         "-C",
         str(QUICKSTART),
@@ -324,6 +325,51 @@ def test_options_without_effect_are_explained(option: str, tmp_path: Path) -> No
 )
 def test_options_that_do_not_go_together(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert ilab(tmp_path, "generate", *arguments).returncode == 2
+
+
+def test_a_dry_run_tells_calls_tokens_and_cost_of_every_leaf(tmp_path: Path) -> None:
+    """From the prices in ilab.yaml to the answer, and what it says is what a run then takes."""
+    shutil.copytree(QUICKSTART / "taxonomy", tmp_path / "taxonomy")
+    with serve() as teacher:
+        (tmp_path / "ilab.yaml").write_text(
+            f"pipeline: quickstart\nparameters: {{sdg_repo_url: taxonomy, sdg_teacher_model: teacher, sdg_scale_factor: 2}}\n"
+            f"where:\n  teacher: {{url: '{teacher.url}', price_read: 0.5, price_written: 2, currency: EUR}}\n"
+        )
+
+        def generate(*arguments: str, json_too: bool = True) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "ilab", *["--json"] * json_too, "-C", str(tmp_path), "data", "generate"]
+            return subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
+
+        told = json.loads(generate("--dry-run").stdout)
+        assert told["taxonomy"]["state"] == "reuse"
+        whole, leaves = told["generate"], told["generate"]["leaves"]
+        assert (whole["state"], whole["currency"], len(leaves)) == ("run", "EUR", 4)
+        for name in ("calls", "tokens", "tokens_written", "cost"):
+            assert sum(leaf[name] for leaf in leaves.values()) == pytest.approx(whole[name], abs=2)
+        for leaf in (*leaves.values(), whole):
+            read = leaf["tokens"] - leaf["tokens_written"]
+            assert leaf["cost"] == pytest.approx((0.5 * read + 2 * leaf["tokens_written"]) / 1e6)
+        text = generate("--dry-run", "--budget", "0.01", json_too=False)
+        assert f"{whole['calls']} calls, {whole['tokens']:,} tokens, cost {whole['cost']:.4f} EUR" in text.stdout
+        assert "cost (EUR)" in text.stdout and RECORD in text.stdout
+        assert "the budget of 0.01 is less than that" in text.stderr
+        few = json.loads(generate("--dry-run", "--preview", "1").stdout)["generate"]
+        assert [leaf["rows"] for leaf in few["leaves"].values()] == [1, 1, 1, 1]
+        assert few["calls"] == 4
+        some = json.loads(generate("--dry-run", "--num-instructions", "5").stdout)["generate"]
+        assert some["calls"] < whole["calls"] / 10
+        assert teacher.calls == []
+        made = json.loads(generate().stdout)
+        assert made["counts"]["calls"] == whole["calls"] == len(teacher.calls)
+        assert "leaves" not in json.loads(generate("--dry-run").stdout)["generate"]
+        assert json.loads(generate("--dry-run").stdout)["generate"]["state"] == "reuse"
+
+
+def test_a_dry_run_without_a_teacher_counts_rows(tmp_path: Path) -> None:
+    done = ilab(tmp_path, "generate", "--dry-run")
+    assert done.returncode == 0
+    assert re.search(rf"{RECORD} +\d+\n", done.stdout)
+    assert "calls" not in done.stdout and "tokens" not in done.stdout
 
 
 def test_a_budget_is_a_hard_stop_and_the_work_goes_on(tmp_path: Path) -> None:

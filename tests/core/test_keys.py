@@ -23,7 +23,7 @@ def plan(name: str, **changes: object) -> Plan:
     pipeline = read_pipeline(find_pipeline(name, Path()), lambda parent: find_pipeline(parent, Path()))
     given = {"sdg_repo_url": "taxonomy", "sdg_base_model": "base", "sdg_pipeline": "flow", **changes}
     values = {key: one.value for key, one in collect({"file": pipeline.parameters, "test": given}).items()}
-    kinds = ("documents", "model", "flow", "tokenizer", "recipe")
+    kinds = ("documents", "model", "flow", "items-flow", "tokenizer", "recipe", "benchmarks")
     resolvers = {kind: (lambda locator, kind=kind: Found(f"{kind}:{locator}", locator)) for kind in kinds}
     since = "" if values["taxonomy_base"] == "empty" else f":{values['taxonomy_base']}"  # which leaves are meant
     resolvers["taxonomy"] = lambda locator: Found(f"taxonomy:{locator}{since}", locator)
@@ -44,13 +44,17 @@ def test_the_keys_of_the_shipped_pipelines_are_the_golden_ones() -> None:
 def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> None:
     from ilab.parameters import TABLE
 
-    before = {name: one.key for name, one in plan("instructlab").steps.items()}
+    def keys(**changes: object) -> dict[str, str]:
+        return {name: one.key for name, one in plan("instructlab", **changes).steps.items()}
+
+    before = keys()
     other = {
         "sdg_repo_url": "elsewhere",
         "sdg_base_model": "another",
         "sdg_pipeline": "other-flow",
         "sdg_teacher_model": "someone",
         "train_schedule": "cosine",
+        "train_select": "loss",
         "train_precision": "bf16",
         "eval_metrics": "accuracy",
         "gate_on_inconclusive": "publish",
@@ -62,17 +66,25 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "document_converter": "docling",
         "mix_sampling_size": "30",
         "train_method": "lora",
+        "train_on": "all",
+        "train_over_length": "split",
         "train_lora_targets": "q_proj",
         "train_lora_variant": "dora",
         "train_optimizer": "adamw_8bit",
         "train_osft_share": 0.5,
+        "sdg_verifier_model": "someone-else",
+        "eval_items": "teacher",
+        "sdg_benchmarks": "mmlu",
     }
+    together = {"eval_items_per_chunk": {"eval_items": "teacher"}}
     for parameter in TABLE:
         value = other.get(parameter.name)
         if value is None:
             value = 0.25 if parameter.type is float else (parameter.default or 1) + 3
-        after = {name: one.key for name, one in plan("instructlab", **{parameter.name: value}).steps.items()}
-        assert (after != before) is (parameter.kind == "what"), parameter.name
+        others = together.get(parameter.name, {})
+        without = keys(**others) if others else before
+        after = keys(**others, **{parameter.name: value})
+        assert (after != without) is (parameter.kind == "what"), parameter.name
 
 
 def test_the_quickstart_is_the_default_pipeline_with_other_settings() -> None:

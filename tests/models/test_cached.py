@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -110,3 +111,38 @@ def test_failures_are_not_remembered_and_a_cancelled_caller_takes_nothing_from_o
         assert cached.calls == 3  # the one that failed, the one given up, and the one that was asked again
 
     asyncio.run(run())
+
+
+class Full(Memo):
+    """A memo on a disk that takes three answers and no more."""
+
+    def put(self, key: str, value: object) -> None:
+        if self.writes == 3:
+            raise OSError(errno.ENOSPC, "the disk is full")
+        super().put(key, value)
+
+
+def test_once_an_answer_cannot_be_kept_nobody_asks_any_more(tmp_path: Path) -> None:
+    """Two may ask at a time; who waits for a turn, and who comes later, would pay for nothing."""
+    model = ScriptedModel(lambda request: "answer")
+    turn = asyncio.Semaphore(2)
+
+    class InTurn(Slow):
+        async def complete(self, request: Request) -> Reply:
+            async with turn:
+                await asyncio.sleep(0.01)
+                return await model.complete(request)
+
+    async def run() -> list[Reply | BaseException]:
+        memo = Full(tmp_path)
+        cached = Cached(InTurn(lambda request: ""), memo)
+        asked = await asyncio.gather(*(cached.complete(request(t)) for t in "abcdefgh"), return_exceptions=True)
+        later = await asyncio.gather(cached.complete(request("i")), return_exceptions=True)
+        memo.close()
+        return [*asked, *later]
+
+    kept, full, *others = asyncio.run(run())[2:]
+    assert isinstance(kept, Reply)
+    assert isinstance(full, OSError)
+    assert all(isinstance(other, (OSError, asyncio.CancelledError)) for other in others)
+    assert len(model.requests) == 4

@@ -17,11 +17,19 @@ from ilab.cli.endpoint import group
 from ilab.config import Endpoint
 from ilab.errors import ServiceError
 from ilab.models import probe as module
-from ilab.models.probe import Capabilities, curl, forget, measure, probe, require
+from ilab.models.probe import Capabilities, curl, forget, measure, probe
 from ilab.testing.teacher import Faults, Features, Teacher, serve
 
-NOTHING = Features(completions=False, n="refused", logprobs="refused", json="refused", seed=False, context_length=None)
-IGNORES = Features(n="ignored", logprobs="ignored", json="ignored")
+NOTHING = Features(
+    completions=False,
+    n="refused",
+    logprobs="refused",
+    json="refused",
+    choice="refused",
+    seed=False,
+    context_length=None,
+)
+IGNORES = Features(n="ignored", logprobs="ignored", json="ignored", choice="ignored")
 
 
 def words(body: dict[str, Any]) -> str:
@@ -41,10 +49,9 @@ def test_a_server_that_can_do_everything() -> None:
         capabilities = found(teacher)
     assert set(able(capabilities).values()) == {True}
     assert (capabilities.model, capabilities.models) == ("granite", ("granite", "mixtral"))
-    assert capabilities.context_length == 4096
-    assert len(teacher.calls) <= 10
+    assert capabilities.context_length == 32768
+    assert len(teacher.calls) <= 11
     assert max(call["max_tokens"] for call in teacher.calls) <= 24
-    require(capabilities, capabilities.findings)
 
 
 def test_every_no_has_the_servers_words_and_its_request() -> None:
@@ -57,7 +64,8 @@ def test_every_no_has_the_servers_words_and_its_request() -> None:
         "logprobs": "HTTP 400: logprobs are not supported by this model",
         "json_object": "HTTP 400: response_format is not supported",
         "json_schema": "HTTP 400: response_format is not supported",
-        "seed": "different answers for one seed: 'answer 7', 'answer 8'",
+        "choice": "HTTP 400: Unrecognized request argument supplied: structured_outputs",
+        "seed": "different answers for one seed: 'answer 8', 'answer 9'",
     }
     assert capabilities.context_length is None
     assert json.loads(capabilities.findings["n"].body)["n"] == 2
@@ -72,6 +80,7 @@ def test_what_is_accepted_and_ignored_is_a_no() -> None:
         "logprobs": "accepted and ignored",
         "json_object": "accepted and ignored: 'answer None'",
         "json_schema": "accepted and ignored: 'answer None'",
+        "choice": "accepted and ignored: 'answer None'",
     }
 
 
@@ -116,15 +125,36 @@ def test_findings_are_remembered_for_a_day_and_dropped_when_the_server_changes(
         assert found(teacher, tmp_path).findings == first.findings
 
 
-def test_what_is_missing_is_refused_before_the_first_call() -> None:
-    with serve(words, features=NOTHING) as teacher:
-        capabilities = found(teacher)
-    require(capabilities, ["chat"])
-    with pytest.raises(ServiceError) as caught:
-        require(capabilities, ["chat", "n", "json_schema"])
-    assert "answers by a JSON schema: HTTP 400: response_format is not supported" in caught.value.message
-    assert "several choices in one call: HTTP 400: n: only 1 is supported" in caught.value.message
-    assert caught.value.hint.endswith(f"ilab endpoint check {teacher.url} --model teacher")
+def test_only_what_is_wanted_and_not_known_is_tried(tmp_path: Path) -> None:
+    with serve(words) as teacher:
+        assert found(teacher, tmp_path, wanted=()).findings == {} and teacher.calls == []
+        assert set(found(teacher, tmp_path, wanted={"logprobs"}).findings) == {"chat", "logprobs"}
+        assert len(teacher.calls) == 2
+        assert set(found(teacher, tmp_path, wanted={"n", "logprobs"}).findings) == {"chat", "logprobs", "n"}
+        assert len(teacher.calls) == 3
+        assert set(found(teacher, tmp_path).findings) == set(module.WORDS)
+        everything = len(teacher.calls)
+        assert set(found(teacher, tmp_path, wanted={"seed"}).findings) == set(module.WORDS)
+        assert len(teacher.calls) == everything
+
+
+def test_what_could_not_be_found_out_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRIES", 1)
+    with serve(words, faults=Faults(plan={1: "503"})) as teacher:
+        first = found(teacher, tmp_path, wanted={"logprobs"})
+        assert not first["logprobs"] and not first.findings["logprobs"].settled
+        assert found(teacher, tmp_path, wanted={"logprobs"})["logprobs"]
+
+
+def test_a_server_with_the_newer_name_for_the_limit_is_tried_by_that_name(tmp_path: Path) -> None:
+    with serve(words, features=Features(limit="max_completion_tokens")) as teacher:
+        capabilities = found(teacher, tmp_path)
+        assert set(able(capabilities).values()) == {True}
+        assert capabilities.limit == "max_completion_tokens"
+        assert asyncio.run(measure(Endpoint(url=teacher.url), capabilities, count=2)).failures == {}
+        assert sum("max_tokens" in call and "messages" in call for call in teacher.calls) == 1
+        (tmp_path / "endpoints").rename(tmp_path / "old")
+        assert found(teacher, tmp_path).limit == "max_completion_tokens"
 
 
 def test_times_and_failures_of_calls_at_once() -> None:

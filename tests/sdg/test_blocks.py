@@ -252,7 +252,7 @@ def test_what_does_not_fit_is_told_before_anything_runs(make_job: Callable[..., 
 
 
 def test_expected_calls_are_what_a_run_asks(make_job: Callable[..., Job]) -> None:
-    model = ScriptedModel(lambda request: f"[QUESTION]{request.sampling.seed}?[ANSWER]{request.sampling.seed}")
+    model = ScriptedModel(lambda request: f"[QUESTION]{request.sampling.seed}?[ANSWER]It is {request.sampling.seed}.")
     job = make_job(teacher=model)
     expected = expected_calls(job.flow, job.leaves, job.chunks, job.scale_factor)
     generated = generate(job)

@@ -37,12 +37,6 @@ def sixty(
     return make
 
 
-def unique(body: dict[str, Any]) -> str:
-    """No two answers alike, so that nothing is lost as a duplicate."""
-    number = body.get("seed", 0)  # none in the probe of the breaker
-    return f"[QUESTION]\nWhat is lamp {number}?\n[/QUESTION]\n[ANSWER]\nIt is the lamp {number} of a tower.\n[/ANSWER]"
-
-
 def facts(generated: Generated) -> list[str]:
     return [sample.model_dump_json() for sample in generated.samples]
 
@@ -74,38 +68,6 @@ def test_sixty_of_sixty_whatever_fails(sixty: Callable[..., Job], kind: Any, sha
     assert len({sample.id for sample in generated.samples}) == ROWS
     assert generated.rejected == []
     assert generated.counts["accepted"] == generated.counts["new"] == ROWS
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("kind", [kind for kind, _ in KINDS])
-def test_three_hundred_of_three_hundred(
-    sixty: Callable[..., Job], memos_in: Callable, tmp_path: Path, kind: Any
-) -> None:
-    """Five per cent of the calls fail. The rows are those of a run without faults, byte for byte but for the answers
-    that had to be asked for anew.
-    """
-    with serve(unique) as teacher:
-        clean = generate(sixty(teacher, times=5, memo=memos_in(tmp_path / "clean")))
-    with serve(unique, faults=Faults(share=0.05, kinds=(kind,), seed=11)) as teacher:
-        generated = generate(sixty(teacher, times=5))
-        assert len(teacher.faulty) >= 5
-    assert generated.rejected == []
-    assert [sample.id for sample in generated.samples] == [sample.id for sample in clean.samples]
-    assert len(generated.samples) == 300
-    if kind == "wrong-n":  # a choice too many is paid, and left out
-        assert [sample.messages for sample in generated.samples] == [sample.messages for sample in clean.samples]
-    elif kind not in ("truncated", "untagged"):  # those are asked again with another seed
-        assert facts(generated) == facts(clean)
-
-
-@pytest.mark.long
-def test_an_outage_of_twenty_seconds_loses_none_of_six_hundred(sixty: Callable[..., Job]) -> None:
-    with serve(unique, faults=Faults(outage_after=250, outage=20.0)) as teacher:
-        generated = generate(sixty(teacher, times=10))
-        # While it lasted nobody but the probe asked: every 5 s at most, and what was in flight when it began.
-        assert len(teacher.calls) <= 600 + 2 * 16 + 20
-    assert len(generated.samples) == 600
-    assert generated.rejected == []
 
 
 def test_an_outage_in_the_middle_loses_nothing(sixty: Callable[..., Job]) -> None:
@@ -176,7 +138,7 @@ def test_a_permanently_bad_answer_is_one_rejected_row(sixty: Callable[..., Job])
     assert (rejected.block, rejected.row["raw"]) == ("write", "No.")
     assert rejected.reason == "the answer cannot be read: asked 3 times for [QUESTION], [ANSWER]"
     [leaf] = generated.card["leaves"].values()
-    assert leaf == {
+    assert {name: leaf[name] for name in ("kind", "rows", "accepted", "rejected")} == {
         "kind": "knowledge",
         "rows": 20,
         "accepted": 19,

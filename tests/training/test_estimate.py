@@ -49,6 +49,7 @@ CONFIGS = {
     "llama": LlamaConfig(**SHAPE),
     "llama-tied-biased": LlamaConfig(**SHAPE, tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
     "mistral": MistralConfig(**SHAPE, head_dim=32),
+    "mistral-limited": MistralConfig(**SHAPE, sliding_window=128),
     "qwen2": Qwen2Config(**SHAPE),
     "qwen3": Qwen3Config(**SHAPE, head_dim=16),
     "granite": GraniteConfig(**SHAPE),
@@ -101,6 +102,7 @@ METHODS = [
     ("qwen3", "full", "bf16", False),
     ("granite", "full", "bf16", True),
     ("llama", "lora", "fp32", False),
+    ("mistral-limited", "full", "fp32", True),
     ("llama", "lora", "bf16", True),
     ("qwen3", "lora", "bf16", False),
     ("llama", "qlora", "bf16", False),
@@ -114,7 +116,7 @@ METHODS = [
 def test_activations_are_what_autograd_keeps(
     family: str, method: str, precision: str, packed: bool, checkpointed: bool, tmp_path: Path
 ) -> None:
-    """Every storage that the forward pass keeps, but parameters and what the loss keeps, within 10 %."""
+    """Every storage that the forward pass keeps, but parameters and what the loss keeps, within 8 %."""
     if checkpointed and (family, method) not in (("llama", "full"), ("llama", "lora")):
         pytest.skip("checkpointing is the same for all")
     if method in ("lora", "qlora"):
@@ -138,7 +140,7 @@ def test_activations_are_what_autograd_keeps(
         expected += 2 * model_.embedding * (precision == "bf16" and method == "full")
     else:
         expected += copies(model_, chosen)
-    assert kept == pytest.approx(expected, rel=0.1)
+    assert kept == pytest.approx(expected, rel=0.08)
 
 
 def _kept(module: Any, micro_batch: MicroBatch, size: tuple[int, int], chosen: TrainSettings) -> int:

@@ -16,9 +16,10 @@ from ilab.core.store import digest_tree
 from ilab.data import Message
 from ilab.errors import InputError, Stopped
 from ilab.models.renderer import Renderer
+from ilab.training.attention import attention_for
 from ilab.training.batch import tensors
 from ilab.training.encode import EncodedSet, encode_rows, split_rows
-from ilab.training.forward import LossModel, check, head_of, hidden_states
+from ilab.training.forward import LossModel, _own_attention, check, head_of, hidden_states
 from ilab.training.loss import IGNORED, summed_loss
 from ilab.training.plan import MicroBatch
 from ilab.training.tiny import TinySpec, make_tiny
@@ -38,7 +39,10 @@ def models() -> list[Any]:
         "max_position_embeddings": 256,
     }
     configs = [LlamaConfig(**shape), Qwen3Config(**shape, head_dim=16), GraniteConfig(**shape, logits_scaling=4.0)]
-    return [AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").float().eval() for config in configs]
+    found = [AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").float().eval() for config in configs]
+    for model in found:
+        model.set_attn_implementation(attention_for(model.config))
+    return found
 
 
 @pytest.mark.parametrize("index", range(3))
@@ -51,14 +55,15 @@ def test_a_packed_row_equals_separate_documents(index: int) -> None:
         ("a", "b", "c"), tuple(map(tuple, documents)), tuple(tuple([True] * len(d)) for d in documents), ()
     )
     batch = tensors(MicroBatch(((0, 1, 2),)), packed, "cpu")
-    loss = summed_loss(hidden_states(model, batch.ids, batch.positions), batch.labels, head_of(model), chunk=9)
+    loss = summed_loss(hidden_states(model, batch), batch.labels, head_of(model), chunk=9)
     loss.backward()
     ours = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
     reference = torch.zeros(())
     for document in documents:
         tokens = torch.tensor([document])
-        mean = model(input_ids=tokens, labels=tokens).loss
+        with _own_attention(model):
+            mean = model(input_ids=tokens, labels=tokens).loss
         (mean * (len(document) - 1)).backward()
         reference += mean.detach() * (len(document) - 1)
     assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
@@ -191,7 +196,7 @@ def test_the_loss_of_held_out_rows_is_that_of_transformers(trains: Trains, data:
     for ids, trained in zip(held_out.ids, held_out.trained, strict=True):
         labels = [token if bears else IGNORED for token, bears in zip(ids, trained, strict=True)]
         with torch.no_grad():
-            mean = model(torch.tensor([ids]), labels=torch.tensor([labels])).loss.item()
+            mean = model(torch.tensor(ids)[None], labels=torch.tensor([labels])).loss.item()
         total += mean * sum(trained[1:])
     assert index[-1]["loss"] == pytest.approx(total / sum(held_out.trained_counts), rel=1e-4)
     assert split_rows(data, 0.0, 1)[1].rows == ()

@@ -12,13 +12,17 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.data_export import export, subset
+from ilab.cli.data_forecast import generate_inputs, show_forecast
 from ilab.cli.data_look import list_, show, why
+from ilab.cli.data_mask import mask
 from ilab.cli.data_options import upstream_options
+from ilab.cli.process import check_teacher, detachable, go_to_background, leaving
 from ilab.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
-    from ilab.actions import Build
+    from ilab.actions import Build, Part
     from ilab.allowance import Allowance
+    from ilab.amount import Ask
     from ilab.data import Sample
     from ilab.export import Exported
     from ilab.provenance import Run
@@ -69,7 +73,8 @@ class Wanted:
 @click.option("--max-calls", type=click.IntRange(1), metavar="N", help="Most teacher calls of a preview.")
 @click.option("--budget", metavar="CALLS|COST", help="Stop before it takes more: 500 calls, or 2.50 in money.")
 @click.option("--dry-run", is_flag=True, help="Say what it would ask for, and ask for nothing.")
-@click.option("--quiet", is_flag=True, help="Print no samples.")
+@click.option("--quiet", is_flag=True, help="Print neither progress nor samples.")
+@detachable
 @PARAMETER
 @upstream_options
 @click.pass_obj
@@ -81,6 +86,7 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
     """
     from ilab.actions import Part
     from ilab.allowance import Allowance
+    from ilab.amount import ask_for
 
     if max_calls and not preview:
         raise InputError("--max-calls limits a preview", hint="add --preview N")
@@ -96,11 +102,22 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
     part = Part("generate", preview, max_calls)
     allowance = Allowance.parse(given["budget"], loaded.config.where.teacher) if given["budget"] else Allowance()
     if dry_run:
-        _forecast(options, loaded, values, part)
-    elif wanted.number and not given["sdg_scale_factor"]:
-        _finish(options, _run_for(loaded, values, wanted.number, allowance), wanted)
+        if leaving():
+            raise InputError("--dry-run and --detach exclude each other", hint="a dry run takes no time")
+        if wanted.number and not given["sdg_scale_factor"]:
+            build = _prepared(loaded, values, part)
+            inputs = _input_rows(build)
+            values, part = _asking(values, ask_for(wanted.number, inputs)) if inputs else (values, part)
+        show_forecast(options, _prepared(loaded, values, part), allowance)
+        return
+    if leaving():
+        build = _prepared(loaded, values, part)
+        check_teacher(build, build.plan)
+    go_to_background(options)
+    if wanted.number and not given["sdg_scale_factor"]:
+        _finish(options, _run_for(loaded, values, wanted.number, allowance, wanted.quiet), wanted)
     else:
-        _finish(options, _run(_prepared(loaded, values, part), allowance), wanted)
+        _finish(options, _run(_prepared(loaded, values, part), allowance, wanted.quiet), wanted)
 
 
 def _endpoint(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,35 +160,21 @@ def _prepared(loaded: Any, values: Mapping[str, Any], part: Any) -> Build:
     return build
 
 
-def _forecast(options: Options, loaded: Any, values: Mapping[str, Any], part: Any) -> None:
-    from ilab.cli.pipeline import engine_for, make_cheap
-    from ilab.cli.render import console, plan_table
-
-    build = _prepared(loaded, values, part)
-    with engine_for(build) as engine:
-        make_cheap(engine, build.plan)
-        previews = engine.preview(build.plan)
-    if options.as_json:
-        options.result({preview.planned.name: {**preview.expected, "state": preview.state} for preview in previews})
-    else:
-        console().print(plan_table(previews))
-
-
-def _run(build: Build, allowance: Allowance) -> Run:
+def _run(build: Build, allowance: Allowance, quiet: bool) -> Run:
     from ilab.allowance import LimitedEngine
     from ilab.cli.pipeline import run_folder, watching
     from ilab.provenance import Run
 
     engine = LimitedEngine(build.loaded.store, build.where, allowance)
     try:
-        with watching(engine, run_folder(engine)):
+        with watching(engine, run_folder(engine), quiet=quiet):
             records = engine.run(build.plan)
         return Run(engine.store, list(records.values())[-1])
     finally:
         engine.close()
 
 
-def _run_for(loaded: Any, values: Mapping[str, Any], number: int, allowance: Allowance) -> Run:
+def _run_for(loaded: Any, values: Mapping[str, Any], number: int, allowance: Allowance, quiet: bool) -> Run:
     """Generate until ``number`` instructions are accepted, or asking for more gives no more."""
     from ilab.actions import Part
     from ilab.amount import ROUNDS, ask_again, ask_for
@@ -179,12 +182,11 @@ def _run_for(loaded: Any, values: Mapping[str, Any], number: int, allowance: All
     build = _prepared(loaded, values, Part("generate"))
     inputs = _input_rows(build)
     if not inputs:  # rules cost nothing, so there is nothing to save
-        return _run(build, allowance)
+        return _run(build, allowance, quiet)
     ask = ask_for(number, inputs)
     best: Run | None = None
     for _ in range(ROUNDS):
-        asked = _prepared(loaded, {**values, "sdg_scale_factor": ask.scale}, Part("generate", ask.rows))
-        run = _run(asked, allowance)
+        run = _run(_prepared(loaded, *_asking(values, ask)), allowance, quiet)
         if best is not None and len(run.samples) <= len(best.samples):
             break
         best = run
@@ -194,26 +196,23 @@ def _run_for(loaded: Any, values: Mapping[str, Any], number: int, allowance: All
     return best or run
 
 
+def _asking(values: Mapping[str, Any], ask: Ask) -> tuple[dict[str, Any], Part]:
+    """The parameters and the part of a build that asks for so much."""
+    from ilab.actions import Part
+
+    return {**values, "sdg_scale_factor": ask.scale}, Part("generate", ask.rows)
+
+
 def _input_rows(build: Build) -> dict[str, int]:
     """How many input rows each leaf gives the flow; empty for a flow that calls no teacher."""
-    from ilab.artifacts import Documents, Taxonomy
-    from ilab.cli.pipeline import engine_for, make_cheap
-    from ilab.sdg.flow import load_flow
+    from ilab.cli.pipeline import engine_for
     from ilab.sdg.generate import starts_of
-    from ilab.steps import CollectDocuments, Generate, ReadTaxonomy
 
-    planned = {type(one.step): one for one in build.plan.steps.values()}
-    step = planned[Generate].step
-    details = build.plan.found[step.flow].details if isinstance(step, Generate) else None
-    flow = load_flow((details or {})["path"])
-    if not flow.calls_teacher:
-        return {}
     with engine_for(build) as engine:
-        make_cheap(engine, build.plan)
-        taxonomy = engine.store.open(ReadTaxonomy, planned[ReadTaxonomy].key)
-        documents = engine.store.open(CollectDocuments, planned[CollectDocuments].key)
-        leaves, chunks = Taxonomy(taxonomy.path).leaves(), Documents(documents.path).chunks()
-    return dict(Counter(start.row.leaf for start in starts_of(leaves, chunks, flow)))
+        given = generate_inputs(build, engine)
+    if not given.flow.calls_teacher:
+        return {}
+    return dict(Counter(start.row.leaf for start in starts_of(given.leaves, given.chunks, given.flow)))
 
 
 def _finish(options: Options, run: Run, wanted: Wanted) -> None:
@@ -285,5 +284,5 @@ def _short(text: str) -> str:
     return line if len(line) <= 200 else f"{line[:199]}…"
 
 
-for command in (list_, show, why, export, subset):
+for command in (list_, show, why, export, subset, mask):
     group.add_command(command)

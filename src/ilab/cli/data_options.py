@@ -21,7 +21,6 @@ TAKEN: dict[str, str] = {
     "--yaml-rules": "the rules for qna.yaml files are fixed (ilab taxonomy check)",
 }
 REFUSED: dict[str, str] = {
-    "--detached": "run it in the background (`nohup ilab data generate … &`): an interrupted run goes on where it was",
     "--enable-serving-output": "start the server yourself and give its address with --endpoint-url",
     "--gpus": "start the server yourself with as many as it needs and give its address with --endpoint-url",
     "--max-num-tokens": "set max_tokens in the blocks of a flow of your own, and give its folder with --pipeline",
@@ -29,16 +28,14 @@ REFUSED: dict[str, str] = {
     "--student-model-id": "give the system message with --system-prompt",
     "--teacher-model-id": "give the teacher's served name with --model and its address with --endpoint-url",
 }
-FLAGS = {"--detached", "--enable-serving-output"}
-SHORT = {"--detached": "-dt"}
+FLAGS = {"--enable-serving-output"}
 
 
 def upstream_options(command: F) -> F:
     """Add the options of both tables, hidden from the help."""
     for name in (*TAKEN, *REFUSED):
-        names = [name, *([SHORT[name]] if name in SHORT else [])]
         flag: dict[str, Any] = {"is_flag": True, "default": None} if name in FLAGS else {}
-        command = click.option(*names, hidden=True, expose_value=False, callback=_judge, **flag)(command)
+        command = click.option(name, hidden=True, expose_value=False, callback=_judge, **flag)(command)
     return command
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.process import detachable, go_to_background
 from ilab.errors import IlabError, InputError, InputErrors
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def group() -> None:
 @click.option("--documents", is_flag=True, help="Take PDF, DOCX, EPUB, Markdown and text files along as they are.")
 @click.option("--prune", is_flag=True, help="Remove the files of pages that are gone.")
 @click.option("--dry-run", is_flag=True, help="Read start pages and sitemaps alone, and list what would be read.")
+@detachable
 @click.pass_obj
 def crawl(options: Options, /, urls: tuple[str, ...], output: str, **wanted: Any) -> None:
     """Make a Markdown file of every page of a website.
@@ -58,8 +60,11 @@ def crawl(options: Options, /, urls: tuple[str, ...], output: str, **wanted: Any
     from ilab.documents.crawl import crawler as website
 
     order = website.Order(starts=urls, output=options.directory / output, **wanted)
+    settings = where_of(options.load()).web
+    website.check(order, settings.private_hosts)
+    go_to_background(options)
     try:
-        with _events() as bus, Web(where_of(options.load()).web) as web:
+        with _events() as bus, Web(settings) as web:
             report = website.crawl(order, web, bus.for_step("crawl"), datetime.now(UTC))
     except KeyboardInterrupt:
         click.echo(f"what was read is kept in {order.output}; the same command goes on from there", err=True)
@@ -108,12 +113,11 @@ def convert(options: Options, sources: tuple[str, ...], output: str, chunks: boo
 @contextlib.contextmanager
 def _events() -> Iterator[Bus]:
     """The command's events, on the terminal or as plain lines."""
-    from ilab.cli.render import LiveView, sink
+    from ilab.cli.live import view
     from ilab.core.events import Bus
 
-    view = sink()
-    with view if isinstance(view, LiveView) else contextlib.nullcontext():
-        yield Bus([view])
+    with view() as shown:
+        yield Bus([shown])
 
 
 def _warn(report: Report) -> None:

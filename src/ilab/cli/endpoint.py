@@ -70,7 +70,8 @@ def _show(found: Any, timing: Any, key: bool) -> None:
     from rich.text import Text
 
     from ilab.cli.render import console
-    from ilab.models.probe import WORDS, curl
+    from ilab.models.ability import WORDS
+    from ilab.models.probe import curl
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
@@ -78,6 +79,8 @@ def _show(found: Any, timing: Any, key: bool) -> None:
     # Texts, not strings: what a server says may look like markup.
     table.add_row("model", Text(_printable(found.model)), Text(_others(found)))
     table.add_row("context", f"{found.context_length:,} tokens" if found.context_length else "not told")
+    if found.limit != "max_tokens":
+        table.add_row("limit of an answer", found.limit, "asked for by this name from then on")
     for name, made in found.findings.items():
         table.add_row(WORDS[name], "yes" if made.able else "no", Text("" if made.able else _printable(made.said)))
     if timing is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.process import detachable, go_to_background, leaving, meet_teacher
 from ilab.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
@@ -105,30 +106,40 @@ def copy(options: Options, name: str, target: str) -> None:
 @click.option("--model", metavar="NAME", help="Name under which the endpoint serves the teacher.")
 @click.option("--endpoint-url", metavar="URL", help="An OpenAI-compatible server that plays the teacher.")
 @click.option("--api-key", metavar="REF", help="env:NAME or file:PATH that holds its key.")
+@click.option("--verifier-model", metavar="NAME", help="Name under which where.verifier serves the second teacher.")
 @click.option("--seed", type=int, default=42, help="Of every choice.")
 @click.option("--quality-threshold", type=click.FloatRange(0, 1), default=0.7, help="Lowest score a judge lets pass.")
 @KIND
 @SCALE
+@detachable
 @click.pass_obj
 def run(options: Options, /, name: str, source: str, output: str, kind: Kind | None, **given: Any) -> None:
     """Run a flow over rows of your own.
 
     Every answer is kept before it is used: run the same command again after any interruption.
     """
+    from ilab.actions import where_of
     from ilab.cli.pipeline import run_folder, watching
     from ilab.core.run import Engine
     from ilab.core.store import Store
-    from ilab.models.openai import OpenAIModel
     from ilab.sdg.flow import find_file, load_file
-    from ilab.sdg.rows import RowJob, read_rows, run_rows, write_rows
+    from ilab.sdg.rows import RowJob, check_rows, read_rows, run_rows, write_rows
+    from ilab.sdg.teachers import open_teacher, open_verifier
 
     loaded = options.load(where__teacher__url=given["endpoint_url"], where__teacher__api_key=given["api_key"])
-    where = loaded.config.where
+    where = where_of(loaded)
     flow = load_file(find_file(_path(options, name), kind))
     rows = read_rows(options.directory / source)
+    if leaving():
+        check_rows(flow, rows)
+        if flow.calls_teacher:
+            meet_teacher(where.teacher, given["model"] or "")
+    go_to_background(options)
     engine = Engine(Store(loaded.store), where)
     try:
         with watching(engine, run_folder(engine)):
+            emit = engine.bus.for_step("flow")
+            name, second = given["model"] or "", given["verifier_model"] or ""
             job = RowJob(
                 flow=flow,
                 rows=rows,
@@ -136,10 +147,12 @@ def run(options: Options, /, name: str, source: str, output: str, kind: Kind | N
                 seed=given["seed"],
                 quality=given["quality_threshold"],
                 memo=engine.memo,
-                emit=engine.bus.for_step("flow"),
+                emit=emit,
                 stopping=engine.stop.is_set,
-                teacher=OpenAIModel(where.teacher) if where.teacher else None,
-                teacher_name=given["model"] or "",
+                teacher=open_teacher(where, [flow], name, given["scale"], emit),
+                teacher_name=name,
+                verifier=open_verifier(where, [flow], second, given["scale"], emit),
+                verifier_name=second,
                 in_flight=(where.teacher.in_flight or 64) if where.teacher else 64,
             )
             result, counts = run_rows(job)

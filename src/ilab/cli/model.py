@@ -1,4 +1,4 @@
-"""``ilab model``: serve a model with an OpenAI-compatible interface, and talk to one."""
+"""``ilab model``: train a model, test it, serve it with an OpenAI-compatible interface, talk to it, convert it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options, show_error
+from ilab.cli.model_convert import convert
+from ilab.cli.model_test import test
+from ilab.cli.model_train import train
+from ilab.cli.process import detachable, go_to_background, leaving
 from ilab.errors import IlabError
 
 if TYPE_CHECKING:
@@ -21,7 +25,7 @@ MODEL_PATH = click.option(
 
 @click.group(name="model")
 def group() -> None:
-    """Serve and chat with models."""
+    """Train, test, serve, chat with and convert models."""
 
 
 @group.command()
@@ -31,31 +35,34 @@ def group() -> None:
     "-p", "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one."
 )
 @click.option("--served-model-name", metavar="NAME", help="Name under which the model is served.")
+@detachable
 @click.pass_obj
 def serve(options: Options, model_path: str | None, host: str, port: int, served_model_name: str | None) -> None:
     """Serve a model until Ctrl-C: chat and text completions, streamed or not."""
     from ilab.cli.threads import passive_threads
+    from ilab.models.weights import check_folder
     from ilab.outcome import model_to_use
 
     loaded = options.load()
     passive_threads()
     folder, name = model_to_use(loaded, model_path)
+    if leaving():
+        check_folder(folder)
+    go_to_background(options)
     from ilab.serving.server import serve as serve_model
 
     def ready(url: str) -> None:
         click.echo(f"serving {name} at {url}  (Ctrl-C stops)", err=True)
 
-    sys.exit(
-        serve_model(
-            folder,
-            host=host,
-            port=port,
-            name=served_model_name or name,
-            on_ready=ready,
-            device=loaded.config.where.device,
-            threads=loaded.config.where.threads,
-        )
-    )
+    serve_model(
+        folder,
+        host=host,
+        port=port,
+        name=served_model_name or name,
+        on_ready=ready,
+        device=loaded.config.where.device,
+        threads=loaded.config.where.threads,
+    )  # until a signal, which is how a server ends: exit code 0
 
 
 @group.command()
@@ -142,3 +149,7 @@ def _read_line(interactive: bool) -> str | None:
             return None
         if line.strip():
             return line
+
+
+for command in (train, test, convert):
+    group.add_command(command)

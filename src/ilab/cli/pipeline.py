@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options, drop_output
+from ilab.cli.process import check_teacher, detachable, go_to_background, leaving
 from ilab.cli.threads import passive_threads
 from ilab.errors import IlabError, InputError, SetupError, Stopped
 
@@ -78,7 +79,7 @@ def plan(
         return
     for note in build.notes:
         click.echo(f"note: {note}", err=True)
-    console().print(plan_table(previews))
+    console().print(plan_table(previews, build.where.teacher.currency if build.where.teacher else ""))
     work = sum(preview.state in ("run", "maybe") for preview in previews)
     click.echo(f"\n{work} of {len(previews)} steps to run." if work else "\nNothing to do: everything is up to date.")
 
@@ -89,6 +90,7 @@ def plan(
 @UNTIL
 @click.option("--only", metavar="STEP", help="Only this step; what it needs must be there.")
 @FORCE
+@detachable
 @click.pass_obj
 def run(
     options: Options,
@@ -104,14 +106,18 @@ def run(
     from ilab.core.store import disk_error
     from ilab.outcome import draw_report, outcome
 
+    if only and until:
+        raise InputError("--only and --until exclude each other")
     build = prepare(options, pipeline, parameters)
     for note in build.notes:
         click.echo(f"note: {note}", err=True)
-    if only and until:
-        raise InputError("--only and --until exclude each other")
     failure: IlabError | None = None
-    chosen = build.plan.until(until) if until else build.plan
+    last = until or only
+    chosen = build.plan.until(last) if last else build.plan
     again = forced(build, force)
+    if leaving():
+        check_teacher(build, chosen)
+    go_to_background(options)
     with engine_for(build) as engine:
         folder = run_folder(engine)
         try:
@@ -238,7 +244,7 @@ def make_cheap(engine: Engine, plan: Any) -> None:
     The links to the latest results stay, so that the plan compares with what was built last, however often it is asked.
     """
     for name, planned in plan.steps.items():
-        if planned.step.cheap:
+        if planned.step.only_reads():
             engine.run_step(plan, name, latest=False)
 
 
@@ -267,14 +273,12 @@ def run_folder(engine: Engine) -> Path:
 
 
 @contextlib.contextmanager
-def watching(engine: Engine, folder: Path) -> Iterator[None]:
+def watching(engine: Engine, folder: Path, *, quiet: bool = False) -> Iterator[None]:
     """This run's events in ``folder`` and on the terminal, and signals that stop with the work saved."""
-    from ilab.cli.render import LiveView, sink
+    from ilab.cli.live import view
     from ilab.core.events import Bus, jsonl_sink
 
     passive_threads()
-    view = sink()
-    engine.bus = Bus([jsonl_sink(folder / "events.jsonl"), view])
     caught: list[int] = []
 
     def handler(number: int, _frame: FrameType | None) -> None:
@@ -287,7 +291,8 @@ def watching(engine: Engine, folder: Path) -> Iterator[None]:
     main_thread = threading.current_thread() is threading.main_thread()
     previous = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)} if main_thread else {}
     try:
-        with view if isinstance(view, LiveView) else contextlib.nullcontext():
+        with view(quiet) as shown:
+            engine.bus = Bus([jsonl_sink(folder / "events.jsonl"), shown])
             yield
     except Stopped as error:
         if caught:

@@ -1,26 +1,17 @@
-"""How a run and its results look in a terminal, in a log file, and nowhere else.
-
-Events go to standard error: a live view on a terminal, plain lines otherwise, at most one a step every few seconds.
-Standard output carries results only.
-"""
+"""How plans, progress and results look as text. What is shown while a run goes on is in :mod:`ilab.cli.live`."""
 
 from __future__ import annotations
 
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ilab.core.events import Event, Sink
 from ilab.core.run import Preview
 
-QUIET = 5.0  # seconds between two progress lines of a step in a log
 STATES = {"reuse": "reused", "link": "reused (same contents)", "run": "done"}
 
 
@@ -37,81 +28,63 @@ def console(stderr: bool = False) -> Console:
     return PlainConsole(stderr=stderr, highlight=False, width=None if stream.isatty() else 160)
 
 
-class PlainLines:
-    """One line when a step starts and ends, and progress every few seconds."""
-
-    def __init__(self) -> None:
-        self._told: dict[str, float] = {}
-
-    def __call__(self, event: Event) -> None:
-        if event.kind == "progress":
-            now = time.monotonic()
-            if now - self._told.get(event.step, 0.0) < QUIET:
-                return
-            self._told[event.step] = now
-            self._say(event.step, progress_text(event.data))
-        elif event.kind == "started":
-            self._told[event.step] = time.monotonic()
-            self._say(event.step, "started")
-        elif event.kind == "finished" and event.data["state"] != "reuse":
-            self._say(event.step, finished_text(event.data))
-
-    def _say(self, step: str, text: str) -> None:
-        sys.stderr.write(f"{step}: {text}\n")
-        sys.stderr.flush()
-
-
-class LiveView:
-    """Finished steps scroll by; the running ones keep a line each with rate, ETA and a sample as it is made."""
-
-    def __init__(self) -> None:
-        self._console = console(stderr=True)
-        self._lock = threading.Lock()
-        self._running: dict[str, tuple[float, dict[str, Any]]] = {}
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True, get_renderable=self._draw)
-
-    def __enter__(self) -> LiveView:
-        self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def __call__(self, event: Event) -> None:
-        with self._lock:
-            if event.kind == "started":
-                self._running[event.step] = (time.monotonic(), {})
-            elif event.kind == "progress" and event.step in self._running:
-                self._running[event.step] = (self._running[event.step][0], event.data)
-            elif event.kind == "finished":
-                self._running.pop(event.step, None)
-                if event.data["state"] != "reuse":
-                    line = Text(" ✓ ", style="green").append(f"{event.step:<18}", style="bold")
-                    self._console.print(line.append(finished_text(event.data), style="dim"))
-
-    def _draw(self) -> Group:
-        with self._lock:
-            lines = []
-            for step, (began, data) in self._running.items():
-                text = progress_text(data) if data else ""
-                line = Text(" ● ", style="cyan").append(f"{step:<18}", style="bold")
-                line.append(f"{time.monotonic() - began:5.0f} s  {text}")
-                line.truncate(max(self._console.width - 1, 20), overflow="ellipsis")
-                lines.append(line)
-        return Group(*lines)
-
-
 def progress_text(data: Mapping[str, Any]) -> str:
-    """``120/800 steps · 9 000 tokens/s · 40 s left · loss 2.1``"""
-    total = data.get("total")
-    parts = [f"{data['done']}/{total} {data['unit']}" if total else f"{data['done']} {data['unit']}"]
+    """``120/800 rows · 9.5 rows/s · 1 min 12 s left · 110 accepted, 10 (8 %) rejected · 140 calls, 9,000 tokens``"""
+    parts = [amount_text(data), verdicts_text(data), calls_text(data), teacher_text(data)]
+    if data.get("note"):
+        parts.append(one_line(data["note"])[:100])
+    return " · ".join(part for part in parts if part)
+
+
+def amount_text(data: Mapping[str, Any]) -> str:
+    """How far, how fast, how long still."""
+    total, unit = data.get("total"), data["unit"]
+    parts = [f"{data['done']:,}/{total:,} {unit}" if total else f"{data['done']:,} {unit}"]
+    if data.get("rate"):
+        parts.append(f"{data['rate']:,.{0 if data['rate'] >= 10 else 1}f} {unit}/s")
     if data.get("tokens_per_second"):
         parts.append(f"{data['tokens_per_second']:,} tokens/s")
     if data.get("eta"):
         parts.append(f"{seconds(data['eta'])} left")
-    if data.get("note"):
-        parts.append(" ".join(str(data["note"]).split())[:100])
     return " · ".join(parts)
+
+
+def verdicts_text(data: Mapping[str, Any]) -> str:
+    """What became of the rows that are through."""
+    if "accepted" not in data or not data["done"]:
+        return ""
+    return f"{data['accepted']:,} accepted, {share(data['rejected'], data['accepted'])} rejected"
+
+
+def calls_text(data: Mapping[str, Any]) -> str:
+    """What was asked for them. Answers kept from earlier cost no call and no tokens."""
+    if not (data.get("calls") or data.get("calls_from_memo")):
+        return ""
+    kept = f" and {data['calls_from_memo']:,} kept answers" if data.get("calls_from_memo") else ""
+    return f"{data['calls']:,} calls{kept}, {data['tokens']:,} tokens"
+
+
+def share(rejected: int, accepted: int) -> str:
+    """``24 (2 %)``: how many were rejected, of how many in all."""
+    return f"{rejected:,} ({rejected / (rejected + accepted):.0%})".replace("%", " %") if rejected else "0"
+
+
+def teacher_text(data: Mapping[str, Any]) -> str:
+    """How the teacher does: ``64 in flight``, throttled, or down."""
+    told = data.get("teacher")
+    if not told:
+        return ""
+    if told["waiting"]:
+        return "the teacher does not answer, waiting for it"
+    if told["limit"] < told["ceiling"]:
+        return f"{told['in_flight']:,} in flight, throttled to {told['limit']:,} of {told['ceiling']:,}"
+    return f"{told['in_flight']:,} in flight"
+
+
+def one_line(text: object) -> str:
+    """``text`` of a model or a file on one line, without what a terminal would obey or what turns its direction."""
+    line = " ".join(str(text).split())
+    return line if line.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
 
 
 def finished_text(data: Mapping[str, Any]) -> str:
@@ -128,7 +101,8 @@ def seconds(value: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def plan_table(previews: Sequence[Preview]) -> Table:
+def plan_table(previews: Sequence[Preview], currency: str = "") -> Table:
+    """A line for each step: what would happen, why, and what is expected (cost in ``currency``)."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("step", "", "why", "expected"):
         table.add_column(name, overflow="fold")
@@ -140,21 +114,29 @@ def plan_table(previews: Sequence[Preview]) -> Table:
             verb = "turns" if len(preview.unless) == 1 else "turn"
             why = f"{' and '.join(preview.unless)} {verb} out unchanged ({why})"
         table.add_row(
-            preview.planned.name, Text(what, style=styles[preview.state]), why, expected_text(preview.expected)
+            preview.planned.name,
+            Text(what, style=styles[preview.state]),
+            why,
+            expected_text(preview.expected, currency),
         )
     return table
 
 
-def expected_text(expected: Mapping[str, float]) -> str:
+def expected_text(expected: Mapping[str, float], currency: str = "") -> str:
     parts = []
     for name in ("calls", "steps", "tokens"):
         if name in expected:
             parts.append(f"{expected[name]:,.0f} {name}")
     if "cost" in expected:
-        parts.append(f"cost {expected['cost']:,.2f}")
+        parts.append(f"cost {money(expected['cost'])} {currency}".rstrip())
     if "seconds" in expected:
         parts.append(f"about {seconds(expected['seconds'])}")
     return ", ".join(parts)
+
+
+def money(amount: float) -> str:
+    """Two decimals, or four where two would say nothing."""
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.4f}"
 
 
 def result_table(rows: Sequence[Mapping[str, Any]], width: int) -> Table:
@@ -195,10 +177,3 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
                 break
         names[path] = tail
     return names
-
-
-def sink() -> PlainLines | LiveView:
-    return LiveView() if sys.stderr.isatty() else PlainLines()
-
-
-__all__ = ["LiveView", "PlainLines", "Sink", "plan_table", "result_table", "sink"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.process import detachable, go_to_background
 from ilab.errors import InputError
 
 
@@ -23,6 +24,7 @@ def group() -> None:
 )
 @click.option("--step", "name", required=True, help="Name of the step.")
 @click.option("--force", is_flag=True, help="Make it again even if it is there.")
+@detachable
 @click.pass_obj
 def run(options: Options, plan_file: str, name: str, force: bool) -> None:
     """Reuse or make one step whose inputs are in the store."""
@@ -42,10 +44,12 @@ def run(options: Options, plan_file: str, name: str, force: bool) -> None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "make one with: ilab plan --output FILE"
         raise InputError("is not a plan", where=plan_file, hint=hint) from error
+    name = plan.named(name).name
+    go_to_background(options)
     engine = Engine(Store(loaded.store), absolute_where(loaded, plan.parameters))
     with watching(engine, run_folder(engine)):
         try:
-            record = engine.run_step(plan, plan.named(name).name, force=force)
+            record = engine.run_step(plan, name, force=force)
         finally:
             engine.close()
     options.result(record.model_dump(mode="json"), f"{record.type} {record.key}")

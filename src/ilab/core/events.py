@@ -20,7 +20,12 @@ EventKind = Literal["started", "progress", "metric", "finished"]
 
 @dataclass(frozen=True)
 class Event:
-    """``data`` is plain JSON. For ``progress``: ``done``, ``total`` (or None), ``unit``, ``note``."""
+    """``data`` is plain JSON. For ``progress``: ``done``, ``total`` (or None), ``unit``, ``note``.
+
+    More where it is known: ``rate`` (units a second), ``eta`` (seconds), ``tokens_per_second``; and of a flow
+    (:mod:`ilab.sdg.progress`) ``accepted``, ``rejected``, ``calls``, ``calls_from_memo``, ``tokens``, ``teacher``,
+    ``leaf_count``, and ``leaves``: ``[done, total, accepted, rejected]`` of those that changed since the last event.
+    """
 
     kind: EventKind
     step: str

@@ -50,6 +50,11 @@ class Memo:
         self._index = self._open()
         self._scan()
 
+    def __contains__(self, key: str) -> bool:
+        """Whether something is stored under ``key``; it is not read."""
+        with self._lock:
+            return key in self._fresh or bool(self._sql("SELECT 1 FROM entry WHERE key = ?", key))
+
     def get(self, key: str) -> Any | None:
         """The value stored under ``key``, or None."""
         with self._lock:

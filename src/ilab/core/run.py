@@ -11,7 +11,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -106,14 +106,12 @@ class Engine:
         expected: dict[str, float] = {}
         if newest is not None and not newest.linked_to:
             expected["seconds"] = newest.seconds
+        site = self._site(plan, planned.name, planned.step.type, "preview")
+        inputs = _Opened(planned.inputs, lambda wired: self._open_inputs(plan, wired))
         try:
-            inputs = self._open_inputs(plan, planned)
-        except IlabError:  # not made yet: what it will cost cannot be known before
+            return {**expected, **planned.step.expect(inputs, site)}
+        except IlabError:  # what it looks at is not made yet: what it will cost cannot be known before
             return expected
-        return {
-            **expected,
-            **planned.step.expect(inputs, self._site(plan, planned.name, planned.step.type, "preview")),
-        }
 
     def _holds(self, plan: Plan, planned: Planned, record: RecordFile) -> bool:
         out = planned.step.makes()(self.store.contents(record))
@@ -131,7 +129,9 @@ class Engine:
             while waiting or running:
                 if failure is None and not self.stop.is_set():
                     for name, planned in list(waiting.items()):
-                        if len(running) < self.where.jobs and all(s in done for s in sources(planned.inputs)):
+                        twin = any(plan.steps[other].key == planned.key for other in running.values())
+                        ready = not twin and all(s in done for s in sources(planned.inputs))
+                        if ready and len(running) < self.where.jobs:
                             running[pool.submit(self.run_step, plan, name, name in force)] = name
                             del waiting[name]
                 if not running:
@@ -178,7 +178,7 @@ class Engine:
     def _make(self, plan: Plan, planned: Planned, draft: RecordFile) -> RecordFile:
         name, step = planned.name, planned.step
         emit = self.bus.for_step(name)
-        inputs = self._open_inputs(plan, planned)
+        inputs = self._open_inputs(plan, planned.inputs)
         with self.store.writing(step.type, planned.key) as partial:
             emit.started(type=step.type, key=planned.key)
             began, clock = time.time(), time.monotonic()
@@ -240,12 +240,29 @@ class Engine:
             raise InputError(f"step {name} has not been made yet", hint=f"run: ilab run --until {name}")
         return record
 
-    def _open_inputs(self, plan: Plan, planned: Planned) -> dict[str, Any]:
+    def _open_inputs(self, plan: Plan, wiring: Wiring) -> dict[str, Any]:
         def opened(name: str) -> Artifact:
             record = self._record_of(plan, name)
             return plan.steps[name].step.makes()(self.store.contents(record))
 
-        return by_input(planned.inputs, opened)
+        return by_input(wiring, opened)
+
+
+class _Opened(Mapping[str, Any]):
+    """A step's inputs, each opened when it is looked at: a forecast does without those that it does not need."""
+
+    def __init__(self, wiring: Wiring, open_: Callable[[Wiring], dict[str, Any]]) -> None:
+        self._wiring = wiring
+        self._open = open_
+
+    def __getitem__(self, name: str) -> Any:
+        return self._open({name: self._wiring[name]})[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._wiring)
+
+    def __len__(self) -> int:
+        return len(self._wiring)
 
 
 def by_input(wiring: Wiring, value: Callable[[str], Any]) -> dict[str, Any]:

@@ -115,6 +115,10 @@ class Step(BaseModel):
     def fields(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
 
+    def only_reads(self) -> bool:
+        """Whether running it, as it is set, costs next to nothing, as ``cheap`` says of its type."""
+        return self.cheap
+
     def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
         """What running would cost (``calls``, ``tokens``, ``seconds``), from the inputs that exist already."""
         return {}

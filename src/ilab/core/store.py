@@ -30,6 +30,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from ilab.core.files import fsync_tree, read_json, write_json
+from ilab.core.pids import born
 from ilab.core.step import KEY_LENGTH, Artifact, Step, fingerprint
 from ilab.errors import SetupError
 
@@ -96,7 +97,7 @@ class Lease:
                 continue
             try:
                 with os.fdopen(descriptor, "w") as handle:
-                    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "born": _born(os.getpid())}, handle)
+                    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "born": born(os.getpid())}, handle)
             except OSError:  # a full disk: an empty lease would lock everybody out
                 self.path.unlink()
                 raise
@@ -140,23 +141,8 @@ def _abandoned(path: Path) -> bool:
     if not holder:
         return age > UNFILLED
     if holder.get("host") == socket.gethostname() and "pid" in holder:
-        return _born(holder["pid"]) != holder.get("born")
+        return born(holder["pid"]) != holder.get("born")
     return age > STALE
-
-
-def _born(pid: int) -> str | None:
-    """Start time of a process (clock ticks since boot on Linux), so that a reused pid is not taken for the old one."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        return stat.rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            return "alive"
-        return "alive"
 
 
 class Partial:

@@ -19,6 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ilab.data import Chunk, Item, Rejected, Sample, Score
 from ilab.evaluation import charts
+from ilab.evaluation.report_data import card_view, drawn_examples
 from ilab.evaluation.summary import percent, summary_rows
 
 TEMPLATE = "report.html.j2"
@@ -81,7 +82,7 @@ def render(view: View) -> str:
         rows=[{**row, "chart": _dots(row)} for row in rows],
         changed=_changed(view),
         curves=_curves(view.metrics, view.choices),
-        cards=[_card(name, card) for name, card in view.cards.items()],
+        cards=[card_view(name, card) for name, card in view.cards.items()],
         samples=_samples(view),
         sample_count=len(view.samples),
         rejected=[record.model_dump(mode="json") for record in _spread(view.rejected, _refusal, REJECTED)],
@@ -92,7 +93,7 @@ def render(view: View) -> str:
 
 def twin(view: View) -> dict[str, Any]:
     """The report's content as plain JSON: every figure, and the samples the page shows. NaN becomes ``None``."""
-    shown = _shown(view.samples)
+    shown = _shown(view)
     plain: dict[str, Any] = _finite(
         {
             "schema": "ilab-report/1",
@@ -204,33 +205,11 @@ def _curves(metrics: Mapping[str, Sequence[JSON]], choices: Mapping[str, JSON]) 
     return phases
 
 
-def _card(name: str, card: JSON) -> dict[str, Any]:
-    """A data card's leaves as rows with a bar, its blocks as a table; keys that are missing are left out."""
-    leaves = []
-    for leaf, counts in sorted(card.get("leaves", {}).items()):
-        rows, accepted = counts.get("rows") or 0, counts.get("accepted") or 0
-        share = accepted / rows if rows else 0.0
-        leaves.append(
-            {
-                "leaf": leaf,
-                "rows": rows,
-                "accepted": accepted,
-                "share": share if rows else None,
-                "bar": charts.bar(share, f"{accepted} of {rows} rows accepted"),
-                "rejected": sorted((counts.get("rejected") or {}).items(), key=lambda pair: (-pair[1], pair[0])),
-                "from_memo": counts.get("from_memo"),
-            }
-        )
-    blocks = {key: value for key, value in card.get("blocks", {}).items() if isinstance(value, Mapping)}
-    columns = list(dict.fromkeys(column for counts in blocks.values() for column in counts))
-    return {"name": name, "flow": card.get("flow"), "leaves": leaves, "blocks": blocks, "columns": columns}
-
-
 def _samples(view: View) -> list[dict[str, Any]]:
     """The shown samples by leaf, each with its evidence inside the document's own words."""
     texts = {(chunk.leaf, chunk.id): chunk for chunk in view.chunks}
     leaves: dict[str, list[dict[str, Any]]] = {}
-    for sample in _shown(view.samples):
+    for sample in _shown(view):
         chunk = texts.get((sample.leaf, sample.origin.chunk or ""))
         leaves.setdefault(sample.leaf, []).append(
             {"sample": sample, "passage": _passage(sample.origin.evidence, chunk.text if chunk else None)}
@@ -254,16 +233,17 @@ def _passage(evidence: str | None, text: str | None) -> dict[str, str] | None:
     }
 
 
-def _shown(samples: Iterable[Sample]) -> list[Sample]:
-    """A few samples per leaf, one of each block in turn."""
+def _shown(view: View) -> list[Sample]:
+    """A few samples per leaf: those that the card drew, else one of each block in turn."""
+    drawn = drawn_examples(view.cards)
     leaves: dict[str, list[Sample]] = {}
-    for sample in samples:
+    for sample in view.samples:
         leaves.setdefault(sample.leaf, []).append(sample)
-    shown = [
-        sample
-        for leaf in sorted(leaves)
-        for sample in _spread(leaves[leaf], lambda sample: sample.origin.block, SAMPLES_PER_LEAF)
-    ]
+    shown: list[Sample] = []
+    for leaf in sorted(leaves):
+        known = {sample.id: sample for sample in leaves[leaf]}
+        chosen = [known[identity] for identity in drawn.get(leaf, ()) if identity in known]
+        shown += chosen or _spread(leaves[leaf], lambda sample: sample.origin.block, SAMPLES_PER_LEAF)
     return shown[:SAMPLES]
 
 

@@ -1,16 +1,27 @@
 """A cache around any chat model: an answer is journalled before it is used, and asked for once.
 
 The key is the content of the request (model, messages, sampling with its seed), not where it was sent: the same
-command after a kill repeats only the calls that were in flight. Equal requests that run at once share one call.
+command after a kill repeats only the calls that were in flight. Equal requests that run at once share one call. What
+the memo does not have is shown to the model before it counts as a call: what cannot fit costs nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 from ilab.core.memo import Memo
 from ilab.models.chat import ChatModel, Choice, Reply, Request
+from ilab.models.window import told_limit
+
+
+@runtime_checkable
+class Admitting(Protocol):
+    """A model that looks at a request before it costs anything."""
+
+    async def admit(self, request: Request) -> Request:
+        """``request`` as it may be sent. Raises ``ServiceError`` for one that may not."""
 
 
 class Cached:
@@ -22,7 +33,10 @@ class Cached:
         self.tokens = 0
         self._model = model
         self._memo = memo
+        self._admit = model.admit if isinstance(model, Admitting) else None
         self._in_flight: dict[str, asyncio.Future[Reply]] = {}
+        self._asking: set[asyncio.Task[Any] | None] = set()
+        self._unkept: OSError | None = None
 
     async def complete(self, request: Request) -> Reply:
         """See :meth:`ChatModel.complete`. Who asks first makes the call; others who ask meanwhile share its outcome.
@@ -34,13 +48,15 @@ class Cached:
             await asyncio.wait([running])  # which, unlike awaiting it, passes no cancellation on
             if not running.cancelled():
                 return running.result()
-        stored = self._memo.get(key)
-        if stored is not None:
-            self.from_memo += 1
-            return _from_json(stored)
         self._in_flight[key] = running = asyncio.get_running_loop().create_future()
         try:
-            reply = await self._ask(key, request)
+            asked = request if self._admit is None or key in self._memo else await self._admit(request)
+            stored = self._memo.get(key)
+            if stored is not None:
+                self.from_memo += 1
+                reply = _from_json(stored)
+            else:
+                reply = await self._ask(key, request, asked)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 running.cancel()
@@ -53,12 +69,33 @@ class Cached:
         running.set_result(reply)
         return reply
 
-    async def _ask(self, key: str, request: Request) -> Reply:
+    async def _ask(self, key: str, request: Request, asked: Request) -> Reply:
+        """Ask for ``request`` as it was admitted, and keep the answer under ``key``."""
+        if self._unkept is not None:
+            raise self._unkept
         self.calls += 1
-        reply = await self._model.complete(request)
+        task = asyncio.current_task()
+        self._asking.add(task)
+        try:
+            reply = await self._model.complete(asked)
+        finally:
+            self._asking.discard(task)
+        if asked is not request and "max_tokens" not in reply.reported:
+            reply = told_limit(reply, asked)
         self.tokens += sum(reply.usage.values())
-        self._memo.put(key, _to_json(reply))
+        try:
+            self._memo.put(key, _to_json(reply))
+        except OSError as error:
+            self._unkept = error  # answers that cannot be kept would be paid for nothing: nobody asks any more
+            for other in filter(None, self._asking):
+                other.cancel()
+            raise
         return reply
+
+    def condition(self) -> dict[str, Any]:
+        """What the model says of itself (:meth:`ilab.models.openai.OpenAIModel.condition`); empty where it does not."""
+        asked: Callable[[], dict[str, Any]] | None = getattr(self._model, "condition", None)
+        return asked() if asked is not None else {}
 
     async def close(self) -> None:
         self._memo.flush()

@@ -26,7 +26,8 @@ class Sampling:
     """How an answer is drawn. ``None`` leaves the choice to the server; ``n`` is the number of choices wanted.
 
     ``top_logprobs`` asks for the log probability of every token and of so many alternatives to it; 0 for none of
-    them. ``response_format`` holds the answer to a form, see :data:`JSON_OBJECT` and :func:`json_schema`.
+    them. ``response_format`` holds the answer to a form, see :data:`JSON_OBJECT` and :func:`json_schema`, and
+    ``choices`` to one of these texts.
     """
 
     temperature: float = 0.0
@@ -37,6 +38,7 @@ class Sampling:
     n: int = 1
     top_logprobs: int | None = None
     response_format: Mapping[str, Any] | None = None
+    choices: tuple[str, ...] = ()
 
     def fields(self) -> dict[str, Any]:
         """What goes into a request, a cache key and a sample's provenance: only what is set."""
@@ -56,6 +58,9 @@ class Sampling:
             given["top_logprobs"] = self.top_logprobs
         if self.response_format is not None:
             given["response_format"] = dict(self.response_format)
+        if self.choices:  # vLLM's field and its older name; it passes over the one it does not know
+            given["structured_outputs"] = {"choice": list(self.choices)}
+            given["guided_choice"] = list(self.choices)
         return given
 
 

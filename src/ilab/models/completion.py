@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ilab.models.chat import CANONICAL, Choice, Reply, Request
+from ilab.models.wording import AS_ASKED, Wording
 
 Api = Literal["chat", "completions"]
 PATHS: dict[Api, str] = {"chat": "/chat/completions", "completions": "/completions"}
@@ -35,11 +36,13 @@ def own_api(request: Request) -> Api:
     return "chat" if request.prompt is None else "completions"
 
 
-def request_body(request: Request, api: Api) -> bytes:
-    """The body of ``request`` in the form of ``api``."""
-    if api == "chat" and request.prompt is None:
+def request_body(request: Request, api: Api, wording: Wording = AS_ASKED) -> bytes:
+    """The body of ``request`` in the form of ``api``, as the server wants it worded."""
+    if api == "chat" and request.prompt is None and wording is AS_ASKED:
         return request.text().encode()
-    fields = request.fields()
+    fields = wording.apply(request.fields(), chat=api == "chat")
+    if api == "chat" and request.prompt is None:
+        return CANONICAL.encode(fields).encode()
     if api == "chat":
         fields["messages"] = [{"role": "user", "content": fields.pop("prompt")}]
     else:

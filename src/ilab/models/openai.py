@@ -5,7 +5,8 @@ time-outs, malformed JSON and empty choices up to ``tries`` times, 429 and 503 f
 progress. A :class:`~ilab.models.budget.Budget` adapts how much is in flight, a
 :class:`~ilab.models.breaker.Breaker` waits out an outage. Other 4xx are errors with the server's own words. The
 first contact is one ``GET /models``: a server that is not there, or does not serve the model, is told within
-seconds. Choices that a server leaves out are asked for one by one. The key is read by reference and stands in no error.
+seconds. Choices that a server leaves out are asked for one by one; what it refuses is worded otherwise
+(:mod:`ilab.models.wording`). The key is read by reference and stands in no error.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import ssl
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from ilab.config import Endpoint
 from ilab.data import digest_text, seed_from
-from ilab.errors import InputError, ServiceError
+from ilab.errors import ServiceError
+from ilab.models.admission import Admission
 from ilab.models.breaker import Breaker
 from ilab.models.budget import Budget
 from ilab.models.chat import SEED_BITS, Choice, Refused, Reply, Request
@@ -37,13 +37,14 @@ from ilab.models.completion import (
     served_models,
     server_words,
 )
+from ilab.models.contact import FIRST_CONTACT, KEY_HINT, open_wire, unreachable
+from ilab.models.measure import PromptCounter
 from ilab.models.secret import read_secret
-from ilab.models.tls import route
-from ilab.models.wire import Answer, NoConnection, Wire, allow_connections
+from ilab.models.window import TooLong, fit, told_limit, too_long
+from ilab.models.wire import Answer, NoConnection, allow_connections
+from ilab.models.wording import AS_ASKED, Wording
 
-FIRST_CONTACT = 10.0  # seconds for the whole of the first answer
 LONGEST_BACKOFF = 8.0  # seconds
-KEY_HINT = "check the key that where.teacher.api_key refers to (env:NAME or file:PATH)"
 OTHER: dict[Api, Api] = {"chat": "completions", "completions": "chat"}
 
 
@@ -56,7 +57,8 @@ class OpenAIModel:
 
     ``in_flight`` holds where the endpoint's own settings give none; ``tries`` is how often one request is sent at
     most, ``outage_limit`` how many seconds a failing or busy server is waited for, ``backoff`` the first pause in
-    seconds (doubled each time, with jitter derived from the request).
+    seconds (doubled each time, with jitter derived from the request). ``admission`` looks at what
+    :meth:`admit` is given; without it only at the model and at the length of prompts.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class OpenAIModel:
         tries: int = 6,
         outage_limit: float = 600.0,
         backoff: float = 0.25,
+        admission: Admission | None = None,
     ) -> None:
         self.url = endpoint.url.rstrip("/")
         self.budget = Budget(endpoint.in_flight or in_flight)
@@ -84,6 +87,16 @@ class OpenAIModel:
         self._apis: dict[Api, Api] = {}  # what is sent where the server lacks a form of request
         self._proven: set[Api] = set()
         self._several: bool | None = None  # whether the server gives several choices when asked for them
+        self._wordings: dict[str, Wording] = {}  # by model, where it takes another than the usual
+        self._admission = admission or Admission(endpoint)
+        self._counter = PromptCounter(endpoint, self._key)
+
+    async def admit(self, request: Request) -> Request:
+        """See :meth:`ilab.models.admission.Admission.admit`."""
+        admitted = await self._admission.admit(request, self._counter.count)
+        self._probe_model = request.model
+        self._met.add(request.model)
+        return admitted
 
     async def complete(self, request: Request) -> Reply:
         """See :meth:`ilab.models.chat.ChatModel.complete`."""
@@ -103,6 +116,14 @@ class OpenAIModel:
             self._contact = asyncio.get_running_loop().create_task(self._first_contact())
         return await asyncio.shield(self._contact)
 
+    def condition(self) -> dict[str, Any]:
+        """For people who watch: requests ``in_flight``, how many may be (``limit``) and might (``ceiling``), and
+        whether an outage is waited out (``waiting``).
+        """
+        budget = self.budget
+        told = {"in_flight": budget.active, "limit": budget.limit, "ceiling": budget.ceiling}
+        return {**told, "waiting": self._breaker.open}
+
     async def close(self) -> None:
         await self._breaker.close()
         if self._contact is not None:
@@ -110,6 +131,8 @@ class OpenAIModel:
             await asyncio.gather(self._contact, return_exceptions=True)
             self._contact = None
         self._met.clear()
+        await self._admission.close()
+        await self._counter.close()
         await self._wire.close()
 
     # -- first contact -------------------------------------------------------------------------------------------
@@ -162,7 +185,29 @@ class OpenAIModel:
             return reply
 
     async def _complete_by(self, request: Request, api: Api) -> Reply:
-        body = request_body(request, api)
+        """The reply to ``request`` in the words that the server takes, with an answer that fits into its window."""
+        known = wording = self._wordings.get(request.model, AS_ASKED)
+        first: Refused | None = None
+        limited = request
+        while True:
+            try:
+                reply = await self._send(request_body(limited, api, wording), api)
+            except TooLong as refusal:
+                limited = _shortened(limited, refusal)
+                continue
+            except Refused as refusal:
+                first = first or refusal
+                other = wording.other(limited.fields(), refusal.message)
+                if other is None:
+                    raise first from None
+                wording = other
+                continue
+            if wording != known:
+                self._wordings[request.model] = wording
+            return reply if limited is request else told_limit(reply, limited)
+
+    async def _send(self, body: bytes, api: Api) -> Reply:
+        """Send ``body`` until it is answered."""
         began, failures = time.monotonic(), 0
         for attempt in itertools.count():
             outcome = await self._in_budget(body, api)
@@ -191,6 +236,8 @@ class OpenAIModel:
         if self._several is not False:
             try:
                 got = [await self._complete_once(request)]
+            except TooLong:  # which it would be for a single choice, too
+                raise
             except Refused:
                 if self._several:
                     raise
@@ -253,6 +300,9 @@ class OpenAIModel:
         if (status >= 500 and status != 501) or status in (408, 409):
             return Failure("down", reason, retry_after(answer.headers.get("retry-after", ""), time.time()))
         if status in (400, 413, 422):
+            overlong = too_long(status, self._said(answer.body), answer.body, self.url)
+            if overlong is not None:
+                raise overlong
             raise Refused(reason, where=self.url, hint="see what the server says about this request")
         if status in (404, 405, 501):
             raise Absent(reason, where=self.url, hint=f"ask the server: ilab endpoint check {self.url}")
@@ -283,25 +333,14 @@ class OpenAIModel:
         return ServiceError(message, where=self.url, hint=hint, retryable=retryable)
 
 
-def open_wire(endpoint: Endpoint, key: str) -> Wire:
-    """Connections to ``endpoint``, with its key, TLS settings and proxy. Raises ``InputError`` for no URL."""
-    url = endpoint.url.rstrip("/")
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of a port that is no number
-        usable = False
-    if not usable or not url.isprintable() or " " in url:
-        raise InputError("this is no URL of a server", where=url, hint="like http://127.0.0.1:8000/v1")
-    return Wire(url, route(endpoint), {"Authorization": f"Bearer {key}"} if key else {})
-
-
-def unreachable(url: str, reason: OSError) -> ServiceError:
-    """The error for a server that cannot be reached at all."""
-    hint = "start one with: ilab model serve   or check where.teacher.url in ilab.yaml"
-    if isinstance(reason.__cause__, ssl.SSLError):
-        hint = "its certificate or ours does not fit: see where.teacher.ca_file and where.teacher.client_cert"
-    return ServiceError(f"no server answers here ({reason})", where=url, hint=hint)
+def _shortened(request: Request, refusal: TooLong) -> Request:
+    """``request`` with room for the answer by the server's own numbers. Raises the refusal where there is none."""
+    if refusal.prompt is None or refusal.window is None:
+        raise refusal
+    shorter = fit(request, refusal.prompt, refusal.window)
+    if shorter is request:
+        raise refusal
+    return shorter
 
 
 def _single(request: Request, index: int) -> Request:

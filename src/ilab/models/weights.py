@@ -20,6 +20,16 @@ from ilab.errors import InputError
 BUILDING = threading.Lock()  # held while anything is imported from transformers, and while it builds a model
 
 
+def check_folder(folder: Path) -> None:
+    """Raises ``InputError`` where ``folder`` cannot be that of a model. Reads nothing."""
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            "this folder holds no Hugging Face model (config.json is missing)",
+            where=str(folder),
+            hint="build one with `ilab run`, or give another folder",
+        )
+
+
 def load_weights(folder: Path, dtype: Any, device: str, *, quantization: Any = None) -> Any:
     """The causal language model of a Hugging Face directory on ``device``, ready for evaluation.
 
@@ -28,12 +38,7 @@ def load_weights(folder: Path, dtype: Any, device: str, *, quantization: Any = N
     """
     from safetensors import SafetensorError
 
-    if not (folder / "config.json").is_file():
-        raise InputError(
-            "this folder holds no Hugging Face model (config.json is missing)",
-            where=str(folder),
-            hint="build one with `ilab run`, or give another folder",
-        )
+    check_folder(folder)
     try:
         with BUILDING:
             from transformers import AutoModelForCausalLM

@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from ilab.core.memo import Memo
 from ilab.core.step import fingerprint
 from ilab.data import Verdict, short
+from ilab.models.ability import Ability
 from ilab.models.cached import Cached
 
 
@@ -87,7 +88,8 @@ class Context:
     """What blocks may use besides the row. ``teacher`` is None in flows that call no model.
 
     ``model`` is the teacher's served name, ``seed`` the run's, ``scale`` the scale factor (samples per input row),
-    ``quality`` (0 to 1) the lowest score with which a judge lets a row pass.
+    ``quality`` (0 to 1) the lowest score with which a judge lets a row pass. ``verifier`` is a second teacher, another
+    model at an endpoint of its own, and ``verifier_model`` its served name.
     """
 
     rows: Memo
@@ -96,6 +98,8 @@ class Context:
     teacher: Cached | None = None
     model: str = ""
     quality: float = 0.7
+    verifier: Cached | None = None
+    verifier_model: str = ""
 
 
 def content_name(columns: Mapping[str, Any]) -> str:
@@ -134,6 +138,7 @@ class Block(BaseModel, ABC):
     type: ClassVar[str]
     version: ClassVar[int] = 1
     calls_teacher: ClassVar[bool] = False
+    calls_verifier: ClassVar[bool] = False
     asks: ClassVar[int] = 1  # most calls for one row, where the teacher is asked again
     files: ClassVar[tuple[str, ...]] = ()
 
@@ -155,6 +160,10 @@ class Block(BaseModel, ABC):
     @abstractmethod
     async def __call__(self, row: Row, context: Context) -> list[Row]:
         """Rows made from ``row``. Raises :class:`Reject` to refuse it."""
+
+    def abilities(self, scale: int) -> frozenset[Ability]:
+        """What it needs of its endpoint besides an answer in words; looked at before the first paid call."""
+        return frozenset()
 
     def own_text(self) -> int:
         """Characters of its own files that every call sends, the longest where a row chooses one of several."""

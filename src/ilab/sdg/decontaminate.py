@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 
 from ilab.data import Item, Rejected, Sample
 from ilab.models.chat import prompt_text
-from ilab.sdg.dedup import refuse
+from ilab.sdg.made import refuse
 from ilab.sdg.text import normal, words
 
+HELD_OUT = "decontaminate"
 SIMILAR = 0.9
 
 
@@ -64,5 +65,5 @@ def decontaminate(samples: Sequence[Sample], items: Iterable[Item]) -> tuple[lis
             kept.append(sample)
         else:
             item, how = match
-            dropped.append(refuse(sample, "decontaminate", f"held out: {how} as {item.id}"))
+            dropped.append(refuse(sample, HELD_OUT, f"held out: {how} as {item.id}"))
     return kept, dropped

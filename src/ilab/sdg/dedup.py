@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ilab.data import Rejected, Sample, digest_text
+from ilab.sdg.made import refuse
 from ilab.sdg.text import normal
+
+DEDUP = "dedup"
 
 
 def dedup(samples: Sequence[Sample]) -> tuple[list[Sample], list[Rejected]]:
@@ -20,14 +23,8 @@ def dedup(samples: Sequence[Sample]) -> tuple[list[Sample], list[Rejected]]:
         if keeper == sample.id:
             kept.append(sample)
         else:
-            dropped.append(refuse(sample, "dedup", f"duplicate: the same as {keeper}"))
+            dropped.append(refuse(sample, DEDUP, f"duplicate: the same as {keeper}"))
     return kept, dropped
-
-
-def refuse(sample: Sample, block: str, reason: str) -> Rejected:
-    """The record of a sample that is left out."""
-    row = {"question": sample.question, "answer": sample.answer}
-    return Rejected(id=sample.id, leaf=sample.leaf, block=block, reason=reason, row=row)
 
 
 def _key(sample: Sample) -> str:

@@ -30,10 +30,11 @@ def items_of(rows: Iterable[Row], leaf: Leaf, seed: int) -> tuple[tuple[Item, ..
     """
     own = [row for row in rows if row.leaf == leaf.path]
     asked = [frozenset(words(pair.question)) for example in leaf.seeds for pair in example.pairs]
+    written = [frozenset(words(item.question)) for item in leaf.items]
     first: dict[str, str] = {}
     faults: dict[str, str | None] = {}
     for row in sorted(own, key=lambda row: row.id):
-        faults[row.id] = _fault(row, asked)
+        faults[row.id] = _fault(row, asked) or _written(row, written)
         keeper = first.setdefault(normal(row.columns["question"]), row.id) if faults[row.id] is None else row.id
         if keeper != row.id:
             faults[row.id] = f"duplicate: the same question as {keeper}"
@@ -56,10 +57,22 @@ def _fault(row: Row, asked: Sequence[frozenset[str]]) -> str | None:
             return f"an option is part of another: {inner!r} of {outer!r}"
     if f" {said[0]} " in f" {normal(question)} ":
         return f"the question gives the answer away: {options[0]}"
-    mine = frozenset(words(question))
-    if any(len(mine & other) >= SIMILAR * len(mine | other) for other in asked):
+    if _near(question, asked):
         return f"nearly a seed example's question: {question}"
     return None
+
+
+def _written(row: Row, written: Sequence[frozenset[str]]) -> str | None:
+    """Whether ``row`` asks what a person's item asks; ``written`` are their word sets."""
+    question = row.columns["question"]
+    if _near(question, written):
+        return f"nearly the same question as a person's: {question}"
+    return None
+
+
+def _near(question: str, others: Sequence[frozenset[str]]) -> bool:
+    mine = frozenset(words(question))
+    return any(len(mine & other) >= SIMILAR * len(mine | other) for other in others)
 
 
 def _item(row: Row, leaf: Leaf, seed: int) -> Item:

@@ -19,13 +19,18 @@ from ilab.data import Chunk, Item, Leaf, Message, Origin, Rejected, Sample, seed
 from ilab.errors import InputError, ServiceError
 from ilab.models.cached import Cached
 from ilab.models.chat import ChatModel, prompt_text
+from ilab.sdg.benchmarks import BENCHMARK, Benchmark
 from ilab.sdg.block import Block, Context, Row
+from ilab.sdg.blocks.passage import Passage
 from ilab.sdg.card import card
-from ilab.sdg.decontaminate import decontaminate
-from ilab.sdg.dedup import dedup
+from ilab.sdg.decontaminate import HELD_OUT
+from ilab.sdg.dedup import DEDUP
 from ilab.sdg.engine import Start, run_and_close
-from ilab.sdg.flow import FILES, FlowSet
+from ilab.sdg.flow import FILES, Branch, Flow, FlowSet
+from ilab.sdg.hold_out import kept_apart
 from ilab.sdg.inputs import input_rows
+from ilab.sdg.made import NEAR, UNANSWERABLE, Made
+from ilab.sdg.sieve import FILTERS, Limits, sieve
 
 ANSWER_TOKENS = 150  # of one answer, for forecasts
 
@@ -37,7 +42,9 @@ class Job:
     ``scale_factor`` is the number of samples asked for per input row (a cap under rule flows), ``held_out`` the
     items that must not become samples. ``teacher`` may be None for flows that call none; ``teacher_name`` is its
     served name. ``memo`` opens the memo of a name (``teacher``, ``rows``); ``in_flight`` does not change the
-    result. ``quality`` (0 to 1) is the lowest score with which a judge lets a row pass.
+    result. ``quality`` (0 to 1) is the lowest score with which a judge lets a row pass. Pairs of a teacher's that are
+    alike to at least ``near`` are near-duplicates (1: none are); ``benchmarks`` must not be taught. ``verifier`` is the
+    second teacher of flows that ask one.
     """
 
     leaves: Sequence[Leaf]
@@ -54,6 +61,10 @@ class Job:
     in_flight: int = 64
     preview: Preview | None = None
     quality: float = 0.7
+    verifier: ChatModel | None = None
+    verifier_name: str = ""
+    near: float = 1.0
+    benchmarks: Sequence[Benchmark] = ()
 
 
 @dataclass(frozen=True)
@@ -87,22 +98,27 @@ def generate(job: Job) -> Generated:
     when the teacher cannot be used or none of its answers for a leaf could be, ``Stopped`` when asked to stop.
     """
     _check(job)
-    starts = starts_of(job.leaves, job.chunks, job.flow)
+    starts = starts_of(job.leaves, job.chunks, job.flow, kept_apart(job.chunks, job.held_out))
     if job.preview:
         starts = few(starts, job.preview, job.scale_factor, job.seed)
     rows_memo = job.memo("rows")
     teacher = Cached(job.teacher, job.memo("teacher")) if job.teacher and job.flow.calls_teacher else None
-    context = Context(rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name, job.quality)
+    verifier = Cached(job.verifier, job.memo("teacher")) if job.verifier else None
+    asked = [one for one in (teacher, verifier) if one]
+    context = Context(
+        rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name, job.quality, verifier, job.verifier_name
+    )
     try:
         result = asyncio.run(run_and_close(starts, context, job.in_flight, job.emit, job.stopping))
     finally:
         rows_memo.flush()
     memoised = {row.id for row in result.rows if row.trace.memoised}
-    made = [_sample(row, job.flow.name) for row in result.rows]
-    _check_ids(made, job.flow)
-    unique, duplicates = dedup(made)
-    samples, held_out = decontaminate(unique, job.held_out)
-    rejected = sorted([*result.rejected, *duplicates, *held_out], key=lambda entry: entry.leaf)
+    made = [_made(row, job.flow.name) for row in result.rows]
+    _check_ids([one.sample for one in made], job.flow)
+    sieved = sieve(made, Limits(job.leaves, job.held_out, job.near, job.benchmarks))
+    samples = [one.sample for one in sieved.kept]
+    later = [entry for name in FILTERS for entry in sieved.refused[name]]
+    rejected = sorted([*result.rejected, *later], key=lambda entry: entry.leaf)
     for leaf in job.leaves if job.preview is None else ():
         if not any(sample.leaf == leaf.path and _counts(sample, leaf, job) for sample in samples):
             raise _nothing(leaf, [entry for entry in rejected if entry.leaf == leaf.path], job)
@@ -111,24 +127,28 @@ def generate(job: Job) -> Generated:
         "rejected": len(rejected),
         "from_memo": sum(sample.id in memoised for sample in samples),
         "new": sum(sample.id not in memoised for sample in samples),
-        "calls": teacher.calls if teacher else 0,
-        "calls_from_memo": teacher.from_memo if teacher else 0,
-        "tokens": teacher.tokens if teacher else 0,
+        "calls": sum(one.calls for one in asked),
+        "calls_from_memo": sum(one.from_memo for one in asked),
+        "tokens": sum(one.tokens for one in asked),
     }
-    kinds = {leaf.path: leaf.kind for leaf in job.leaves}
-    return Generated(samples, rejected, card(job.flow, kinds, samples, rejected, result.tallies), counts)
+    return Generated(samples, rejected, card(job.flow, job.leaves, sieved, result), counts)
 
 
 def expected_calls(
     flow: FlowSet, leaves: Sequence[Leaf], chunks: Sequence[Chunk], scale_factor: int
 ) -> dict[str, float]:
-    """Teacher ``calls``, and roughly their ``tokens``, that generating asks for if the memo knows none of them.
+    """What generating asks for if the memo knows none of the answers; see :func:`expected`."""
+    return expected(starts_of(leaves, chunks, flow), scale_factor)
+
+
+def expected(starts: Sequence[Start], scale_factor: int) -> dict[str, float]:
+    """Teacher ``calls`` for these input rows, and roughly their ``tokens``.
 
     Every block is taken to pass on what it gets, a prompt to have a token per four characters of its template and
     of the row's longest text, an answer 150 tokens (``tokens_written``: those of the answers alone).
     """
     calls, read = 0, 0.0
-    for start in starts_of(leaves, chunks, flow):
+    for start in starts:
         longest = max((len(value) for value in start.row.columns.values() if isinstance(value, str)), default=0)
         for block, times in _asked(start, scale_factor):
             calls += times
@@ -182,8 +202,13 @@ def _check(job: Job) -> None:
         )
 
 
-def starts_of(leaves: Sequence[Leaf], chunks: Sequence[Chunk], flow: FlowSet) -> list[Start]:
+def starts_of(
+    leaves: Sequence[Leaf], chunks: Sequence[Chunk], flow: FlowSet, apart: frozenset[str] = frozenset()
+) -> list[Start]:
     """The input rows of all leaves by path, then by branch, then as the documents have them.
+
+    Of the chunks in ``apart`` (``leaf#id``) a flow that trains the document's own text makes nothing else; a flow
+    that does not has to teach them.
 
     Raises ``InputError`` for a leaf of a kind that the flow has no file for.
     """
@@ -201,8 +226,33 @@ def starts_of(leaves: Sequence[Leaf], chunks: Sequence[Chunk], flow: FlowSet) ->
         Start(row, branch.blocks, leaf.kind)
         for leaf in sorted(leaves, key=lambda leaf: leaf.path)
         for branch in flow.flows[leaf.kind].branches
-        for row in input_rows(branch.input, leaf, by_leaf.get(leaf.path, []))
+        for row in input_rows(
+            branch.input, leaf, _allowed(flow.flows[leaf.kind], branch, by_leaf.get(leaf.path, []), apart)
+        )
     ]
+
+
+def _allowed(flow: Flow, branch: Branch, chunks: Sequence[Chunk], apart: frozenset[str]) -> Sequence[Chunk]:
+    """The chunks that ``branch`` may begin with; see :func:`starts_of`."""
+    if not apart or _trains_text(branch) or not any(_trains_text(other) for other in flow.branches):
+        return chunks
+    return [chunk for chunk in chunks if f"{chunk.leaf}#{chunk.id}" not in apart]
+
+
+def _trains_text(branch: Branch) -> bool:
+    return any(isinstance(block, Passage) for block in branch.blocks)
+
+
+def _made(row: Row, flow: str) -> Made:
+    """The sample that a row becomes, and what the filters must know of the row."""
+    columns = row.columns
+    return Made(
+        _sample(row, flow),
+        str(columns["question"]),
+        columns.get("context"),
+        str(columns.get("document") or ""),
+        str(columns.get(UNANSWERABLE, "")).casefold() == "yes",
+    )
 
 
 def _sample(row: Row, flow: str) -> Sample:
@@ -256,13 +306,15 @@ def _nothing(leaf: Leaf, rejected: list[Rejected], job: Job) -> InputError | Ser
             where=where,
             hint="add a document with some paragraphs to the leaf, then run the same command again",
         )
-    block, most = Counter(entry.block for entry in rejected).most_common(1)[0]
-    shown = "".join(f"\n  {entry.id}: {entry.reason}{_glimpse(entry)}" for entry in rejected[:3])
+    # Of duplicates one stays: they may be many, and are never why nothing is left.
+    others = [entry for entry in rejected if entry.block not in (DEDUP, NEAR)] or rejected
+    block, most = Counter(entry.block for entry in others).most_common(1)[0]
+    shown = "".join(f"\n  {entry.id}: {entry.reason}{_glimpse(entry)}" for entry in others[:3])
     message = (
         f"no sample of the leaf {leaf.path} was accepted: {len(rejected)} rows were refused, "
         f"{most} of them by block {block!r}{shown}"
     )
-    if job.flow.flows[leaf.kind].calls_teacher and block not in ("dedup", "decontaminate"):
+    if job.flow.flows[leaf.kind].calls_teacher and block not in (DEDUP, HELD_OUT, BENCHMARK):
         return ServiceError(
             message,
             where=where,

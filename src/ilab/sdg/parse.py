@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 LONGEST = 200_000  # characters of an answer that a pattern of somebody else's is run over
@@ -26,13 +27,14 @@ def parse_tags(text: str, tags: Sequence[str], *, truncated: bool = False) -> li
     ``truncated`` says that the answer was cut off: a record whose last piece was never closed is left out.
     """
     text = THINKING.sub("", text)
-    wanted = [tag.lower() for tag in tags]
+    wanted = tuple(tag.lower() for tag in tags)
     records = _records(text, _markers(wanted, short_forms=False), wanted, truncated)
     # "Q:" and "A:" are looked for only when nothing else is there: "A:" may as well be an option of a question.
     return records or _records(text, _markers(wanted, short_forms=True), wanted, truncated)
 
 
-def _markers(tags: Sequence[str], *, short_forms: bool) -> re.Pattern[str]:
+@lru_cache(maxsize=256)
+def _markers(tags: tuple[str, ...], *, short_forms: bool) -> re.Pattern[str]:
     names = {tag: "|".join([re.escape(tag), *([re.escape(tag[0])] if short_forms else [])]) for tag in tags}
     any_name = "|".join(names.values())
     opening = "|".join(

@@ -56,4 +56,6 @@ def render(text: str, columns: Mapping[str, Any], where: str) -> str:
 
 @lru_cache(maxsize=64)
 def _template(text: str) -> jinja2.Template:
-    return ENVIRONMENT.from_string(text)
+    template = ENVIRONMENT.from_string(text)
+    template.globals = dict(template.globals)  # a chain of mappings, walked for every prompt otherwise
+    return template

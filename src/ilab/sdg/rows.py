@@ -43,6 +43,8 @@ class RowJob:
     teacher: ChatModel | None = None
     teacher_name: str = ""
     in_flight: int = 64
+    verifier: ChatModel | None = None
+    verifier_name: str = ""
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -97,7 +99,11 @@ def run_rows(job: RowJob) -> tuple[Result, dict[str, int]]:
         )
     rows_memo = job.memo("rows")
     teacher = Cached(job.teacher, job.memo("teacher")) if job.teacher and job.flow.calls_teacher else None
-    context = Context(rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name, job.quality)
+    verifier = Cached(job.verifier, job.memo("teacher")) if job.verifier else None
+    asked = [one for one in (teacher, verifier) if one]
+    context = Context(
+        rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name, job.quality, verifier, job.verifier_name
+    )
     starts = [Start(row, branch.blocks, branch.name) for branch in job.flow.branches for row in job.rows]
     try:
         result = asyncio.run(run_and_close(starts, context, job.in_flight, job.emit, job.stopping))
@@ -113,9 +119,9 @@ def run_rows(job: RowJob) -> tuple[Result, dict[str, int]]:
     counts = {
         "rows": len(result.rows),
         "rejected": len(result.rejected),
-        "calls": teacher.calls if teacher else 0,
-        "calls_from_memo": teacher.from_memo if teacher else 0,
-        "tokens": teacher.tokens if teacher else 0,
+        "calls": sum(one.calls for one in asked),
+        "calls_from_memo": sum(one.from_memo for one in asked),
+        "tokens": sum(one.tokens for one in asked),
     }
     return result, counts
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 from ilab.artifacts import Checkpoint, Dataset, Documents, Items, Samples, Taxonomy
+from ilab.config import Endpoint
 from ilab.core.step import Counts, Found, Site
-from ilab.data import Kind, TrainingRow
+from ilab.data import Chunk, Kind, Leaf, TrainingRow
 from ilab.errors import InputError
-from ilab.sdg.flow import SHIPPED, load_flow
-from ilab.sdg.generate import Job, Preview, expected_calls, generate
-from ilab.sdg.hold_out import hold_out
+from ilab.models.chat import ChatModel
+from ilab.sdg.benchmarks import open_benchmarks
+from ilab.sdg.engine import Start
+from ilab.sdg.eval_items import ORIGIN
+from ilab.sdg.flow import SHIPPED, FlowSet, load_flow
+from ilab.sdg.generate import Job, Preview, expected, few, generate, starts_of
+from ilab.sdg.hold_out import hold_out, set_apart
+from ilab.sdg.item_flow import ItemJob, make_items
 from ilab.sdg.mix import Mixture, by_source, mix, repeated
 from ilab.sdg.precomputed import with_system
 from ilab.sdg.recipe import Recipe, found_recipe
+from ilab.sdg.teachers import open_teacher, open_verifier
 
 ITEMS_FLOW = "eval"
 
@@ -39,15 +47,38 @@ class Generate(Protocol):
     @property
     def teacher(self) -> str: ...
     @property
+    def verifier(self) -> str: ...
+    @property
     def scale_factor(self) -> int: ...
     @property
     def seed(self) -> int: ...
     @property
     def quality(self) -> float: ...
     @property
+    def near_duplicates(self) -> float: ...
+    @property
+    def benchmarks(self) -> str: ...
+    @property
     def preview(self) -> int | None: ...
     @property
     def preview_calls(self) -> int | None: ...
+
+
+class HoldOut(Protocol):
+    """The fields of the step ``items``: most items per leaf and split; and for those of a teacher its served name, the
+    digest of the flow, and the questions per chunk.
+    """
+
+    @property
+    def per_leaf(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def flow(self) -> str: ...
+    @property
+    def teacher(self) -> str: ...
+    @property
+    def per_chunk(self) -> int: ...
 
 
 def find_flow(locator: str, folder: Path) -> Found:
@@ -63,11 +94,44 @@ def find_flow(locator: str, folder: Path) -> Found:
     return Found(f"flow:{flow.digest}", locator, details={"path": path})
 
 
-def hold_out_items(taxonomy: Taxonomy, documents: Documents, per_leaf: int, seed: int, out: Items) -> Counts:
-    items, dropped = hold_out(taxonomy.leaves(), documents.chunks(), per_leaf, seed)
-    written = out.write(items, dropped)
-    by_rule = sum(item.origin != "person" for item in items)
-    return {"items": written[0], "made_by_rule": by_rule, "left_out": written[1]}
+def find_items_flow(locator: str) -> Found:
+    """Resolve the flow that makes held-out items, which is one that ships with ilab."""
+    return Found(f"flow:{load_flow(locator).digest}", locator, details={"path": locator})
+
+
+def hold_out_items(request: HoldOut, taxonomy: Taxonomy, documents: Documents, out: Items, site: Site) -> Counts:
+    """Write the held-out items, and what was dropped of them."""
+    leaves, chunks = taxonomy.leaves(), documents.chunks()
+    if not request.flow:
+        items, dropped = hold_out(leaves, chunks, request.per_leaf, request.seed)
+        written = out.write(items, dropped)
+        by_rule = sum(item.origin != "person" for item in items)
+        return {"items": written[0], "made_by_rule": by_rule, "left_out": written[1]}
+    loaded = load_flow((site.locate(request.flow).details or {})["path"])
+    made = make_items(
+        ItemJob(
+            leaves=leaves,
+            chunks=set_apart(leaves, chunks, request.seed),
+            flow=loaded,
+            per_chunk=request.per_chunk,
+            seed=request.seed,
+            site=site,
+            teacher_name=request.teacher,
+        )
+    )
+    items, dropped = hold_out(leaves, chunks, request.per_leaf, request.seed, made.items)
+    written = out.write(items, sorted([*made.dropped, *dropped], key=lambda entry: entry.leaf))
+    origins = Counter(item.origin for item in items)
+    counts = {"items": written[0], "made_by_rule": origins["rule"], "made_by_teacher": origins[ORIGIN]}
+    return {**counts, "left_out": written[1], **made.counts}
+
+
+def expect_items(request: HoldOut, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
+    """Teacher calls and tokens for the held-out items; see :func:`expect_calls`."""
+    loaded = load_flow((site.locate(request.flow).details or {})["path"])
+    leaves = [leaf for leaf in inputs["taxonomy"].leaves() if leaf.kind in loaded.flows]
+    chunks = set_apart(leaves, inputs["documents"].chunks(), request.seed)
+    return _priced(expected(starts_of(leaves, chunks, loaded), request.per_chunk), site.where.teacher)
 
 
 def generate_samples(
@@ -80,20 +144,26 @@ def generate_samples(
 ) -> Counts:
     """Run a flow over all leaves, or for a preview over a few rows of each."""
     loaded = load_flow((site.locate(request.flow).details or {})["path"])
+    leaves, items = taxonomy.leaves(), held_out.items()
+    flows, scale = loaded.flows.values(), request.scale_factor
     job = Job(
-        leaves=taxonomy.leaves(),
+        leaves=leaves,
         chunks=documents.chunks(),
-        held_out=held_out.items(),
+        held_out=items,
         flow=loaded,
         scale_factor=request.scale_factor,
         seed=request.seed,
         memo=site.memo,
         emit=site.emit,
         stopping=site.stopping,
-        teacher=_teacher(request.teacher, site) if loaded.calls_teacher else None,
+        teacher=_teacher(request, loaded, site) if loaded.calls_teacher else None,
         teacher_name=request.teacher,
+        verifier=open_verifier(site.where, flows, request.verifier, scale, site.emit),
+        verifier_name=request.verifier,
         in_flight=(site.where.teacher.in_flight or 64) if site.where.teacher else 64,
         quality=request.quality,
+        near=request.near_duplicates,
+        benchmarks=open_benchmarks(site.locate(request.benchmarks)) if request.benchmarks else (),
         preview=Preview(request.preview, request.preview_calls) if request.preview else None,
     )
     made = generate(job)
@@ -101,21 +171,45 @@ def generate_samples(
     return made.counts
 
 
-def expect_calls(flow: str, scale_factor: int, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
+def expect_calls(request: Generate, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
     """Teacher calls and tokens that generation would ask for if the memo knew none of the answers.
 
     ``cost`` in the endpoint's currency, where the endpoint has prices.
     """
-    loaded = load_flow((site.locate(flow).details or {})["path"])
+    loaded = load_flow((site.locate(request.flow).details or {})["path"])
     if not loaded.calls_teacher:
         return {}
-    expected = expected_calls(loaded, inputs["taxonomy"].leaves(), inputs["documents"].chunks(), scale_factor)
-    teacher = site.where.teacher
+    starts = _starts(request, loaded, inputs["taxonomy"].leaves(), inputs["documents"].chunks())
+    return _priced(expected(starts, request.scale_factor), site.where.teacher)
+
+
+def expect_by_leaf(
+    request: Generate, flow: FlowSet, leaves: Sequence[Leaf], chunks: Sequence[Chunk], teacher: Endpoint | None
+) -> dict[str, dict[str, float]]:
+    """The same for each leaf, with its input ``rows``."""
+    by_leaf: dict[str, list[Start]] = {leaf.path: [] for leaf in sorted(leaves, key=lambda leaf: leaf.path)}
+    for start in _starts(request, flow, leaves, chunks):
+        by_leaf[start.row.leaf].append(start)
+    return {
+        leaf: {"rows": len(starts), **_priced(expected(starts, request.scale_factor), teacher)}
+        for leaf, starts in by_leaf.items()
+    }
+
+
+def _starts(request: Generate, flow: FlowSet, leaves: Sequence[Leaf], chunks: Sequence[Chunk]) -> list[Start]:
+    starts = starts_of(leaves, chunks, flow)
+    if request.preview is None:
+        return starts
+    return few(starts, Preview(request.preview, request.preview_calls), request.scale_factor, request.seed)
+
+
+def _priced(told: dict[str, float], teacher: Endpoint | None) -> dict[str, float]:
+    """``told`` with its ``cost``, where the endpoint has prices."""
     if teacher is None or teacher.price_read is None or teacher.price_written is None:
-        return expected
-    written = expected["tokens_written"]
-    read = expected["tokens"] - written
-    return {**expected, "cost": (read * teacher.price_read + written * teacher.price_written) / 1e6}
+        return told
+    written = told["tokens_written"]
+    read = told["tokens"] - written
+    return {**told, "cost": (read * teacher.price_read + written * teacher.price_written) / 1e6}
 
 
 def mix_samples(
@@ -161,16 +255,12 @@ def _under(system: str | None, rows: Iterable[TrainingRow]) -> Iterator[Training
             yield row.model_copy(update={"messages": with_system(row.messages, system)})
 
 
-def _teacher(name: str, site: Site) -> Any:
+def _teacher(request: Generate, loaded: FlowSet, site: Site) -> ChatModel | None:
     """The endpoint's client, or None where no endpoint is configured. Raises InputError without a served name."""
-    if site.where.teacher is None:
-        return None
-    if not name:
+    if site.where.teacher is not None and not request.teacher:
         raise InputError(
             "the teacher's name is missing",
             where="sdg_teacher_model",
             hint=f"give the name that {site.where.teacher.url} serves: -p sdg_teacher_model=NAME",
         )
-    from ilab.models.openai import OpenAIModel
-
-    return OpenAIModel(site.where.teacher)
+    return open_teacher(site.where, loaded.flows.values(), request.teacher, request.scale_factor, site.emit)

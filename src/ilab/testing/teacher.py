@@ -48,7 +48,9 @@ Script = Callable[[dict[str, Any]], str]
 class Features:
     """What the server can do. What it cannot is refused with 400, a missing path with 404; ``ignored`` says nothing.
 
-    ``reasoning`` is told beside every answer; ``seed`` off draws another answer each time.
+    ``reasoning`` is told beside every answer; ``seed`` off draws another answer each time. ``limit`` is the name that
+    it takes for the most tokens of an answer. A word counts as a token: with ``strict`` no prompt may pass the
+    context length together with its answer, and with ``tokenize`` prompts are counted at ``/tokenize``, as in vLLM.
     """
 
     chat: bool = True
@@ -58,7 +60,11 @@ class Features:
     json: Literal["yes", "ignored", "refused"] = "yes"
     seed: bool = True
     reasoning: str = ""
-    context_length: int | None = 4096
+    choice: Literal["yes", "ignored", "refused"] = "yes"
+    context_length: int | None = 32768
+    limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    strict: bool = False
+    tokenize: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,7 @@ class Teacher:
         self.url = ""
         self.calls: list[dict[str, Any]] = []
         self.faulty: list[Fault] = []
+        self.counted: list[dict[str, Any]] = []
         self.peak = 0
         self._script = script
         self._faults = faults
@@ -110,6 +117,13 @@ class Teacher:
         return web.json_response(
             {"object": "list", "data": [{"id": name, "object": "model", **more} for name in self._models]}
         )
+
+    async def tokenize(self, request: web.Request) -> web.Response:
+        if not self._features.tokenize:
+            return _error(404, "Not Found")
+        body = await request.json()
+        self.counted.append(body)
+        return web.json_response({"count": _tokens(body), "max_model_len": self._features.context_length})
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -166,6 +180,9 @@ class Teacher:
         texts = [self._script({**body, "choice": index} if index else body) for index in range(wanted)]
         if body.get("response_format") and features.json == "yes":
             texts = [json.dumps({"text": text}) for text in texts]
+        if "structured_outputs" in body and features.choice == "yes":
+            choices = body["structured_outputs"]["choice"]
+            texts = [text if text in choices else choices[0] for text in texts]
         if fault == "truncated":
             texts = [text[: len(text) // 2] for text in texts]
         elif fault == "untagged":
@@ -183,7 +200,22 @@ class Teacher:
             return _error(400, "logprobs are not supported by this model")
         if body.get("response_format") and features.json == "refused":
             return _error(400, "response_format is not supported")
-        return None
+        if "structured_outputs" in body and features.choice == "refused":
+            return _error(400, "Unrecognized request argument supplied: structured_outputs")
+        if features.limit != "max_tokens" and "max_tokens" in body and "messages" in body:
+            said = "Unsupported parameter: 'max_tokens' is not supported with this model."
+            return _error(400, f"{said} Use 'max_completion_tokens' instead.")
+        return self._overlong(body) if features.strict else None
+
+    def _overlong(self, body: dict[str, Any]) -> web.Response | None:
+        window = self._features.context_length or 0
+        prompt, answer = _tokens(body), body.get(self._features.limit) or 1
+        if prompt + answer <= window:
+            return None
+        said = (
+            f"This model's maximum context length is {window} tokens. However, you requested {prompt + answer} tokens"
+        )
+        return _error(400, f"{said} tokens ({prompt} in the messages, {answer} in the completion).")
 
 
 def answer_by_rule(body: dict[str, Any]) -> str:
@@ -261,14 +293,19 @@ def serve(
 def _application(teacher: Teacher) -> web.Application:
     application = web.Application(client_max_size=2**26)
     application.router.add_get("/v1/models", teacher.list_models)
+    application.router.add_post("/tokenize", teacher.tokenize)
     for path in ("/v1/chat/completions", "/v1/completions"):
         application.router.add_post(path, teacher.complete)
     return application
 
 
+def _tokens(body: dict[str, Any]) -> int:
+    texts = [message["content"] for message in body["messages"]] if "messages" in body else [body["prompt"]]
+    return sum(len(text.split()) for text in texts)
+
+
 def _completion(body: dict[str, Any], texts: list[str], finish: str, features: Features) -> dict[str, Any]:
     chat = "messages" in body
-    prompt = " ".join(message["content"] for message in body["messages"]) if chat else body["prompt"]
     choices = []
     for index, text in enumerate(texts):
         choice: dict[str, Any] = {"index": index, "finish_reason": finish}
@@ -287,7 +324,7 @@ def _completion(body: dict[str, Any], texts: list[str], finish: str, features: F
         "system_fingerprint": "scripted",
         "choices": choices,
         "usage": {
-            "prompt_tokens": len(prompt.split()),
+            "prompt_tokens": _tokens(body),
             "completion_tokens": sum(len(text.split()) for text in texts),
         },
     }

@@ -13,6 +13,7 @@ from typing import Any
 from ilab.errors import InputError
 
 FAMILIES = ("granite", "llama", "mistral", "qwen2", "qwen3")
+LIMITS = ("sliding_window", "attn_logit_softcapping", "attention_chunk_size")  # as in ilab.training.attention
 STORED = {"float32": 4, "float16": 2, "bfloat16": 2}  # bytes of a weight in the model's own files
 
 
@@ -35,7 +36,8 @@ class Architecture:
 
     ``queries`` and ``keys`` are the widths of all query and of all key heads together. ``matrices`` are those of one
     layer, ``small`` the rest of a layer (norms, biases), ``last`` what stands behind the layers besides the output
-    matrix. ``normed_heads``: queries and keys are normalised head by head (Qwen 3).
+    matrix. ``normed_heads``: queries and keys are normalised head by head (Qwen 3). ``masked``: the layers look back a
+    limited way only, so packed rows need a mask (:mod:`ilab.training.attention`).
     """
 
     family: str
@@ -51,6 +53,7 @@ class Architecture:
     last: int
     stored: int = 2
     normed_heads: bool = False
+    masked: bool = False
 
     @property
     def layer(self) -> int:
@@ -125,12 +128,17 @@ def _counted(family: str, config: Mapping[str, Any]) -> Architecture:
         last=width,
         stored=_stored(config),
         normed_heads=family == "qwen3",
+        masked=_limited(config),
     )
 
 
 def _stored(config: Mapping[str, Any]) -> int:
     named = config.get("dtype") or config.get("torch_dtype") or "float32"
     return STORED.get(str(named).removeprefix("torch."), 4)
+
+
+def _limited(config: Mapping[str, Any]) -> bool:
+    return any(config.get(name) for name in LIMITS) and bool(config.get("use_sliding_window", True))
 
 
 def _built(family: str, config: Mapping[str, Any]) -> Architecture:
@@ -172,4 +180,5 @@ def _built(family: str, config: Mapping[str, Any]) -> Architecture:
         small=in_blocks // layers - sum(matrix.size for matrix in matrices),
         last=total - in_blocks - embedding.numel() * (1 if tied else 2),
         stored=_stored(config),
+        masked=_limited(config),
     )

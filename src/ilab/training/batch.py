@@ -1,7 +1,7 @@
 """A micro-batch as tensors.
 
-Packed rows get restarting positions and no attention mask, which transformers' attention reads as separate documents;
-padded rows need no mask either, since the padding stands behind the tokens.
+Packed rows get restarting positions, the places where their samples end, and no attention mask; padded rows need none
+either, since the padding stands behind the tokens.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from ilab.training.plan import MicroBatch
 
 @dataclass(frozen=True)
 class Batch:
-    """``ids`` and ``labels`` are [rows, longest]; ``positions`` too where samples are packed, else None.
+    """``ids`` and ``labels`` are [rows, longest]; ``labels`` is IGNORED wherever no loss is borne.
 
-    ``labels`` is IGNORED wherever no loss is borne: also at the first token of every sample, before which nothing
-    stands.
+    That is so, too, at the first token of every sample, before which nothing stands.
+
+    Where samples are packed into one row: ``positions`` [1, length], ``ends`` (int32, [samples + 1]: 0, then the end of
+    each) and ``longest``, the tokens of the longest.
     """
 
     ids: Tensor
     labels: Tensor
-    positions: Tensor | None
+    positions: Tensor | None = None
+    ends: Tensor | None = None
+    longest: int = 0
 
 
 def tensors(micro_batch: MicroBatch, data: EncodedSet, device: torch.device | str) -> Batch:
@@ -35,19 +39,23 @@ def tensors(micro_batch: MicroBatch, data: EncodedSet, device: torch.device | st
     shape = len(micro_batch.rows), max(lengths)
     ids = torch.zeros(shape, dtype=torch.long)
     labels = torch.full(shape, IGNORED, dtype=torch.long)
-    packed = any(len(row) > 1 for row in micro_batch.rows)
-    positions = torch.zeros(shape, dtype=torch.long) if packed else None
+    positions = torch.zeros(shape, dtype=torch.long)
+    ends = [0]
     for at, row in enumerate(micro_batch.rows):
         start = 0
         for index in row:
-            segment = torch.as_tensor(data.ids[index], dtype=torch.long)
+            segment = torch.tensor(data.ids[index], dtype=torch.long)  # a copy: mapped rows may not be written
             end = start + len(segment)
             ids[at, start:end] = segment
             if not micro_batch.idle:
-                trained = torch.as_tensor(data.trained[index], dtype=torch.bool)
+                trained = torch.tensor(data.trained[index], dtype=torch.bool)
                 labels[at, start:end] = torch.where(trained, segment, IGNORED)
                 labels[at, start] = IGNORED
-            if positions is not None:
-                positions[at, start:end] = torch.arange(end - start)
+            positions[at, start:end] = torch.arange(end - start)
+            ends.append(end)
             start = end
-    return Batch(ids.to(device), labels.to(device), positions if positions is None else positions.to(device))
+    if all(len(row) == 1 for row in micro_batch.rows):
+        return Batch(ids.to(device), labels.to(device))
+    longest = max(len(data.ids[index]) for row in micro_batch.rows for index in row)
+    places = torch.tensor(ends, dtype=torch.int32, device=device)
+    return Batch(ids.to(device), labels.to(device), positions.to(device), places, longest)

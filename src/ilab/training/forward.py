@@ -2,18 +2,22 @@
 
 It is one module so that it can be sharded, compiled and checkpointed as a whole, and so that the output head runs
 inside of it (:mod:`ilab.training.loss` never holds all logits). :func:`check` compares it with the model itself before
-the first step: the loss with that of the model's own logits, and a packed row with its samples one by one.
+the first step: the loss with that of the model's own logits (by transformers' own attention), and a packed row with its
+samples one by one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ilab.errors import SetupError
+from ilab.training.attention import OWN
 from ilab.training.batch import Batch, tensors
 from ilab.training.encode import EncodedSet
 from ilab.training.loss import IGNORED, Head, summed_loss
@@ -30,12 +34,12 @@ class LossModel(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Tensor, positions: Tensor | None, labels: Tensor) -> Tensor:
-        """The summed cross-entropy (nats), a scalar in float32. Shapes as in :class:`Batch`."""
-        return summed_loss(hidden_states(self.model, ids, positions), labels, head_of(self.model))
+    def forward(self, batch: Batch) -> Tensor:
+        """The summed cross-entropy (nats), a scalar in float32."""
+        return summed_loss(hidden_states(self.model, batch), batch.labels, head_of(self.model))
 
     def loss(self, batch: Batch) -> Tensor:
-        loss: Tensor = self(batch.ids, batch.positions, batch.labels)
+        loss: Tensor = self(batch)
         return loss
 
 
@@ -48,11 +52,14 @@ def head_of(model: Any) -> Head:
     return lambda states: output(states) / scale
 
 
-def hidden_states(model: Any, ids: Tensor, positions: Tensor | None) -> Tensor:
-    """The last hidden states [rows, length, width]; ``positions`` restart at each packed sample."""
-    extra = {} if positions is None else {"position_ids": positions}
+def hidden_states(model: Any, batch: Batch) -> Tensor:
+    """The last hidden states [rows, length, width]."""
+    packed: dict[str, Any] = {}
+    if batch.ends is not None:
+        packed = {"position_ids": batch.positions, "cu_seq_lens_q": batch.ends, "cu_seq_lens_k": batch.ends}
+        packed |= {"max_length_q": batch.longest, "max_length_k": batch.longest}
     body = getattr(model, model.base_model_prefix)
-    states: Tensor = body(input_ids=ids, use_cache=False, **extra).last_hidden_state
+    states: Tensor = body(input_ids=batch.ids, use_cache=False, **packed).last_hidden_state
     return states
 
 
@@ -68,7 +75,8 @@ def check(model: LossModel, data: EncodedSet, device: torch.device | str, *, low
     longest = max(range(len(data.ids)), key=lambda index: (len(data.ids[index]), -index))
     batch = tensors(MicroBatch(((longest,),)), data, device)
     ours = model.loss(batch).item()
-    logits = model.model(input_ids=batch.ids, use_cache=False).logits.float()
+    with _own_attention(model.model):
+        logits = model.model(input_ids=batch.ids, use_cache=False).logits.float()
     theirs = nn.functional.cross_entropy(
         logits[0, :-1], batch.labels[0, 1:], reduction="sum", ignore_index=IGNORED
     ).item()
@@ -88,6 +96,17 @@ def check(model: LossModel, data: EncodedSet, device: torch.device | str, *, low
             hint="train with one sample in a row: --set where.train.layout=bucketed",
         )
     model.train(was_training)
+
+
+@contextmanager
+def _own_attention(model: Any) -> Iterator[None]:
+    """With transformers' own attention, whatever the model is trained with."""
+    trained_with = model.config._attn_implementation
+    model.set_attn_implementation(OWN)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(trained_with)
 
 
 class PackingError(SetupError):

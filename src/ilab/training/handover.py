@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from ilab.config import TrainWhere
 from ilab.core.events import Emit
 from ilab.core.files import read_json, write_json
-from ilab.training.encode import EncodedSet
+from ilab.training.encode import MASK, TOKEN, EncodedSet, TokenRows
 from ilab.training.loop import TrainJob
 from ilab.training.settings import TrainSettings
 
@@ -54,26 +53,20 @@ def read_job(folder: Path, emit: Emit, stopping: Callable[[], bool]) -> tuple[Tr
         where=TrainWhere.model_validate(told["where"]),
         dropped_tokens=told["dropped_tokens"],
     )
-    return replace(job), told["device"]
+    return job, told["device"]
 
 
 def _write_set(stem: Path, data: EncodedSet) -> None:
-    ids = [np.asarray(row, dtype=np.uint32) for row in data.ids]
-    masks = [np.asarray(row, dtype=np.bool_) for row in data.trained]
-    np.savez(
-        stem.with_suffix(".npz"),
-        ids=np.concatenate(ids) if ids else np.zeros(0, np.uint32),
-        trained=np.concatenate(masks) if masks else np.zeros(0, np.bool_),
-        ends=np.cumsum([len(row) for row in ids], dtype=np.int64),
-    )
-    write_json(stem.with_suffix(".json"), {"rows": list(data.rows)})
+    """Flat arrays, which every process maps instead of holding a copy."""
+    for name, rows, dtype in (("ids", data.ids, TOKEN), ("trained", data.trained, MASK)):
+        parts = [np.asarray(row, dtype=dtype) for row in rows]
+        np.save(f"{stem}.{name}.npy", np.concatenate([np.zeros(0, dtype), *parts]))
+    np.save(f"{stem}.ends.npy", np.cumsum(data.lengths, dtype=np.int64))
+    write_json(stem.with_suffix(".json"), list(data.rows))
 
 
 def _read_set(stem: Path) -> EncodedSet:
-    with np.load(stem.with_suffix(".npz"), allow_pickle=False) as found:
-        ends = found["ends"][:-1] if len(found["ends"]) else found["ends"]
-        count = len(found["ends"])
-        ids = np.split(found["ids"].astype(np.int64), ends) if count else []
-        masks = np.split(found["trained"], ends) if count else []
-    rows = read_json(stem.with_suffix(".json"))["rows"]
-    return EncodedSet(tuple(rows), tuple(ids), tuple(masks), ())
+    ids, trained = (np.load(f"{stem}.{name}.npy", mmap_mode="c", allow_pickle=False) for name in ("ids", "trained"))
+    ends = np.load(f"{stem}.ends.npy", allow_pickle=False)
+    rows = read_json(stem.with_suffix(".json"))
+    return EncodedSet(tuple(rows), TokenRows.of_ends(ids, ends), TokenRows.of_ends(trained, ends))

@@ -164,6 +164,7 @@ class _Run:
             # A run that was killed between the state and the candidate of the same step is at this step, without it.
             if save and at.steps >= self.cursor.steps and not self._candidate(at).exists():
                 self._save(at)
+        self._prune()  # killed while it did
 
     def _plans(self) -> Iterator[tuple[int, StepPlan, int]]:
         """The epoch (0-based) of each step, its plan, and the number of epochs that are whole after it."""
@@ -241,6 +242,9 @@ class _Run:
             folder.parent.mkdir(exist_ok=True)
             staged.rename(folder)
         self._keep()
+        self._prune()
+
+    def _prune(self) -> None:
         if self.world.leads:
             candidates.prune(self.job.work, self.settings.keep)
 

@@ -7,6 +7,7 @@ four-bit weights that it was trained beside.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 
 from ilab.data import seed_from
 from ilab.errors import SetupError
-from ilab.models.weights import BUILDING, load_weights
-from ilab.training.method import linear_layers, state_of
+from ilab.models.weights import BUILDING
+from ilab.training.method import linear_layers, load_for_training, state_of
 from ilab.training.settings import TrainSettings
 from ilab.training.world import whole
 
@@ -32,13 +33,14 @@ class Lora:
         self._settings = settings
         self._quantised = settings.method == "qlora"
         _require("peft")
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns that it downloads no code: nor should it
         if self._quantised:
             _require("bitsandbytes")
 
     def load(self, base: Path, device: str) -> Any:
         low = self._settings.precision == "bf16"
         dtype = torch.bfloat16 if low else torch.float32
-        model = load_weights(base, dtype, device, quantization=_four_bits(dtype) if self._quantised else None)
+        model = load_for_training(base, dtype, device, _four_bits(dtype) if self._quantised else None)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         for module in model.modules():

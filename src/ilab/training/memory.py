@@ -110,7 +110,7 @@ def activations(model: Architecture, settings: TrainSettings, load: Load, checkp
     low, frozen = settings.precision == "bf16", settings.method != "full"
     stream = 2 if low and settings.method in ("lora", "qlora") else 4  # bytes of a number between the layers
     layer = load.tokens * _per_token(model, settings, load.packed)
-    if load.packed:
+    if load.packed and model.masked:
         layer += load.row**2 * (2 if low else 4)  # the mask of each layer
     last = load.tokens * model.width * (4 if frozen else 10 if low else 12)  # before the output matrix
     if not checkpointed:
@@ -162,10 +162,11 @@ def _per_token(model: Architecture, settings: TrainSettings, packed: bool) -> fl
     low, frozen = settings.precision == "bf16", settings.method != "full"
     number = 2 if low else 4
     targets = model.targets(settings.lora_targets)
-    keys = model.queries if packed else model.keys  # with a mask, key heads are repeated for each query head
+    keys = model.queries if packed and model.masked else model.keys  # with a mask, repeated for each query head
+    parts = model.queries if packed and not model.masked else 0  # attention of each sample, then put together
     norms = (2 if frozen else 4) * model.width * 4
     heads = (model.queries + model.keys) * (4 if frozen else 4 + number) if model.normed_heads else 0
-    attention = (model.queries * 2 + keys * 2) * number  # queries, output; keys, values
+    attention = (model.queries * 2 + keys * 2 + parts) * number  # queries, output; keys, values
     middle = 3 * model.feed_forward * number  # gate, its activation, up
     if settings.method in ("lora", "qlora"):
         return norms + heads + attention + middle + _adapter_inputs(model, settings, targets, number)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ilab.models.weights import load_weights
+from ilab.training.attention import attention_for
 from ilab.training.settings import TrainSettings
 from ilab.training.world import whole
 
@@ -55,7 +56,7 @@ class Full:
     """Every weight is trained, in fp32."""
 
     def load(self, base: Path, device: str) -> Any:
-        return load_weights(base, torch.float32, device)
+        return load_for_training(base, torch.float32, device)
 
     def kept(self, model: nn.Module) -> dict[str, Tensor]:
         return dict(model.named_parameters())
@@ -74,6 +75,13 @@ class Full:
 
     def write_beside(self, model: nn.Module, base: Path, folder: Path, leads: bool) -> None:
         """Nothing."""
+
+
+def load_for_training(base: Path, dtype: Any, device: str, quantization: Any = None) -> Any:
+    """The base with the attention that it is trained with. Raises ``InputError`` as ``load_weights`` does."""
+    model = load_weights(base, dtype, device, quantization=quantization)
+    model.set_attn_implementation(attention_for(model.config))
+    return model
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:

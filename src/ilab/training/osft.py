@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ilab.models.weights import load_weights
-from ilab.training.method import linear_layers, state_of
+from ilab.training.method import linear_layers, load_for_training, state_of
 from ilab.training.world import whole
 
 FACTORS = ("left", "values", "right")
@@ -81,7 +80,7 @@ class Osft:
         self._targets = targets
 
     def load(self, base: Path, device: str) -> Any:
-        model = load_weights(base, torch.float32, device)
+        model = load_for_training(base, torch.float32, device)
         names = linear_layers(model, self._targets)
         for parameter in model.parameters():
             parameter.requires_grad_(False)

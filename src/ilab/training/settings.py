@@ -31,6 +31,8 @@ class TrainSettings(BaseModel):
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     precision: Literal["fp32", "bf16"] = "fp32"
+    train_on: Literal["assistant", "last", "all"] = Field("assistant", description="turns that bear loss")
+    over_length: Literal["drop", "truncate", "split", "error"] = Field("drop", description="fate of longer ones")
     max_length: int = Field(gt=1, description="tokens of the longest sample")
     max_batch_tokens: int = Field(gt=1, description="tokens of one micro-batch on a device, padding included")
     method: MethodName = "full"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -113,6 +113,23 @@ def crawl(order: Order, web: Web, emit: Emit, now: datetime) -> Report:
     return _Crawl(order, web, emit, now).run()
 
 
+def check(order: Order, private_hosts: Sequence[str]) -> list[str]:
+    """The addresses of the start pages, in one spelling. Raises ``InputError`` for what can be known to be wrong."""
+    if order.selector:
+        check_selector(order.selector)
+    urls = []
+    for given in order.starts:
+        url = one_spelling(given)
+        if not url:
+            hint = "give the address of a page, for example https://docs.example.org/guide/"
+            raise InputError(f"{given!r} is no address of a web page", hint=hint)
+        if order.delay < LEAST_DELAY and not is_private(host_of(url), private_hosts):
+            hint = f"at least {LEAST_DELAY:g}; less is for servers listed in where.web.private_hosts"
+            raise InputError(f"--delay {order.delay:g} is too short for a server of others", hint=hint)
+        urls.append(url)
+    return urls
+
+
 @dataclass
 class _Crawl:
     order: Order
@@ -162,16 +179,7 @@ class _Crawl:
 
     def _begin(self) -> None:
         """Visit the start pages, then queue what the sitemaps of their servers name."""
-        if self.order.selector:
-            check_selector(self.order.selector)
-        for given in self.order.starts:
-            url = one_spelling(given)
-            if not url:
-                hint = "give the address of a page, for example https://docs.example.org/guide/"
-                raise InputError(f"{given!r} is no address of a web page", hint=hint)
-            if self.order.delay < LEAST_DELAY and not is_private(host_of(url), self.web.settings.private_hosts):
-                hint = f"at least {LEAST_DELAY:g}; less is for servers listed in where.web.private_hosts"
-                raise InputError(f"--delay {self.order.delay:g} is too short for a server of others", hint=hint)
+        for url in check(self.order, self.web.settings.private_hosts):
             self.scope.start(url)
             self._add(_Link(url, 0, start=True))
         if not self.order.dry_run:

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from ilab.models.ability import Ability
 from ilab.models.chat import Reply, Sampling
 from ilab.sdg.answer import Record
 from ilab.sdg.asking import PromptingBlock
@@ -33,6 +34,9 @@ class Logprobs(PromptingBlock):
 
     def adds(self) -> frozenset[str]:
         return self.read_columns() | {self.logprobs}
+
+    def abilities(self, scale: int) -> frozenset[Ability]:
+        return super().abilities(scale) | {"logprobs"}
 
     def sampling(self, row: Row, context: Context, ask: int) -> Sampling:
         return replace(super().sampling(row, context, ask), top_logprobs=self.top)

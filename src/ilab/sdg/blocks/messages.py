@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import ValidationError, model_validator
 
 from ilab.data import Message
+from ilab.models.ability import Ability
 from ilab.models.chat import Reply, Sampling
 from ilab.sdg.answer import Record
 from ilab.sdg.asking import AskingBlock
@@ -35,6 +36,10 @@ class Messages(AskingBlock):
 
     def needs(self) -> frozenset[str]:
         return frozenset({self.messages})
+
+    def abilities(self, scale: int) -> frozenset[Ability]:
+        several = self.draws is not None and resolve_count(self.draws, scale) > 1
+        return super().abilities(scale) | frozenset({"n"} if several else ())
 
     def sampling(self, row: Row, context: Context, ask: int) -> Sampling:
         sampling = super().sampling(row, context, ask)
