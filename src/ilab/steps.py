@@ -240,6 +240,11 @@ class Train(Step):
 
         return train_phase(self.fields(), dataset, base, out, site)
 
+    def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
+        from ilab.training.start import expect_training
+
+        return expect_training(self.fields(), inputs["dataset"].rows(), inputs["base"].model, site.where)
+
 
 class Evaluate(Step):
     """Scores of one model, or of all candidates of a phase, on the held-out items of one split."""

@@ -15,13 +15,14 @@ from ilab.training.encode import MASK, TOKEN, EncodedSet, TokenRows
 from ilab.training.loop import TrainJob
 from ilab.training.settings import TrainSettings
 
-FOLDER = "job"
+FOLDER, JOB = "job", "job.json"
 
 
 def write_job(job: TrainJob, device: str) -> Path:
     """Write ``job`` to ``work/job``. Returns the folder."""
     folder = job.work / FOLDER
     folder.mkdir(exist_ok=True)
+    (folder / JOB).unlink(missing_ok=True)  # written last: where it stands, all of it does
     for name, data in (("data", job.data), ("held_out", job.held_out)):
         _write_set(folder / name, data)
     told = {
@@ -29,16 +30,17 @@ def write_job(job: TrainJob, device: str) -> Path:
         "work": str(job.work.resolve()),
         "device": device,
         "threads": job.threads,
+        "dropped_tokens": job.dropped_tokens,
         "settings": job.settings.model_dump(mode="json"),
         "where": job.where.model_dump(mode="json"),
     }
-    write_json(folder / "job.json", told)
+    write_json(folder / JOB, told)
     return folder
 
 
 def read_job(folder: Path, emit: Emit, stopping: Callable[[], bool]) -> tuple[TrainJob, str]:
     """The job of a folder, and the device that it asks for."""
-    told: dict[str, Any] = read_json(folder / "job.json")
+    told: dict[str, Any] = read_json(folder / JOB)
     job = TrainJob(
         data=_read_set(folder / "data"),
         held_out=_read_set(folder / "held_out"),
@@ -49,6 +51,7 @@ def read_job(folder: Path, emit: Emit, stopping: Callable[[], bool]) -> tuple[Tr
         stopping=stopping,
         threads=told["threads"],
         where=TrainWhere.model_validate(told["where"]),
+        dropped_tokens=told["dropped_tokens"],
     )
     return job, told["device"]
 

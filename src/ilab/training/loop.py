@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,20 @@ from ilab.core.events import Emit
 from ilab.data import seed_from
 from ilab.errors import InputError, Stopped
 from ilab.training import candidates
+from ilab.training.architecture import architecture
 from ilab.training.batch import tensors
 from ilab.training.candidates import Cursor
 from ilab.training.encode import EncodedSet
+from ilab.training.estimate import load_of, step_flops
 from ilab.training.export import export_model
 from ilab.training.forward import LossModel, PackingError, check
 from ilab.training.method import Method, method_of, trained
-from ilab.training.metrics import Metrics, peak_memory
+from ilab.training.metrics import Gauge, Metrics, Spent, peak_memory
 from ilab.training.optimizer import make_optimizer, schedule
 from ilab.training.plan import MicroBatch, Shape, StepPlan, choose_layout, plan_epoch, steps_per_epoch
+from ilab.training.probe import matrix_peak
 from ilab.training.settings import TrainSettings
+from ilab.training.sinks import following
 from ilab.training.state import State, load_state, save_state
 from ilab.training.world import World, whole
 
@@ -53,6 +58,7 @@ class TrainJob:
     stopping: Callable[[], bool]
     threads: int = 1
     where: TrainWhere = field(default_factory=TrainWhere)
+    dropped_tokens: int = 0  # of rows that were left out
 
 
 def train(job: TrainJob, world: World) -> None:
@@ -64,11 +70,37 @@ def train(job: TrainJob, world: World) -> None:
     torch.set_num_threads(job.threads)
     run = _Run(job, world)
     total = steps_per_epoch(len(job.data.ids), job.settings.batch) * job.settings.epochs
+    peak = world.total((matrix_peak(world.device, low=job.settings.precision == "bf16"),))[0]
     if not world.leads:
         run.go(total, None)
         return
-    with Metrics(job.work, job.emit, total, run.cursor.steps) as metrics:
+    done = run.cursor.steps
+    with Metrics(job.work, job.emit, total, done, run.gauge(peak)) as metrics, following(job.where, job.work, done):
         run.go(total, metrics)
+
+
+def rehearse(job: TrainJob, device: str) -> tuple[int, float]:
+    """Two steps, each twice the largest micro-batch of the first epoch: the second one's tokens and seconds.
+
+    Nothing is written, and no state of a run is read unless ``job.work`` holds one.
+    """
+    torch.set_num_threads(job.threads)
+    run = _Run(job, World(0, 1, device))
+    lengths = job.data.lengths
+    plans = plan_epoch(lengths, job.data.trained_counts, 0, run.shape)
+    micro_batches = (one for plan in plans for one in plan.micro_batches)
+    largest = max(micro_batches, key=lambda one: load_of(one, lengths).tokens)
+    members = [index for row in largest.rows for index in row]
+    tokens = 2 * sum(lengths[index] for index in members)
+    trained_tokens = 2 * sum(job.data.trained_counts[index] for index in members)
+    plan = StepPlan((largest, largest), trained_tokens, tokens, 2 * load_of(largest, lengths).tokens, 2 * len(members))
+    run.module.train()
+    seconds = 0.0
+    for step in (1, 2):
+        began = time.monotonic()
+        run.update(plan, step, 2)
+        seconds = time.monotonic() - began
+    return tokens, seconds
 
 
 class _Run:
@@ -85,6 +117,17 @@ class _Run:
         self.state = State(self.method.kept(self.model), trained(self.model), self.optimizer)
         self.cursor = Cursor(**load_state(job.work, self.state, world))
         self._saved = time.monotonic()
+        self._validated: tuple[int, float | None] = (-1, None)
+
+    def gauge(self, peak: float) -> Gauge:
+        """What steps are measured against: ``peak`` operations a second of all devices together."""
+        lengths = self.job.data.lengths
+        try:
+            model = architecture(self.model.config.to_dict())
+        except InputError:  # it trains all the same; its operations are unknown
+            return Gauge(lengths, None, peak, self.world.size, self.job.dropped_tokens)
+        count = partial(step_flops, model, self.settings, lengths=lengths)
+        return Gauge(lengths, count, peak, self.world.size, self.job.dropped_tokens)
 
     def _shape(self) -> Shape:
         """How samples become steps; the model is tried out first, on real samples."""
@@ -110,7 +153,7 @@ class _Run:
             before, at = at, Cursor(at.steps + 1, epochs, at.samples + plan.samples, at.tokens + plan.tokens)
             save = candidates.due(self.settings, before, at) or at.steps == total
             if at.steps > self.cursor.steps:
-                stop = self._step(epoch, plan, at, (total, metrics))
+                stop = self._step(epoch, plan, at, (total, metrics, save))
                 if stop or self._state_due():
                     self._keep()
                 if stop:
@@ -130,16 +173,19 @@ class _Run:
             for number, plan in enumerate(plans, 1):
                 yield epoch, plan, epoch + (number == len(plans))
 
-    def _step(self, epoch: int, plan: StepPlan, at: Cursor, told: tuple[int, Metrics | None]) -> bool:
+    def _step(self, epoch: int, plan: StepPlan, at: Cursor, told: tuple[int, Metrics | None, bool]) -> bool:
         """Train one step and report it. Returns whether to stop after it."""
-        total, metrics = told
-        measured, stop = self._update(plan, at.steps, total)
+        total, metrics, save = told
+        began = time.monotonic()
+        found, stop = self.update(plan, at.steps, total)
+        spent = Spent(time.monotonic() - began, peak_memory(self.world.device))
         self.cursor = at
+        validation = self._validation(at) if save else None
         if metrics is not None:
-            metrics.report(epoch, at.steps, plan, measured, peak_memory(self.world.device))
+            metrics.report(epoch, at.steps, plan, {**found, **_known(validation_loss=validation)}, spent)
         return stop
 
-    def _update(self, plan: StepPlan, step: int, total: int) -> tuple[dict[str, float], bool]:
+    def update(self, plan: StepPlan, step: int, total: int) -> tuple[dict[str, float], bool]:
         """One optimizer step, and whether any process was told to stop.
 
         The randomness of a step (dropout) is a function of the step, the process and the micro-batch alone.
@@ -188,7 +234,7 @@ class _Run:
     def _save(self, at: Cursor) -> None:
         """A candidate, then the state, then the older candidates that are no longer wanted go."""
         folder = self._candidate(at)
-        loss = self._held_out_loss()
+        loss = self._validation(at)
         staged = self.job.work / "candidate"
         export_model(self.model, self.method, self.job.base, staged, self.world)
         if self.world.leads:
@@ -201,6 +247,12 @@ class _Run:
     def _prune(self) -> None:
         if self.world.leads:
             candidates.prune(self.job.work, self.settings.keep)
+
+    def _validation(self, at: Cursor) -> float | None:
+        """The loss of the held-out rows after step ``at``, computed once."""
+        if self._validated[0] != at.steps:
+            self._validated = at.steps, self._held_out_loss()
+        return self._validated[1]
 
     @torch.no_grad()
     def _held_out_loss(self) -> float | None:
@@ -224,17 +276,30 @@ def prepare(module: LossModel, job: TrainJob, world: World) -> None:
     """What makes it fit and go fast, layer by layer: checkpointing, compiling, sharding. Changes rounding alone."""
     layers = list(blocks(module.model))
     if job.where.activation_checkpointing:
-        module.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_activations(module.model)
     if job.where.compile:
         for layer in layers:
             layer.compile()
     world.shard(module, layers, job.settings.precision == "bf16")
 
 
+def checkpoint_activations(model: Any) -> None:
+    """Keep the input of each layer only, and compute the rest again."""
+    how = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):  # what newer versions of transformers call it
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
+
+
 def blocks(model: Any) -> list[torch.nn.Module]:
     """The model's repeated layers: the longest list of modules it has."""
     lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     return max(lists, key=len, default=[])
+
+
+def _known(**values: float | None) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _precision(settings: TrainSettings, device: str, sharded: bool = False) -> AbstractContextManager[Any]:

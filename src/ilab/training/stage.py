@@ -53,6 +53,7 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
         stopping=site.stopping,
         threads=site.where.threads,
         where=site.where.train,
+        dropped_tokens=data.audit.lost if data.audit is not None else 0,
     )
     run_job(job, pick_device(site.where.device))
     index = collect(site.work, out.path)
