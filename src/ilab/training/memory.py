@@ -17,6 +17,7 @@ from ilab.training.settings import TrainSettings
 FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes of an NF4 weight, its scales quantised too (arXiv 2305.14314)
 EIGHT_BITS = 1 + 4 / 256  # bytes of a moment in eight bits with its scales (arXiv 2110.02861)
 CHUNK = 4096  # positions whose logits exist at once, as in ilab.training.loss
+FILE_BYTES = 64 << 20  # of a state, as in ilab.training.state
 HOLES = {True: 1.6, False: 2.4}  # on a CPU: glibc's heap with what lies free between tensors (all weights; or a part)
 PROCESS = {"cpu": 420 << 20, "cuda": 700 << 20}  # Python and PyTorch themselves; a CUDA context and its workspaces
 
@@ -101,7 +102,7 @@ def memory_of(model: Architecture, settings: TrainSettings, load: Load, machine:
         logits=int(_logits(model, settings, load)),
         gathered=int(_gathered(model, settings, load, size)),
         process=process,
-        saving=2 * (saved // size + optimizer) if machine.kind == "cpu" else 0,
+        saving=2 * min(saved // size + optimizer, FILE_BYTES) if machine.kind == "cpu" else 0,
     )
 
 

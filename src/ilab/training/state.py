@@ -31,6 +31,7 @@ from ilab.training.world import World
 
 MANIFEST = "manifest.json"
 FORMAT = 2
+FILE_BYTES = 64 << 20  # of a file, unless one tensor alone has more
 
 
 def save_state(work: Path, cursor: Mapping[str, Any], parts: State, world: World) -> None:
@@ -46,7 +47,7 @@ def save_state(work: Path, cursor: Mapping[str, Any], parts: State, world: World
     world.wait()
     found, plain = parts.read()
     with saving(temporary), _disk(temporary):
-        writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
+        writer = HuggingFaceStorageWriter(str(temporary), _files(found), save_distributed=True)
         save(found, storage_writer=writer, no_dist=world.size == 1)
     world.wait()
     if world.leads:
@@ -135,6 +136,18 @@ class State:
                 state[key] = moment if key == "step" else moment.to(parameter.device)
             if state:
                 self._optimizer.state[parameter] = state
+
+
+def _files(found: Mapping[str, Tensor]) -> dict[str, int]:
+    """Tensor to number of its file, from 1. The writer holds a whole file in memory, twice; hence many small ones."""
+    numbers: dict[str, int] = {}
+    number, held = 1, 0
+    for name, tensor in found.items():
+        if held and held + tensor.nbytes > FILE_BYTES:
+            number, held = number + 1, 0
+        numbers[name] = number
+        held += tensor.nbytes
+    return numbers
 
 
 def _moment(name: str, key: str) -> str:
