@@ -33,6 +33,7 @@ from ilab.plugins import BUILT_IN, load
 from ilab.sdg import flow
 from ilab.sdg.block import Block, RuleBlock
 from ilab.steps import STEPS
+from ilab.training import metrics
 
 REFERENCE = Path(__file__).parent / "reference"
 SOURCES = {
@@ -43,6 +44,7 @@ SOURCES = {
     "flows": "src/ilab/sdg/",
     "parameters": "src/ilab/parameters.py",
     "steps": "src/ilab/steps.py",
+    "training-metrics": "src/ilab/training/metrics.py",
 }
 
 
@@ -56,6 +58,7 @@ def pages() -> dict[str, str]:
         "flows": flows_page,
         "parameters": parameters_page,
         "steps": steps_page,
+        "training-metrics": metrics_page,
     }
     return {
         f"{name}.md": "\n\n".join(
@@ -211,6 +214,25 @@ def config_page() -> Iterator[str]:
     yield _prose(config)
     yield "`ilab config show --origin` shows every value and where it comes from."
     yield _table(("setting", "type", "default", "what it is"), list(_settings(config.Config, "")))
+
+
+def metrics_page() -> Iterator[str]:
+    """Every key of ``metrics.jsonl``."""
+    yield "# Metrics of a training: metrics.jsonl"
+    yield _prose(metrics)
+    yield (
+        "*Content* depends on what is trained on alone, up to rounding; it is part of the artifact. *Measured* is what"
+        "\ndiffers from run to run, or with devices and layout; it stays in the work folder. Keys are never renamed."
+    )
+    yield (
+        "Other programs get the same numbers: `where.train.report_to` names TensorBoard, MLflow or W&B, and\n"
+        "`where.train.prometheus_file` the file that a node exporter collects (`ilab_training_<key>`)."
+    )
+    rows = []
+    for column in metrics.SCHEMA:
+        kind = ("measured" if column.measured else "content") + (", not in every line" if column.optional else "")
+        rows.append((f"`{column.name}`", column.kind.__name__, column.unit, kind, column.meaning))
+    yield _table(("key", "type", "unit", "kind", "what it is"), rows)
 
 
 # -- their parts -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ilab.config import Loaded, Where
 from ilab.core.events import read_events
@@ -53,6 +53,13 @@ def find_pipeline(name: str, base: Path) -> Path:
     raise InputError(f"no pipeline {name!r}", where="pipeline", hint=nearest(name, shipped, "shipped pipelines"))
 
 
+class Cut(Protocol):
+    """A part of a pipeline, perhaps wired otherwise, with settings that are no parameters."""
+
+    def cut(self, pipeline: Pipeline) -> Pipeline: ...
+    def values(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class Part:
     """One stage of a build: the first step of ``type`` and what it needs, with a few more settings.
@@ -64,8 +71,17 @@ class Part:
     preview: int | None = None
     calls: int | None = None
 
+    def cut(self, pipeline: Pipeline) -> Pipeline:
+        return part(pipeline, self.type)
 
-def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: Part | None = None) -> Build:
+    def values(self) -> dict[str, Any]:
+        given: dict[str, Any] = {"preview": self.preview, "preview_calls": self.calls}
+        if self.preview:  # which is to cost little: held-out questions are made by rule
+            given.update(items_flow="", items_teacher="", items_per_chunk=0)
+        return given
+
+
+def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: Cut | None = None) -> Build:
     """Resolve everything a build depends on and compute every key. Makes nothing, calls no teacher.
 
     ``parameters`` are those of the command line; ``only`` one part is prepared if given. Raises InputError(s) for
@@ -73,7 +89,7 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: P
     """
     config = loaded.config
     pipeline = read_pipeline(find_pipeline(config.pipeline, loaded.base), lambda name: find_pipeline(name, loaded.base))
-    pipeline = part(pipeline, only.type) if only else pipeline
+    pipeline = only.cut(pipeline) if only else pipeline
     given = collect(
         {
             pipeline.path: pipeline.parameters,
@@ -90,13 +106,11 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: P
                 where=pipeline.path,
                 hint=f"add `parameters: {{{name}: ...}}` to ilab.yaml, or -p {name}=...",
             )
-    notes = _choose_flow(values, loaded.config.where)
+    notes = _choose_flow(values, loaded.config.where) if "$sdg_pipeline" in used else ()
     where = _where(loaded, values)
     derived = derive(values)
     if only:
-        derived.update(preview=only.preview, preview_calls=only.calls)
-        if only.preview:  # which is to cost little: held-out questions are made by rule
-            derived.update(items_flow="", items_teacher="", items_per_chunk=0)
+        derived.update(only.values())
     found: list[str] = []
     plan = build(pipeline, STEPS, derived, _resolvers(loaded, where, values, found))
     return Build(loaded, plan, given, where, (*notes, *found))
@@ -188,6 +202,7 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
     from ilab.sdg.stage import find_flow, find_items_flow
     from ilab.taxonomy.locate import find_taxonomy, read_found
     from ilab.training.base import find_base
+    from ilab.training.rows import find_rows
 
     taxonomies: dict[str, Found] = {}
 
@@ -225,6 +240,7 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
         "tokenizer": tokenizer,
         "model": model,
         "recipe": recipe,
+        "rows": lambda locator: find_rows(locator, loaded.base),
         "flow": lambda locator: find_flow(locator, loaded.base),
         "items-flow": find_items_flow,
         "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
@@ -287,12 +303,15 @@ def step_states(build: Build, engine: Engine) -> list[dict[str, Any]]:
     return states
 
 
-def note_run(build: Build, folder: Path) -> None:
-    """Write down what a run is going to do: the resolved plan, and every setting with its origin."""
+def note_run(build: Build, folder: Path, apart: str = "") -> None:
+    """Write down what a run is going to do: the resolved plan, and every setting with its origin.
+
+    ``apart`` names something that is made beside the project's own build, of which ``gc`` keeps the newest as well.
+    """
     write_json(
         folder / "plan.json",
         {
-            "project": str(build.loaded.base),
+            "project": f"{build.loaded.base}: {apart}" if apart else str(build.loaded.base),
             "plan": build.plan.dump(),
             "config": build.loaded.config.model_dump(mode="json"),
             "parameters": {name: {"value": one.value, "origin": one.origin} for name, one in build.given.items()},

@@ -12,6 +12,7 @@ known one. The environment gives secrets and home folders, nothing else. *What* 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ilab.errors import InputError
 
@@ -93,6 +94,91 @@ class WebWhere(Section):
     max_bytes: int = Field(50 * 2**20, gt=0, description="the largest page or file that is fetched")
 
 
+class KubernetesWhere(Section):
+    """What the pods of a training job get, for manifests of Kubeflow. Secrets are named here, never written."""
+
+    namespace: str | None = Field(None, description="namespace of the job; empty: that of whoever applies it")
+    image: str | None = Field(None, description="container image with ilab and what training needs")
+    runtime: str = Field("torch-distributed", description="training runtime that a TrainJob refers to")
+    volumes: dict[str, str] = Field(
+        default_factory=dict, description="persistent volume claim: path at which it is mounted"
+    )
+    secrets: dict[str, str] = Field(
+        default_factory=dict, description="environment variable: SECRET/KEY that holds its value"
+    )
+    image_pull_secrets: tuple[str, ...] = Field((), description="Secrets that the image is pulled with")
+    service_account: str | None = Field(None, description="service account of the pods")
+    gpus: int = Field(0, ge=0, description="GPUs of each machine; none: the CPU trains")
+    gpu_identifier: str = Field("nvidia.com/gpu", description="resource name of a GPU")
+    cpus: str = Field(
+        "", coerce_numbers_to_str=True, description="cores of each machine, as 8 or 500m; empty: no limit"
+    )
+    memory: str = Field("", coerce_numbers_to_str=True, description="memory of each machine, as 200Gi; empty: no limit")
+    tolerations: tuple[dict[str, Any], ...] = Field((), description="taints that do not matter: a list, or its JSON")
+    node_selector: dict[str, str] = Field(
+        default_factory=dict, description="labels that machines must have: a mapping, or its JSON"
+    )
+    env: dict[str, str] = Field(default_factory=dict, description="environment variables; no secrets")
+
+    @field_validator("tolerations", "node_selector", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value) if value.strip() else ()
+        except ValueError as error:
+            raise ValueError(f"no JSON: {error}") from error
+
+
+class TrainWhere(Section):
+    """What training runs on. It changes rounding at most, never what is trained on."""
+
+    processes: int = Field(1, gt=0, description="processes on each machine that train together, one for each device")
+    nodes: int = Field(1, gt=0, description="machines that train together, with one file system for the store")
+    node_rank: int = Field(0, ge=0, description="number of this machine; 0 prepares the job and reports")
+    master: str = Field("", description="host:port of machine 0, at which several machines meet")
+    state_seconds: float = Field(20.0, ge=0, description="seconds between two states that a stopped run goes on from")
+    layout: Literal["auto", "packed", "bucketed"] = Field(
+        "auto", description="samples behind one another in a row, or one in a row, those of similar length together"
+    )
+    activation_checkpointing: bool = Field(False, description="compute activations twice, to hold fewer of them")
+    compile: bool = Field(False, description="compile the model's layers: slow to start, faster afterwards")
+    forecast: Literal["refuse", "warn"] = Field(
+        "refuse", description="what to do before the start where memory will not be enough, by the estimate"
+    )
+    probe: bool = Field(False, description="correct the estimate by one step of the real model, before the start")
+    report_to: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        (), description="where else the metrics go; none of them can stop a training"
+    )
+    report_dir: str | None = Field(None, description="folder that they write to; empty: reports/ in the data home")
+    report_online: bool = Field(False, description="let W&B send as it goes; otherwise it keeps runs for `wandb sync`")
+    mlflow_uri: str | None = Field(None, description="MLflow's tracking server; empty: a database in report_dir")
+    prometheus_file: str | None = Field(None, description="file (*.prom) for the textfile collector of Prometheus")
+    kubernetes: KubernetesWhere = KubernetesWhere()
+
+    @property
+    def world(self) -> int:
+        """All processes that train together."""
+        return self.processes * self.nodes
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _without_secret(cls, uri: str | None) -> str | None:
+        if uri and "@" in urlsplit(uri).netloc:
+            raise ValueError("an address with a password in it; MLflow reads MLFLOW_TRACKING_USERNAME and _PASSWORD")
+        return uri
+
+    @model_validator(mode="after")
+    def _machines(self) -> TrainWhere:
+        if self.node_rank >= self.nodes:
+            raise ValueError(f"node_rank {self.node_rank}: machines are numbered 0 to {self.nodes - 1}")
+        host, _, port = self.master.rpartition(":")
+        if self.nodes > 1 and not (host and port.isdecimal()):
+            raise ValueError("several machines need where.train.master, host:port of the first")
+        return self
+
+
 class Where(Section):
     """Everything about *where*: none of it is part of any step's identity."""
 
@@ -103,6 +189,7 @@ class Where(Section):
     threads: int = Field(1, gt=0, description="threads one training or evaluation uses; more is slower for tiny models")
     jobs: int = Field(2, gt=0, description="independent steps that may run at once")
     teacher: Endpoint | None = Field(None, description="the server that plays the teacher")
+    train: TrainWhere = TrainWhere()
     verifier: Endpoint | None = Field(None, description="the server of a second teacher, for the block `agreement`")
     documents: DocumentsWhere = DocumentsWhere()
     web: WebWhere = WebWhere()

@@ -250,7 +250,7 @@ class Score(Record):
     model: str
     kind: ItemKind
     cluster: str
-    value: float | None
+    value: float | None = None
     answer: str | None = None
     likelihoods: tuple[float, ...] = ()
     note: str = ""

@@ -219,6 +219,22 @@ TABLE: tuple[Parameter, ...] = (
         valid="fp32, bf16",
         check=_one_of("fp32", "bf16"),
     ),
+    Parameter(
+        "train_on",
+        str,
+        "assistant",
+        "turns that bear loss: the answers, the last answer, or all turns but the system's",
+        valid="assistant, last, all",
+        check=_one_of("assistant", "last", "all"),
+    ),
+    Parameter(
+        "train_over_length",
+        str,
+        "drop",
+        "what becomes of a sample that is longer than train_sequence_length",
+        valid="drop, truncate, split, error",
+        check=_one_of("drop", "truncate", "split", "error"),
+    ),
     Parameter("train_sequence_length", int, 2048, "longest sample, tokens", valid="> 0", check=_positive),
     Parameter("train_max_batch_len", int, 5000, "most tokens of one micro-batch", valid="> 0", check=_positive),
     Parameter(
@@ -229,7 +245,63 @@ TABLE: tuple[Parameter, ...] = (
         valid="0 up to, not including, 1",
         check=_part,
     ),
+    Parameter(
+        "train_select",
+        str,
+        "auto",
+        "what chooses a phase's checkpoint: score on dev items, loss on held-out rows, the last one; auto: the first "
+        "that there is",
+        valid="auto, score, loss, last",
+        check=_one_of("auto", "score", "loss", "last"),
+    ),
     Parameter("train_seed", int, 42, "seed of data order and dropout"),
+    Parameter(
+        "train_method",
+        str,
+        "full",
+        "what is trained: all weights, an adapter (qlora: beside four bits), or the directions that matter least",
+        valid="full, lora, qlora, osft",
+        check=_one_of("full", "lora", "qlora", "osft"),
+    ),
+    Parameter("train_lora_rank", int, 16, "rank of an adapter", valid="> 0", check=_positive),
+    Parameter("train_lora_alpha", int, 32, "scale of an adapter, over its rank", valid="> 0", check=_positive),
+    Parameter("train_lora_dropout", float, 0.0, "dropout before an adapter", valid="0 up to 1", check=_part),
+    Parameter(
+        "train_lora_targets", str, "", "linear layers that lora, qlora and osft change, as q_proj,v_proj; empty: all"
+    ),
+    Parameter(
+        "train_lora_variant",
+        str,
+        "plain",
+        "kind of adapter",
+        valid="plain, rslora, dora",
+        check=_one_of("plain", "rslora", "dora"),
+    ),
+    Parameter("train_osft_share", float, 0.25, "share of directions that osft trains", valid="0-1", check=_share),
+    Parameter(
+        "train_optimizer",
+        str,
+        "adamw",
+        "optimizer; adamw_8bit holds its moments in eight bits",
+        valid="adamw, adamw_8bit",
+        check=_one_of("adamw", "adamw_8bit"),
+    ),
+    Parameter(
+        "train_save_samples",
+        int,
+        None,
+        "samples between two candidates, in place of output_checkpoint_frequency",
+        valid="> 0",
+        check=_positive,
+    ),
+    Parameter(
+        "train_keep_checkpoints",
+        int,
+        None,
+        "newest candidates kept while training, besides the best; all where it is not given",
+        valid="> 0",
+        check=_positive,
+    ),
     Parameter("output_checkpoint_frequency", int, 1, "epochs between two candidates", valid="> 0", check=_positive),
     Parameter(
         "eval_num_samples",
@@ -311,6 +383,11 @@ def derive(values: Mapping[str, Any]) -> dict[str, Any]:
         derived[f"batch_phase_{phase}"] = values[f"train_effective_batch_size_phase_{phase}"] or product
         rate = values[f"train_learning_rate_phase_{phase}"]
         derived[f"rate_phase_{phase}"] = values["train_learning_rate"] if rate is None else rate
+    samples = values["train_save_samples"]
+    derived["save_every"], derived["save_unit"] = (
+        (samples, "samples") if samples else (values["output_checkpoint_frequency"], "epochs")
+    )
+    derived["lora_targets"] = [part.strip() for part in values["train_lora_targets"].split(",") if part.strip()]
     base = values["sdg_base_model"]
     derived["tokenizer"] = values["chunk_tokenizer"] or ("" if base == "tiny" else base)  # tiny's is made by the run
     size = values["mix_sampling_size"]

@@ -174,20 +174,64 @@ class Mix(Step):
         return mix_samples(mixture, (self.recipe, self.seed), samples, Before(earlier, measured, documents), out, site)
 
 
+class ReadRows(Step):
+    """Training data that was made elsewhere, as a dataset. ``data`` is the hash of the file."""
+
+    type: ClassVar[str] = "rows"
+    cheap: ClassVar[bool] = True
+    data: Annotated[str, Resolve("rows")]
+
+    def run(self, *, out: Dataset, site: Site) -> Counts:
+        from ilab.training.rows import rows_of
+
+        rows, empty = rows_of(self.data, site.locate(self.data))
+        written = out.write(rows, {"given": {"rows": len(rows), "empty": empty}})
+        return {"rows": written, "without_answer": empty}
+
+
+class Stack(Step):
+    """The datasets of several phases as one, for a training in a single run."""
+
+    type: ClassVar[str] = "stack"
+
+    def run(self, datasets: Mapping[str, Dataset], *, out: Dataset, site: Site) -> Counts:
+        from ilab.training.rows import stacked
+
+        found = {name: dataset.rows() for name, dataset in datasets.items()}
+        told = {"stacked": {name: len(rows) for name, rows in found.items()}}
+        return {"rows": out.write(stacked(found), told)}
+
+
 class Train(Step):
-    """One phase of full fine-tuning. Saves a candidate every ``save_every`` epochs."""
+    """One phase of fine-tuning, by a ``method``. Saves a candidate every ``save_every`` epochs (or ``save_unit``).
+
+    The fields are those of :class:`ilab.training.settings.TrainSettings`, which says what each means.
+    """
 
     type: ClassVar[str] = "train"
+    version: ClassVar[int] = 2
     epochs: int
     batch: int
     learning_rate: float
     warmup_steps: int = 0
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 0.0
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     precision: Literal["fp32", "bf16"] = "fp32"
+    train_on: Literal["assistant", "last", "all"] = "assistant"
+    over_length: Literal["drop", "truncate", "split", "error"] = "drop"
     max_length: int = 2048
     max_batch_tokens: int = 5000
+    method: Literal["full", "lora", "qlora", "osft"] = "full"
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] = ()
+    lora_variant: Literal["plain", "rslora", "dora"] = "plain"
+    osft_share: float = 0.25
     save_every: int = 1
+    save_unit: Literal["epochs", "steps", "samples", "tokens"] = "epochs"
+    keep: int | None = None
     validation: float = 0.0
     seed: int = 42
 
@@ -195,6 +239,11 @@ class Train(Step):
         from ilab.training.stage import train_phase
 
         return train_phase(self.fields(), dataset, base, out, site)
+
+    def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
+        from ilab.training.start import expect_training
+
+        return expect_training(self.fields(), inputs["dataset"].rows(), inputs["base"].model, site.where)
 
 
 class Evaluate(Step):
@@ -210,14 +259,32 @@ class Evaluate(Step):
 
 
 class Select(Step):
-    """The checkpoint a phase hands on: the earliest within one standard error of the best on the dev items."""
+    """The checkpoint a phase hands on: the earliest within one standard error of the best on the dev items.
+
+    ``by`` takes the score (of the leaves' items, or a judge's, whichever is wired), the loss on held-out rows, the
+    ``last``, or the first of these that there is.
+    """
 
     type: ClassVar[str] = "select"
+    by: Literal["auto", "score", "loss", "last"] = "auto"
 
-    def run(self, candidates: Candidates, evaluation: Report, *, out: Checkpoint, site: Site) -> Counts:
+    def run(self, candidates: Candidates, evaluation: Report | None = None, *, out: Checkpoint, site: Site) -> Counts:
         from ilab.evaluation.stage import select
 
-        return select(candidates, evaluation, out)
+        return select(candidates, evaluation, self.by, out)
+
+
+class Answers(Step):
+    """What several models answer to the questions of a dataset, beside the answers that are expected."""
+
+    type: ClassVar[str] = "answers"
+    max_tokens: int = 200
+
+    def run(self, models: Mapping[str, Checkpoint], questions: Dataset, *, out: Report, site: Site) -> Counts:
+        from ilab.evaluation.before_after import compare_answers
+
+        folders = {name: checkpoint.model for name, checkpoint in models.items()}
+        return compare_answers(folders, questions.rows(), self.max_tokens, out, site)
 
 
 class Compare(Step):
@@ -299,9 +366,12 @@ STEPS: dict[str, type[Step]] = {
         MakeBase,
         Generate,
         Mix,
+        ReadRows,
+        Stack,
         Train,
         Evaluate,
         Select,
+        Answers,
         Compare,
         Gate,
         PackageModel,

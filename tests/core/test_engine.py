@@ -344,3 +344,22 @@ def test_what_a_run_killed_behind_publishing_left_is_swept(project: Any) -> None
     (left / "work").mkdir(parents=True)
     project.run()
     assert project.store.partials() == []
+
+
+def test_two_steps_that_are_the_same_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One waits for the other, however many steps may run at once, and then takes its result."""
+    (tmp_path / "source.txt").write_text("x\n")
+    steps = "name: twins\nsteps:\n" + "".join(f"  {name}: {{step: load, source: $source}}\n" for name in "abc")
+    (tmp_path / "twins.yaml").write_text(steps)
+    slow = toy.Load.run
+
+    def run(self: toy.Load, *, out: toy.Text, site: Any) -> dict[str, int]:
+        time.sleep(0.2)
+        return slow(self, out=out, site=site)
+
+    monkeypatch.setattr(toy.Load, "run", run)
+    toy.CALLS.clear()
+    pipeline = read_pipeline(tmp_path / "twins.yaml", lambda name: tmp_path / name)
+    plan = build(pipeline, toy.TYPES, {"source": str(tmp_path / "source.txt")}, toy.resolvers())
+    records = Engine(Store(tmp_path / "store"), Where(jobs=3)).run(plan)
+    assert toy.CALLS == ["load"] and len({record.digest for record in records.values()}) == 1

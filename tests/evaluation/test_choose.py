@@ -6,7 +6,7 @@ import pytest
 
 from ilab.data import Score
 from ilab.errors import InputError
-from ilab.evaluation.choose import BY_LOSS, BY_SCORE, UNSELECTED, choose, leaf_weights
+from ilab.evaluation.choose import BY_LOSS, BY_SCORE, LAST, UNSELECTED, choose, leaf_weights
 
 
 def index(*losses: float | None) -> list[dict[str, object]]:
@@ -66,6 +66,50 @@ def test_unscored_items_are_compared_on_what_all_have():
 def test_a_checkpoint_that_was_not_measured_cannot_win():
     result = choose(index(0.1, 0.9, 0.9), {"e1": scores([None] * 20), "e2": right(3), "e3": right(18)})
     assert result["name"] == "e3" and result["table"][0]["score"] is None
+
+
+def test_what_is_asked_for_chooses():
+    losses, measured = index(0.5, 0.1, 0.3), {"e1": right(19), "e2": right(3), "e3": right(10)}
+    assert [choose(losses, measured, by)["name"] for by in ("auto", "score", "loss", "last")] == [
+        "e1",
+        "e1",
+        "e2",
+        "e3",
+    ]
+    assert choose(losses, measured, "last")["rule"] == LAST
+    assert choose(losses, measured, "loss")["rule"] == BY_LOSS
+
+
+def test_equal_losses_go_to_the_earliest_and_no_number_never_wins():
+    assert choose(index(float("nan"), 0.2, 0.2, float("-inf")), {}, "loss")["name"] == "e2"
+
+
+def test_nothing_to_choose_by_as_asked_for_is_an_error_unless_there_is_no_choice():
+    with pytest.raises(InputError, match="no checkpoint has a score") as caught:
+        choose(index(0.1, 0.2), {"e1": scores([None, float("nan")])}, "score")
+    assert "train_select=loss" in caught.value.hint
+    with pytest.raises(InputError, match="no loss on held-out rows") as caught:
+        choose(index(None, float("nan")), {"e1": right(3)}, "loss")
+    assert "train_validation_share" in caught.value.hint
+    for by in ("score", "loss"):
+        only = choose(index(None), {}, by)
+        assert (only["name"], only["rule"]) == ("e1", UNSELECTED)
+
+
+def test_a_judge_s_marks_choose_like_any_score():
+    """Marks between 0 and 1; the judge could not read one answer of e2, which then is compared by nobody."""
+    marks = {"e1": [0.4, 0.5, 0.6, 0.5, 1.0], "e2": [0.8, 0.9, 0.9, 0.9, float("nan")], "e3": [0.8, 0.9, 0.9, 0.9, 0.0]}
+    result = choose(index(None, None, None), {name: scores(values) for name, values in marks.items()})
+    assert (result["name"], result["rule"]) == ("e2", BY_SCORE)
+    assert [row["score"] for row in result["table"]] == [0.5, 0.875, 0.875]
+    assert [row["items"] for row in result["table"]] == [4, 4, 4]
+
+
+def test_the_order_in_which_scores_come_changes_nothing():
+    measured = {"e2": right(15)[::-1], "e3": right(16)[::-1], "e1": right(14)[::-1]}
+    assert choose(index(None, None, None), measured) == choose(
+        index(None, None, None), {name: right(count) for name, count in (("e1", 14), ("e2", 15), ("e3", 16))}
+    )
 
 
 def test_no_checkpoint_is_an_error():

@@ -3,58 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_training import ROWS, SETTINGS, Trains, row
 from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM, LlamaConfig, Qwen3Config
 
-from ilab.core.events import Bus
+from ilab.config import TrainWhere
 from ilab.core.store import digest_tree
-from ilab.data import Message, TrainingRow
+from ilab.data import Message
 from ilab.errors import InputError, Stopped
 from ilab.models.renderer import Renderer
+from ilab.training.attention import attention_for
+from ilab.training.batch import tensors
 from ilab.training.encode import EncodedSet, encode_rows, split_rows
-from ilab.training.loop import TrainJob, TrainSettings, _tensors, check_loss, head_of, hidden_states, train
+from ilab.training.forward import LossModel, _own_attention, check, head_of, hidden_states
 from ilab.training.loss import IGNORED, summed_loss
 from ilab.training.plan import MicroBatch
 from ilab.training.tiny import TinySpec, make_tiny
 
-SETTINGS = {"epochs": 3, "batch": 4, "learning_rate": 3e-3, "max_length": 128, "max_batch_tokens": 128, "seed": 3}
-
-
-def row(index: int, question: str, answer: str) -> TrainingRow:
-    messages = (Message(role="user", content=question), Message(role="assistant", content=answer))
-    return TrainingRow(id=f"r{index}", leaf="l", source="skill", sample=f"s{index}", messages=messages)
-
-
-ROWS = [row(i, f"What is {i} plus {i}? " * (1 + i % 3), f"It is {2 * i}." * (1 + i % 2)) for i in range(10)]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    make_tiny(folder, TinySpec(width=32, heads=2, feed_forward=64, vocabulary=400))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(base: Path) -> EncodedSet:
-    return encode_rows(ROWS, Renderer.load(base), 128)
-
-
-def job(
-    data: EncodedSet, base: Path, folder: Path, stopping: Callable[[], bool] = lambda: False, **more: Any
-) -> TrainJob:
-    (folder / "out").mkdir(parents=True, exist_ok=True)
-    (folder / "work").mkdir(exist_ok=True)
-    settings = TrainSettings.model_validate({**SETTINGS, **more})
-    data, held_out = split_rows(data, settings.validation, settings.seed)
-    return TrainJob(
-        data, held_out, base, folder / "out", folder / "work", settings, "cpu", 1, Bus().for_step("train"), stopping
-    )
+PACKED = TrainWhere(layout="packed")
 
 
 def models() -> list[Any]:
@@ -69,7 +39,10 @@ def models() -> list[Any]:
         "max_position_embeddings": 256,
     }
     configs = [LlamaConfig(**shape), Qwen3Config(**shape, head_dim=16), GraniteConfig(**shape, logits_scaling=4.0)]
-    return [AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").float().eval() for config in configs]
+    found = [AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").float().eval() for config in configs]
+    for model in found:
+        model.set_attn_implementation(attention_for(model.config))
+    return found
 
 
 @pytest.mark.parametrize("index", range(3))
@@ -81,15 +54,16 @@ def test_a_packed_row_equals_separate_documents(index: int) -> None:
     packed = EncodedSet(
         ("a", "b", "c"), tuple(map(tuple, documents)), tuple(tuple([True] * len(d)) for d in documents), ()
     )
-    ids, labels, positions = _tensors(MicroBatch(((0, 1, 2),)), packed, "cpu")
-    loss = summed_loss(hidden_states(model, ids, positions), labels, head_of(model), chunk=9)
+    batch = tensors(MicroBatch(((0, 1, 2),)), packed, "cpu")
+    loss = summed_loss(hidden_states(model, batch), batch.labels, head_of(model), chunk=9)
     loss.backward()
     ours = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
     reference = torch.zeros(())
     for document in documents:
         tokens = torch.tensor([document])
-        mean = model(input_ids=tokens, labels=tokens).loss
+        with _own_attention(model):
+            mean = model(input_ids=tokens, labels=tokens).loss
         (mean * (len(document) - 1)).backward()
         reference += mean.detach() * (len(document) - 1)
     assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
@@ -98,10 +72,10 @@ def test_a_packed_row_equals_separate_documents(index: int) -> None:
 
 
 def test_the_mask_decides_what_bears_loss(data: EncodedSet, base: Path) -> None:
-    ids, labels, _ = _tensors(MicroBatch(((0,), (1,))), data, "cpu")
-    kept = labels != IGNORED
+    batch = tensors(MicroBatch(((0,), (1,))), data, "cpu")
+    kept = batch.labels != IGNORED
     assert kept.sum().item() == data.trained_counts[0] + data.trained_counts[1]
-    text = Renderer.load(base).decode(ids[0][kept[0]].tolist())
+    text = Renderer.load(base).decode(batch.ids[0][kept[0]].tolist())
     assert text.startswith("It is 0.")
 
 
@@ -132,14 +106,12 @@ def test_the_chunked_loss_equals_the_full_one(chunk: int) -> None:
     torch.testing.assert_close(ours_in.grad, theirs_in.grad)
 
 
-@pytest.mark.parametrize("change", [{"layout": "packed"}, {"max_batch_tokens": 96}, {"max_batch_tokens": 4096}])
-def test_the_trajectory_does_not_depend_on_the_layout(
-    data: EncodedSet, base: Path, tmp_path: Path, change: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("change", [{"where": PACKED}, {"max_batch_tokens": 96}, {"max_batch_tokens": 4096}])
+def test_the_trajectory_does_not_depend_on_the_layout(trains: Trains, tmp_path: Path, change: dict[str, Any]) -> None:
     """1 x 8 = 8 x 1 = uneven = packed: the same loss and gradient norm at every step."""
     rows = []
-    for name, settings in (("a", {"layout": "bucketed"}), ("b", {"layout": "bucketed", **change})):
-        train(job(data, base, tmp_path / name, **settings))
+    for name, settings in (("a", {}), ("b", change)):
+        trains(tmp_path / name, **settings)
         rows.append([json.loads(line) for line in (tmp_path / name / "out" / "metrics.jsonl").read_text().splitlines()])
     for first, second in zip(*rows, strict=True):
         assert first["loss"] == pytest.approx(second["loss"], rel=2e-4)
@@ -148,9 +120,9 @@ def test_the_trajectory_does_not_depend_on_the_layout(
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 7])
-def test_a_stopped_run_goes_on_to_the_same_bytes(data: EncodedSet, base: Path, tmp_path: Path, stop_at: int) -> None:
+def test_a_stopped_run_goes_on_to_the_same_bytes(trains: Trains, tmp_path: Path, stop_at: int) -> None:
     """Stops inside an epoch, at its end, and in a later one; three epochs of three steps."""
-    train(job(data, base, tmp_path / "unbroken", schedule="cosine", warmup_steps=2))
+    trains(tmp_path / "unbroken", schedule="cosine", warmup_steps=2)
     calls = 0
 
     def stopping() -> bool:
@@ -160,14 +132,14 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(data: EncodedSet, base: Path, t
 
     broken = tmp_path / "broken"
     with pytest.raises(Stopped, match=f"after step {stop_at} of 9"):
-        train(job(data, base, broken, stopping, schedule="cosine", warmup_steps=2))
-    index = train(job(data, base, broken, schedule="cosine", warmup_steps=2))
+        trains(broken, stopping, schedule="cosine", warmup_steps=2)
+    index = trains(broken, schedule="cosine", warmup_steps=2)
     assert [entry["name"] for entry in index] == ["epoch-001", "epoch-002", "epoch-003"]
     assert digest_tree(broken / "out") == digest_tree(tmp_path / "unbroken" / "out")
 
 
-def test_it_learns_and_the_candidates_are_models(data: EncodedSet, base: Path, tmp_path: Path) -> None:
-    index = train(job(data, base, tmp_path, epochs=60, save_every=30))
+def test_it_learns_and_the_candidates_are_models(trains: Trains, tmp_path: Path) -> None:
+    index = trains(tmp_path, epochs=60, save_every=30)
     assert [entry["epoch"] for entry in index] == [30, 60]
     assert (
         index[1]["training_loss"]
@@ -186,16 +158,16 @@ def test_it_learns_and_the_candidates_are_models(data: EncodedSet, base: Path, t
     assert renderer.decode(prompt[:-1]).endswith("It is 6.It is 6.")
 
 
-def test_a_loss_that_is_no_number_says_what_to_change(data: EncodedSet, base: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_says_what_to_change(trains: Trains, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no number") as caught:
-        train(job(data, base, tmp_path, learning_rate=1e30, epochs=30))
+        trains(tmp_path, learning_rate=1e30, epochs=30)
     assert "train_learning_rate" in caught.value.hint
 
 
 def test_the_loss_is_checked_against_the_models_own_logits(data: EncodedSet) -> None:
     for model in models():
         ids = tuple(tuple(i % 300 for i in row) for row in data.ids)
-        check_loss(model, EncodedSet(data.rows, ids, data.trained, ()))
+        check(LossModel(model), EncodedSet(data.rows, ids, data.trained, ()), "cpu")
     assert isinstance(models()[2], GraniteForCausalLM)
 
 
@@ -214,8 +186,8 @@ def test_the_tiny_base_has_the_same_bytes_every_time(tmp_path: Path) -> None:
     assert digest_tree(tmp_path / "a") == digest_tree(tmp_path / "b")
 
 
-def test_the_loss_of_held_out_rows_is_that_of_transformers(data: EncodedSet, base: Path, tmp_path: Path) -> None:
-    index = train(job(data, base, tmp_path, epochs=2, validation=0.3))
+def test_the_loss_of_held_out_rows_is_that_of_transformers(trains: Trains, data: EncodedSet, tmp_path: Path) -> None:
+    index = trains(tmp_path, epochs=2, validation=0.3)
     training, held_out = split_rows(data, 0.3, SETTINGS["seed"])
     assert sorted(training.rows + held_out.rows) == sorted(data.rows)
     assert 0 < len(held_out.rows) < len(data.rows)
@@ -224,7 +196,7 @@ def test_the_loss_of_held_out_rows_is_that_of_transformers(data: EncodedSet, bas
     for ids, trained in zip(held_out.ids, held_out.trained, strict=True):
         labels = [token if bears else IGNORED for token, bears in zip(ids, trained, strict=True)]
         with torch.no_grad():
-            mean = model(torch.tensor([ids]), labels=torch.tensor([labels])).loss.item()
+            mean = model(torch.tensor(ids)[None], labels=torch.tensor([labels])).loss.item()
         total += mean * sum(trained[1:])
     assert index[-1]["loss"] == pytest.approx(total / sum(held_out.trained_counts), rel=1e-4)
     assert split_rows(data, 0.0, 1)[1].rows == ()

@@ -27,7 +27,7 @@ NOUNS = {
     "documents": "Crawl websites, convert documents",
     "endpoint": "What a model server can do",
     "flow": "Look at, check and run flows",
-    "model": "Serve, chat with and convert models",
+    "model": "Train, test, serve, chat with and convert models",
     "pipeline": "Plan and run the whole build",
     "process": "What runs in the background",
     "registry": "The registered models",

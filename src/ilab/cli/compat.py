@@ -8,4 +8,6 @@ ALIASES: dict[str, tuple[str, str, str]] = {
     "run": ("pipeline", "run", "build"),
     "status": ("pipeline", "status", "which steps are done, and how far the running one is"),
     "serve": ("model", "serve", "an OpenAI-compatible server"),
+    "test": ("model", "test", "answers before and after training"),
+    "train": ("model", "train", "train a model"),
 }

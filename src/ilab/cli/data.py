@@ -14,6 +14,7 @@ from ilab.cli.app import Options
 from ilab.cli.data_export import export, subset
 from ilab.cli.data_forecast import generate_inputs, show_forecast
 from ilab.cli.data_look import list_, show, why
+from ilab.cli.data_mask import mask
 from ilab.cli.data_options import upstream_options
 from ilab.cli.process import check_teacher, detachable, go_to_background, leaving
 from ilab.errors import InputError, ServiceError
@@ -283,5 +284,5 @@ def _short(text: str) -> str:
     return line if len(line) <= 200 else f"{line[:199]}…"
 
 
-for command in (list_, show, why, export, subset):
+for command in (list_, show, why, export, subset, mask):
     group.add_command(command)

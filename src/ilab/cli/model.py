@@ -1,4 +1,4 @@
-"""``ilab model``: serve a model with an OpenAI-compatible interface, talk to one, convert one."""
+"""``ilab model``: train a model, test it, serve it with an OpenAI-compatible interface, talk to it, convert it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import click
 
 from ilab.cli.app import Options, show_error
 from ilab.cli.model_convert import convert
+from ilab.cli.model_test import test
+from ilab.cli.model_train import train
 from ilab.cli.process import detachable, go_to_background, leaving
 from ilab.errors import IlabError
 
@@ -23,7 +25,7 @@ MODEL_PATH = click.option(
 
 @click.group(name="model")
 def group() -> None:
-    """Serve, chat with and convert models."""
+    """Train, test, serve, chat with and convert models."""
 
 
 @group.command()
@@ -149,4 +151,5 @@ def _read_line(interactive: bool) -> str | None:
             return line
 
 
-group.add_command(convert)
+for command in (train, test, convert):
+    group.add_command(command)

@@ -124,13 +124,13 @@ def plan_table(previews: Sequence[Preview], currency: str = "") -> Table:
 
 def expected_text(expected: Mapping[str, float], currency: str = "") -> str:
     parts = []
-    for name in ("calls", "tokens"):
+    for name in ("calls", "steps", "tokens"):
         if name in expected:
             parts.append(f"{expected[name]:,.0f} {name}")
     if "cost" in expected:
         parts.append(f"cost {money(expected['cost'])} {currency}".rstrip())
     if "seconds" in expected:
-        parts.append(f"last time {seconds(expected['seconds'])}")
+        parts.append(f"about {seconds(expected['seconds'])}")
     return ", ".join(parts)
 
 

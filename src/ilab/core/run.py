@@ -129,7 +129,9 @@ class Engine:
             while waiting or running:
                 if failure is None and not self.stop.is_set():
                     for name, planned in list(waiting.items()):
-                        if len(running) < self.where.jobs and all(s in done for s in sources(planned.inputs)):
+                        twin = any(plan.steps[other].key == planned.key for other in running.values())
+                        ready = not twin and all(s in done for s in sources(planned.inputs))
+                        if ready and len(running) < self.where.jobs:
                             running[pool.submit(self.run_step, plan, name, name in force)] = name
                             del waiting[name]
                 if not running:

@@ -3,8 +3,9 @@
 The one-standard-error rule (Breiman et al. 1984, section 3.4.3), paired: the earliest checkpoint that is behind the
 best mean dev score by no more than the standard error of that very difference. All checkpoints answer the same
 items, so most noise is shared, and the error of the difference, not of a mean, says what is noise (docs/decisions/
-0004). The earliest good one has over-fitted least. Without dev items the lowest held-out loss decides; without that,
-the last checkpoint is taken and the result says so. Only dev items may come in here.
+0004). The earliest good one has over-fitted least. Whether likelihoods, exact matches or a judge gave the scores makes
+no difference here. Without scores the lowest held-out loss decides, the earliest of equals; without that, the last
+checkpoint is taken and the result says so. What is no number counts as not measured. Only dev items may come in here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ilab.data import Score
 from ilab.errors import InputError
@@ -21,6 +22,8 @@ from ilab.evaluation.statistics import paired_difference
 BY_SCORE = "earliest within one standard error (paired) of the best dev score"
 BY_LOSS = "lowest held-out loss"
 UNSELECTED = "not selected: no validation data"
+LAST = "the last, as asked for"
+By = Literal["auto", "score", "loss", "last"]
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,22 @@ class Standing:
         return self.behind <= (self.standard_error or 0.0) + 1e-12
 
 
-def choose(index: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Score]]) -> dict[str, Any]:
+def choose(
+    index: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[Score]], by: By = "auto"
+) -> dict[str, Any]:
     """Choose among ``index`` (earliest first: name, epoch, step, loss) by the dev ``scores`` of each name.
 
-    Returns plain JSON: ``name``, ``rule`` and ``table``: per checkpoint name, epoch, step, loss, score, behind,
-    standard_error (of the difference to the best), items, chosen. Raises InputError when no checkpoint was saved.
+    ``by`` is the one thing to choose by, or ``auto`` for the first of scores and loss that there is. Returns plain
+    JSON: ``name``, ``rule`` and ``table``: per checkpoint name, epoch, step, loss, score, behind, standard_error (of
+    the difference to the best), items, chosen. Raises InputError when no checkpoint was saved, and where several were
+    but there is nothing to choose by as asked for.
     """
     if not index:
         raise InputError("the training run saved no checkpoint", hint="train for at least one epoch")
     names = [entry["name"] for entry in index]
     standings = _standings(names, scores)
     losses = {entry["name"]: _finite(entry.get("loss")) for entry in index}
-    name, rule = _decide(names, standings, losses)
+    name, rule = _decide(names, standings, losses, by)
     table = []
     for entry in index:
         standing = standings.get(entry["name"])
@@ -115,14 +122,32 @@ def _standings(names: Sequence[str], scores: Mapping[str, Sequence[Score]]) -> d
 
 
 def _decide(
-    names: Sequence[str], standings: Mapping[str, Standing], losses: Mapping[str, float | None]
+    names: Sequence[str], standings: Mapping[str, Standing], losses: Mapping[str, float | None], by: By
 ) -> tuple[str, str]:
-    if standings:
+    if by == "last":
+        return names[-1], LAST
+    if standings and by != "loss":
         return next(name for name in names if name in standings and standings[name].as_good), BY_SCORE
     known = {name: loss for name in names if (loss := losses[name]) is not None}
-    if known:
+    if known and by != "score":
         return min(known, key=lambda name: known[name]), BY_LOSS
+    if by != "auto" and len(names) > 1:
+        raise _nothing_to_choose_by(by)
     return names[-1], UNSELECTED
+
+
+def _nothing_to_choose_by(by: By) -> InputError:
+    if by == "loss":
+        return InputError(
+            "no loss on held-out rows is known to choose a checkpoint by",
+            where="train_select",
+            hint="hold some rows out of training: -p train_validation_share=0.05",
+        )
+    return InputError(
+        "no checkpoint has a score to be chosen by: there are no dev items",
+        where="train_select",
+        hint="add an eval.yaml beside qna.yaml, or -p train_select=loss -p train_validation_share=0.05",
+    )
 
 
 def _finite(value: Any) -> float | None:

@@ -12,6 +12,7 @@ sum of log-probabilities favours short options (evaluation by likelihood: Brown 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,11 @@ from ilab.core.step import Site
 from ilab.data import Item, Message, Score
 from ilab.evaluation.answers import plain, token_f1
 from ilab.models.chat import prompt_text
-from ilab.models.local import LocalModel
+from ilab.models.local import DivergedError, LocalModel
 
 BATCH_TOKENS = 8192  # padded tokens of one forward pass
 ANSWER_TOKENS = 64  # a greedy answer may be this much longer than the reference
+SCORING = 1  # raised together with the version of the step `evaluate`: scores of an earlier one are not used again
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ def _score_choices(name: str, model: LocalModel, items: Sequence[tuple[int, Item
     values = log_likelihoods(model, requests)
     for index, item in items:
         sums = [values[index, option] for option in range(len(item.options))]
+        if not all(map(math.isfinite, sums)):
+            yield index, _unscored(name, item)
+            continue
         rates = [value / max(len(text.encode()), 1) for value, text in zip(sums, item.options, strict=True)]
         chosen = item.options[max(range(len(rates)), key=lambda option: (rates[option], -option))]
         yield index, _score(name, item, float(chosen == item.gold), chosen, tuple(round(v, 6) for v in sums))
@@ -102,11 +107,21 @@ def _batches(requests: Sequence[Request]) -> Iterator[list[Request]]:
 
 def _score_answer(name: str, model: LocalModel, item: Item) -> Score:
     limit = len(model.renderer.encode_text(item.gold)) + ANSWER_TOKENS
-    ids = model.generate(model.renderer.prompt_ids(prompt(item)), max_tokens=limit, stop_ids=model.renderer.stop_ids)
-    answer = model.renderer.decode([token for token in ids if token not in model.renderer.stop_ids])
+    prompt_ids, stops = model.renderer.prompt_ids(prompt(item)), model.renderer.stop_ids
+    try:
+        ids = list(model.generate(prompt_ids, max_tokens=limit, stop_ids=stops))
+    except DivergedError:
+        return _unscored(name, item)
+    answer = model.renderer.decode([token for token in ids if token not in stops])
     if item.kind == "exact":
         return _score(name, item, float(plain(answer) == plain(item.gold)), plain(answer))
     return _score(name, item, token_f1(answer, item.gold), plain(answer))
+
+
+def _unscored(name: str, item: Item) -> Score:
+    """A model whose training diverged is not wrong about an item: it was not measured, so it cannot be chosen."""
+    score = _score(name, item, 0.0, "")
+    return score.model_copy(update={"value": None, "answer": None, "note": "the model computes no numbers"})
 
 
 def _score(name: str, item: Item, value: float, answer: str, likelihoods: tuple[float, ...] = ()) -> Score:

@@ -9,36 +9,52 @@ from typing import Any
 
 from ilab.artifacts import Candidates, Checkpoint, Report
 from ilab.core.files import take_over
-from ilab.core.step import Counts, Site
+from ilab.core.step import Counts, Site, fingerprint
+from ilab.core.store import digest_tree
 from ilab.data import Chunk, Item, Score
 from ilab.errors import Stopped
 from ilab.evaluation.baseline import choices_only, open_book
-from ilab.evaluation.choose import choose, leaf_weights
+from ilab.evaluation.choose import By, choose, leaf_weights
 from ilab.evaluation.compare import compare
 from ilab.evaluation.gate import OnInconclusive, decide
 
 
 def evaluate(models: Mapping[str, Path], items: Sequence[Item], split: str, out: Report, site: Site) -> Counts:
     """Score every model on every item. A split without items gives an empty report, not an error."""
-    from ilab.evaluation.leaf import score_items
-    from ilab.models.device import pick_device
-
     scores: list[Score] = []
     for name, folder in models.items() if items else ():
-        scores += score_items(name, folder, items, pick_device(site.where.device), site)
-        if site.stopping():
-            raise Stopped("evaluation stopped", hint="run the same command to go on")
+        scores += _scores_of(name, folder, items, site)
     means: dict[str, Any] = {name: _mean([score.value for score in scores if score.model == name]) for name in models}
     out.write({"split": split, "items": len(items), "mean": means}, scores)
     return {"models": len(models), "items": len(items)}
 
 
-def select(candidates: Candidates, evaluation: Report, out: Checkpoint) -> Counts:
+def _scores_of(name: str, folder: Path, items: Sequence[Item], site: Site) -> list[Score]:
+    """One model's scores, kept by the contents of model and items: a checkpoint is scored once, whatever it is called.
+
+    Raises ``Stopped`` between two models; those before it are not scored again.
+    """
+    from ilab.evaluation.leaf import SCORING, score_items
+    from ilab.models.device import pick_device
+
+    memo = site.memo("scores")
+    key = fingerprint("scores", SCORING, digest_tree(folder), [item.model_dump(mode="json") for item in items])
+    known = memo.get(key)
+    if known is not None:
+        return [Score.model_validate({**score, "model": name}) for score in known]
+    scores = score_items(name, folder, items, pick_device(site.where.device), site)
+    if site.stopping():
+        raise Stopped("evaluation stopped", hint="run the same command to go on")
+    memo.put(key, [score.model_dump(mode="json") for score in scores])
+    return scores
+
+
+def select(candidates: Candidates, evaluation: Report | None, by: By, out: Checkpoint) -> Counts:
     """Take over the chosen candidate, with the rule and the weights of leaves that are still weak."""
     scores: dict[str, list[Score]] = {}
-    for score in evaluation.scores():
+    for score in evaluation.scores() if evaluation else ():
         scores.setdefault(score.model, []).append(score)
-    choice = choose(candidates.index(), scores)
+    choice = choose(candidates.index(), scores, by)
     name = choice["name"]
     shutil.copytree(candidates.models()[name], out.model, copy_function=take_over)
     out.write_choice({**choice, "weights": leaf_weights(scores.get(name, []))})

@@ -4,6 +4,7 @@ It is compiled as transformers compiles chat templates (``trim_blocks``, ``lstri
 ``raise_exception``, loop controls, ``{% generation %}``), less whatever is not a function of the conversation: the
 clock (``strftime_now``) and Jinja's random text. Templates that use the date only where it is defined still work.
 Undefined names are lenient, in chat templates only: published templates test fields that plain messages lack.
+A model without a template is given one of ours (:mod:`ilab.models.templates`) where its special tokens say which.
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token"
 
 
 class ChatTemplate:
-    """A compiled template. ``named`` maps ``bos_token`` … to their text; ``where`` names it in errors."""
+    """A compiled template. ``named`` maps ``bos_token`` … to their text; ``where`` names it in errors.
 
-    def __init__(self, source: str | None, named: Mapping[str, str], where: str) -> None:
+    ``add_bos`` is tokenizer_config.json's ``add_bos_token``: whether plain text begins with one; None where not said.
+    """
+
+    def __init__(self, source: str | None, named: Mapping[str, str], where: str, add_bos: bool | None = None) -> None:
         """``source`` is None for a model without a template: rendering then raises ``InputError``."""
         self.source = source
         self.named = dict(named)
         self.where = where
+        self.add_bos = add_bos
         self._compiled = None if source is None else _compile(source, where)
 
     @classmethod
@@ -41,19 +46,34 @@ class ChatTemplate:
         ``default``). Raises ``InputError`` where either cannot be read."""
         settings = json_object(model_dir / "tokenizer_config.json")
         named = {name: text for name in _NAMED_TOKENS if (text := _token_text(settings.get(name)))}
+        said = settings.get("add_bos_token")
+        add_bos = said if isinstance(said, bool) else None
         path = model_dir / "chat_template.jinja"
         if path.is_file():
-            return cls(path.read_text(encoding="utf-8"), named, str(path))
+            return cls(path.read_text(encoding="utf-8"), named, str(path), add_bos)
         source = settings.get("chat_template")
         if isinstance(source, list):
             source = {e.get("name"): e.get("template") for e in source if isinstance(e, dict)}.get("default")
-        return cls(source if isinstance(source, str) else None, named, str(model_dir / "tokenizer_config.json"))
+        where = str(model_dir / "tokenizer_config.json")
+        return cls(source if isinstance(source, str) else None, named, where, add_bos)
 
-    def render(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChatTemplate, (self.source, self.named, self.where, self.add_bos)
+
+    def uses(self, field: str) -> bool:
+        """Whether the template mentions ``field`` (``tools``, ``reasoning_content``) at all."""
+        return field in (self.source or "")
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
         """The conversation as text. Raises ``InputError`` where the template refuses it."""
         if self._compiled is None:
             raise InputError(
-                "this model has no chat template",
+                "this model has no chat template, and its special tokens fit none of the built-in ones",
                 where=self.where,
                 hint="put a chat_template.jinja beside its tokenizer.json",
             )
@@ -61,7 +81,7 @@ class ChatTemplate:
             return self._compiled.render(
                 messages=[dict(message) for message in messages],
                 add_generation_prompt=add_generation_prompt,
-                tools=None,
+                tools=[dict(tool) for tool in tools] if tools else None,
                 documents=None,
                 **self.named,
             )
@@ -74,7 +94,7 @@ class ChatTemplate:
             LookupError,
             RecursionError,
         ) as error:
-            roles = ", ".join(message["role"] for message in messages) or "none"
+            roles = ", ".join(str(message["role"]) for message in messages) or "none"
             raise InputError(
                 f"the chat template refuses this conversation: {error}",
                 where=self.where,

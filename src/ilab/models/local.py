@@ -31,6 +31,10 @@ class ContextError(InputError):
     """The conversation is longer than the model can read."""
 
 
+class DivergedError(InputError):
+    """The model computes no numbers."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How an answer is chosen. ``max_tokens`` None means as many as the context holds; ``stop`` ends an answer
@@ -125,7 +129,7 @@ class LocalModel:
             ) from error
         logits: torch.Tensor = out.logits[0, -1].float().cpu()
         if logits.isnan().any():
-            raise InputError(
+            raise DivergedError(
                 "the model computes no numbers any more (NaN): its weights are damaged or its training diverged",
                 hint="use an earlier checkpoint",
             )

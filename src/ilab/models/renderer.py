@@ -5,27 +5,30 @@ training sees the tokens that any server of the model makes. Three properties ho
 
 * *The prompt is a prefix of the training row.* Text is tokenised up to the end of every generation prompt in turn.
   Where the longer text would tokenise differently across that edge, the tokens are cut there, in prompts too.
-* *Masks are exact.* Messages are found by rendering once more with every content replaced by a private-use
-  sentinel and aligning the two texts; tokens carry character offsets. A turn's loss begins where the generation
-  prompt ends and includes the stop token. Where a template rewrites contents, prefix differences are used instead.
+* *Masks are exact.* Messages are found in the rendering (:mod:`ilab.models.rendering`); tokens carry character
+  offsets. A turn's loss begins where the generation prompt ends and includes the stop token.
 * *Nobody can inject a control token.* Where a special token is found inside a content, that content is tokenised
   apart, with special tokens read as ordinary text.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from tokenizers import Tokenizer
 
-from ilab.data import Message, TrainOn
+from ilab.data import Message, digest_text, short
 from ilab.errors import InputError
 from ilab.models.chat_template import ChatTemplate, json_object
+from ilab.models.rendering import Dialogue, Rendering, Span, Turn, check_unicode, locate, plain_turns
+from ilab.models.templates import TEMPLATES, choose_template, named_template
 
 TINY_SPECIAL_TOKENS = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 TINY_TEMPLATE = (
@@ -33,36 +36,24 @@ TINY_TEMPLATE = (
     "{% if message['role'] == 'assistant' %}{{ '<|end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
-SENTINEL = 0xF0000  # first character of Unicode's private plane 15
-_SENTINELS = re.compile("([\U000f0000-\U000ffffd])")
-
-Span = tuple[int, int]  # character offsets in a rendering, end excluded
 Messages = Sequence[Message | Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]] | None
+TrainedTurns = Literal["assistant", "last", "all"]  # which turns bear loss; ``all`` is all but the system's
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a conversation, and for each token whether it bears loss."""
+    """Token ids of a conversation, and for each token whether it bears loss and the index of its message."""
 
     ids: list[int]
     trained: list[bool]
+    turns: list[int]
 
 
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     id: int
     start: int
     end: int
-
-
-@dataclass(frozen=True)
-class _Rendering:
-    """A rendered conversation: where each content stands, and where each assistant turn's prompt and text end."""
-
-    text: str
-    contents: dict[int, Span]  # message index -> its content; without the messages that the template rewrites
-    prompts: dict[int, int]  # index of an assistant message -> end of its generation prompt
-    ends: dict[int, int]  # index of a message -> end of all that the template writes for it
 
 
 class Renderer:
@@ -72,19 +63,27 @@ class Renderer:
         """``tokenizer`` is the text of a tokenizer.json, ``eos`` the ids of the configuration that end a text."""
         self.where = template.where
         self._template = template
-        self._tokenizer = _tokenizer(tokenizer, self.where)
-        self._plain = _tokenizer(tokenizer, self.where)
+        self._tokenizer, self._around = _tokenizer(tokenizer, self.where)
+        self._plain, _ = _tokenizer(tokenizer, self.where)
         self._plain.encode_special_tokens = True
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = {number: token.content for number, token in added.items() if token.special}
+        names = "|".join(re.escape(name) for name in sorted(self._special.values(), key=len, reverse=True))
+        self._special_texts = re.compile(names or "(?!)")
         self._eos = frozenset(eos)
+        self._text = tokenizer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that worker processes can have one; compiled parts are made anew there."""
+        return type(self), (self._text, self._template, self._eos)
 
     @classmethod
-    def load(cls, model_dir: Path) -> Renderer:
+    def load(cls, model_dir: Path, template: str = "") -> Renderer:
         """Read tokenizer.json, the chat template and the special tokens of a Hugging Face directory.
 
-        Raises ``InputError`` where a file is missing or cannot be understood. A model without a template can still
-        encode text.
+        ``template`` names a built-in one to use instead of the model's own; without it, a model that has none gets
+        the one that its special tokens name, if any does. Raises ``InputError`` where a file is missing or cannot be
+        understood. A model without a template can still encode text.
         """
         path = model_dir / "tokenizer.json"
         if not path.is_file():
@@ -97,11 +96,44 @@ class Renderer:
         for name in ("config.json", "generation_config.json"):
             value = json_object(model_dir / name).get("eos_token_id")
             eos.update(number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int))
-        return cls(path.read_text(encoding="utf-8"), ChatTemplate.load(model_dir), eos)
+        own = cls(path.read_text(encoding="utf-8"), ChatTemplate.load(model_dir), eos)
+        special = own.special_tokens.values()
+        if template:
+            chosen = named_template(template, special, str(path))
+        elif own.has_template:
+            return own
+        else:
+            model_type = str(json_object(model_dir / "config.json").get("model_type", ""))
+            found = choose_template(special, model_type)
+            if found is None:
+                return own
+            chosen = found
+        return own.with_template(chosen.source, f"{chosen.name}.jinja (built-in)")
+
+    def with_template(self, source: str, where: str) -> Renderer:
+        """The same tokenizer under another chat template. Raises ``InputError`` where that one has an error."""
+        named = ChatTemplate(source, self._template.named, where, self._template.add_bos)
+        return Renderer(self._text, named, self._eos)
+
+    @property
+    def special_tokens(self) -> Mapping[int, str]:
+        """Id and text of every special token."""
+        return self._special
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides which tokens a conversation becomes."""
+        template = self._template
+        parts = [self._text, template.source, template.named, template.add_bos, sorted(self._eos)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
     def has_template(self) -> bool:
         return self._template.source is not None
+
+    def writes(self, field: str) -> bool:
+        """Whether the chat template mentions ``field`` (``tools``, ``reasoning_content``)."""
+        return self._template.uses(field)
 
     @cached_property
     def vocab_size(self) -> int:
@@ -111,16 +143,33 @@ class Renderer:
     @cached_property
     def pad_id(self) -> int:
         """The padding token, else the lowest stop token, else 0. Padding is masked by length, never by this id."""
-        named = self._tokenizer.token_to_id(self._template.named.get("pad_token", ""))
-        return int(named) if named is not None else min(self.stop_ids, default=0)
+        named = self._token_id("pad_token")
+        return named if named is not None else min(self.stop_ids, default=0)
+
+    @property
+    def template_name(self) -> str:
+        """What the chat template is called: a built-in one's name, or ``own``, with the hash of its text."""
+        source = self.template_source
+        if source is None:
+            return "none"
+        name = next((one.name for one in TEMPLATES.values() if one.source == source), "own")
+        return f"{name} {short(digest_text(source))}"
+
+    @property
+    def template_source(self) -> str | None:
+        """The chat template in use, for whoever writes a model that is to be asked the same way."""
+        return self._template.source
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """The configured ends of text."""
+        named = self._token_id("eos_token")
+        return self._eos if named is None else self._eos | {named}
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end an answer: the configured ends of text, and what the template puts after an answer."""
-        found = set(self._eos)
-        named = self._tokenizer.token_to_id(self._template.named.get("eos_token", ""))
-        if named is not None:
-            found.add(int(named))
+        found = set(self.end_ids)
         if self.has_template:
             encoded = self.encode(
                 [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}], "assistant"
@@ -129,40 +178,73 @@ class Renderer:
             found.update(self._special.keys() & answer[-1:])
         return frozenset(found)
 
-    def text(self, messages: Messages, add_generation_prompt: bool) -> str:
-        """The conversation as the chat template writes it. Raises ``InputError`` where the template refuses it."""
-        return self._template.render(_plain_messages(messages), add_generation_prompt)
+    @cached_property
+    def opening(self) -> str:
+        """What the template writes of its own between the prompt and an answer, all of which bears loss.
 
-    def encode(self, messages: Messages, train_on: TrainOn) -> Encoded:
+        An empty block of reasoning, in some: who trains on it teaches the model not to reason.
+        """
+        rendering = self._locate([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], None, [1])
+        content = rendering.contents.get(1)
+        return rendering.text[rendering.prompts[1] : content[0]] if content else ""
+
+    def text(self, messages: Messages, add_generation_prompt: bool, tools: Tools = None) -> str:
+        """The conversation as the chat template writes it. Raises ``InputError`` where the template refuses it."""
+        return self._template.render(plain_turns(messages), add_generation_prompt, tools)
+
+    def encode(self, messages: Messages, train_on: TrainedTurns, tools: Tools = None) -> Encoded:
         """Tokens of a whole conversation and which of them bear loss.
 
         For ``assistant``: what the model has to write in each assistant turn, from the end of the generation
-        prompt to the stop token. For ``all``: the contents of the other messages too, except the system's. Raises
-        ``InputError`` where the template changes earlier text as the conversation goes on, or drops a message.
+        prompt to the stop token. For ``last``: in the last assistant turn alone. For ``all``: the contents of the
+        other messages too, except the system's. Raises ``InputError`` where the template changes text before a
+        trained turn as the conversation goes on, or drops a message.
         """
-        turns = _plain_messages(messages)
-        rendering = self._locate(turns, add_generation_prompt=False)
+        turns = plain_turns(messages)
+        answers = [index for index, turn in enumerate(turns) if turn["role"] == "assistant"]
+        if train_on == "all":
+            chosen = [index for index, turn in enumerate(turns) if turn["role"] != "system"]
+        else:
+            chosen = answers[-1:] if train_on == "last" else answers
+        rendering = self._locate(turns, tools, chosen)
         tokens = self._tokenise(rendering)
-        regions = [
-            region
-            for index, turn in enumerate(turns)
-            if turn["role"] == "assistant" or (train_on == "all" and turn["role"] != "system")
-            for region in [self._region(rendering, index, turn["role"])]
-        ]
-        trained = [
-            any(token.start < end and max(token.end, token.start + 1) > start for start, end in regions)
-            for token in tokens
-        ]
-        return Encoded([token.id for token in tokens], trained)
+        regions = [self._region(rendering, index, turns[index]) for index in chosen]
+        ends = sorted((end, index) for index, end in rendering.ends.items())
+        trained, turn_of = [], []
+        region = last = 0  # tokens come in the order of the text, and so do regions and ends
+        for _, start, end in tokens:
+            while region < len(regions) and regions[region][1] <= start:
+                region += 1
+            trained.append(region < len(regions) and max(end, start + 1) > regions[region][0])
+            while last + 1 < len(ends) and ends[last][0] <= start:
+                last += 1
+            turn_of.append(ends[last][1])
+        return Encoded([token.id for token in tokens], trained, turn_of)
 
-    def prompt_ids(self, messages: Messages) -> list[int]:
+    def encode_document(self, text: str) -> Encoded:
+        """Tokens of a whole document for continued pretraining: all of them bear loss.
+
+        What the tokenizer puts before a text (usually the beginning-of-text token, or nothing; ``add_bos_token`` of
+        tokenizer_config.json decides where it is given) comes first, the end-of-text token last, where there is one.
+        """
+        before, after = self._around
+        bos = self._token_id("bos_token")
+        if self._template.add_bos is not None:
+            before = [] if not self._template.add_bos else [bos] if bos is not None else before
+        end = self._token_id("eos_token")
+        if end is None and self._eos:
+            end = min(self._eos)
+        closing = [end] if end is not None else after
+        ids = [*before, *self.encode_text(text), *closing]
+        return Encoded(ids, [True] * len(ids), [0] * len(ids))
+
+    def prompt_ids(self, messages: Messages, tools: Tools = None) -> list[int]:
         """Tokens after which the model writes the next answer: always a prefix of that answer's training row."""
-        rendering = self._locate(_plain_messages(messages), add_generation_prompt=True)
-        return [token.id for token in self._tokenise(rendering)]
+        return [token.id for token in self._tokenise(self._locate(messages, tools, None))]
 
     def encode_text(self, text: str) -> list[int]:
         """Tokens of plain text: no template, no tokens added, special tokens read as ordinary text."""
-        _check_unicode(text)
+        check_unicode(text)
         ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
         return ids
 
@@ -171,80 +253,32 @@ class Renderer:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=not keep_special)
         return text
 
-    def _locate(self, turns: list[dict[str, str]], add_generation_prompt: bool) -> _Rendering:
-        text = self._template.render(turns, add_generation_prompt)
-        prompts, ends = {}, {}
-        for index, turn in enumerate(turns):
-            ends[index] = self._prefix(text, turns[: index + 1], False)
-            if turn["role"] == "assistant":
-                # Nothing comes before a first message: its loss begins with its content.
-                prompts[index] = self._prefix(text, turns[:index], True) if index else 0
-        contents = self._align(turns, text, add_generation_prompt)
-        if 0 in prompts:
-            prompts[0] = contents[0][0] if 0 in contents else 0
-        return _Rendering(text, contents, prompts, ends)
+    def _token_id(self, name: str) -> int | None:
+        """The id of ``bos_token``, ``eos_token`` … of tokenizer_config.json."""
+        found = self._tokenizer.token_to_id(self._template.named.get(name, ""))
+        return None if found is None else int(found)
 
-    def _prefix(self, text: str, turns: list[dict[str, str]], add_generation_prompt: bool) -> int:
-        shorter = self._template.render(turns, add_generation_prompt)
-        if not text.startswith(shorter):
-            raise InputError(
-                f"the chat template changes earlier text as the conversation goes on (at message {len(turns)}), "
-                "so training would not match what the model is asked later",
-                where=self.where,
-                hint="train on single turns, or give a template whose rendering only grows",
-            )
-        return len(shorter)
+    def _locate(self, messages: Messages, tools: Tools, required: Collection[int] | None) -> Rendering:
+        """``required`` None: as a prompt."""
+        dialogue = Dialogue(self._template, plain_turns(messages), tools)
+        return locate(dialogue, self._special.values(), required or (), required is None)
 
-    def _align(self, turns: list[dict[str, str]], text: str, add_generation_prompt: bool) -> dict[int, Span]:
-        """Where each content stands in ``text``, trimmed or not. Empty where the template rewrites one."""
-        marked = [{**turn, "content": chr(SENTINEL + index)} for index, turn in enumerate(turns)]
-        parts = _SENTINELS.split(self._template.render(marked, add_generation_prompt))
-        shown = {ord(mark) - SENTINEL for mark in parts[1::2]}
-        if missing := sorted(set(range(len(turns))) - shown):
-            raise InputError(
-                f"the chat template leaves out message {missing[0] + 1} ({turns[missing[0]]['role']})",
-                where=self.where,
-                hint="leave that message out, or give a template that supports the role",
-            )
-        spans: dict[int, Span] = {}
-        at = len(parts[0])
-        fits = text.startswith(parts[0])
-        for mark, literal in zip(parts[1::2], parts[2::2], strict=True):
-            content = turns[ord(mark) - SENTINEL]["content"]
-            forms = (content, content.strip(), content.lstrip(), content.rstrip())
-            form = next((form for form in forms if text.startswith(form + literal, at)), None)
-            if form is None:
-                fits = False
-                break
-            spans[ord(mark) - SENTINEL] = (at, at + len(form))
-            at += len(form) + len(literal)
-        if fits and at == len(text):
-            return spans
-        if any(special in turn["content"] for turn in turns for special in self._special.values()):
-            raise InputError(
-                "a message holds the text of a special token, and this template rewrites messages: "
-                "the two cannot be told apart",
-                where=self.where,
-                hint="take the special token out of the message",
-            )
-        return {}
-
-    def _region(self, rendering: _Rendering, index: int, role: str) -> Span:
+    def _region(self, rendering: Rendering, index: int, turn: Turn) -> Span:
         """The characters of message ``index`` that bear loss."""
         end = rendering.ends[index]
-        begin = rendering.ends.get(index - 1, 0)
         content = rendering.contents.get(index)
-        if role != "assistant":
-            return content or (begin, end)
+        if turn["role"] != "assistant":
+            return content or (rendering.ends.get(index - 1, 0), end)
         start = rendering.prompts[index]
         after = content[1] if content else start
-        names = "|".join(re.escape(name) for name in sorted(self._special.values(), key=len, reverse=True))
-        stops = [match.end() for match in re.finditer(names, rendering.text[after:end])] if names else []
+        stops = [match.end() for match in self._special_texts.finditer(rendering.text[after:end])]
         if not stops:
             return start, end
-        return start, after + (stops[0] if content else stops[-1])
+        # Behind plain content comes the stop token; calls of tools may have special tokens of their own before it.
+        plain = content is not None and not turn.get("tool_calls")
+        return start, after + (stops[0] if plain else stops[-1])
 
-    def _tokenise(self, rendering: _Rendering) -> list[_Token]:
+    def _tokenise(self, rendering: Rendering) -> list[_Token]:
         """Tokens of the rendering; those up to the end of a generation prompt never depend on what follows."""
         before: list[_Token] = []  # up to the last cut
         current: list[_Token] = []  # from the last cut to the last edge
@@ -259,9 +293,9 @@ class Renderer:
             edge = following
         return before + current
 
-    def _tokens(self, rendering: _Rendering, start: int, end: int) -> list[_Token]:
+    def _tokens(self, rendering: Rendering, start: int, end: int) -> list[_Token]:
         """Tokens of ``text[start:end]``; a content in which a special token is found is tokenised apart."""
-        contents = {span for span in rendering.contents.values() if span[0] >= start and span[1] <= end}
+        contents = {span for span in rendering.written if span[0] >= start and span[1] <= end}
         apart: set[Span] = set()
         while True:
             tokens: list[_Token] = []
@@ -291,7 +325,8 @@ class Renderer:
         ]
 
 
-def _tokenizer(text: str, where: str) -> Any:
+def _tokenizer(text: str, where: str) -> tuple[Any, tuple[list[int], list[int]]]:
+    """The tokenizer, and the tokens that it would put before and after a text on its own; here it adds none."""
     try:
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the library raises bare Exception, and nothing else
@@ -300,26 +335,8 @@ def _tokenizer(text: str, where: str) -> Any:
         raise InputError(f"tokenizer.json cannot be read: {error}", where=where) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.post_processor = None  # it adds no tokens here, and would trim spaces off the offsets
-    return tokenizer
-
-
-def _plain_messages(messages: Messages) -> list[dict[str, str]]:
-    plain = []
-    for number, message in enumerate(messages, 1):
-        fields = message if isinstance(message, Mapping) else message.model_dump()
-        role, content = fields.get("role"), fields.get("content")
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise InputError(f"message {number} lacks a role or a content", hint="give both as text")
-        _check_unicode(content)
-        plain.append({"role": role, "content": content})
-    if not plain:
-        raise InputError("a conversation needs at least one message")
-    return plain
-
-
-def _check_unicode(text: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(f"the text is not valid Unicode at character {error.start + 1}: {error.reason}") from error
+    alone = tokenizer.encode("a", add_special_tokens=False).ids
+    around = tokenizer.encode("a", add_special_tokens=True).ids
+    tokenizer.post_processor = None  # it would trim spaces off the offsets
+    at = next((at for at in range(len(around)) if around[at : at + len(alone)] == alone), 0) if alone else 0
+    return tokenizer, (around[:at], around[at + len(alone) :])

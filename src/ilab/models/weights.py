@@ -30,11 +30,11 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def load_weights(folder: Path, dtype: Any, device: str) -> Any:
+def load_weights(folder: Path, dtype: Any, device: str, *, quantization: Any = None) -> Any:
     """The causal language model of a Hugging Face directory on ``device``, ready for evaluation.
 
-    ``dtype`` is a torch dtype, or ``"auto"`` for the one the weights are stored in. Raises ``InputError`` where the
-    folder holds no model that can be loaded safely.
+    ``dtype`` is a torch dtype, or ``"auto"`` for the one the weights are stored in; ``quantization`` is a configuration
+    of transformers to load them by. Raises ``InputError`` where the folder holds no model that can be loaded safely.
     """
     from safetensors import SafetensorError
 
@@ -45,8 +45,10 @@ def load_weights(folder: Path, dtype: Any, device: str) -> Any:
             from transformers.utils import logging
 
             logging.disable_progress_bar()
+            options = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
             model = AutoModelForCausalLM.from_pretrained(
                 str(folder),
+                **options,
                 dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -59,7 +61,7 @@ def load_weights(folder: Path, dtype: Any, device: str) -> Any:
             where=str(folder),
             hint="it must be a known architecture with its weights as safetensors",
         ) from error
-    return model.to(device).eval()
+    return (model if quantization is not None else model.to(device)).eval()
 
 
 @contextlib.contextmanager

@@ -1,86 +1,164 @@
-"""Training rows to token ids with a mask, and the audit that comes before any step is trained.
+"""Training data as token rows with masks, and the audit that comes before any step is trained.
 
-What bears loss is decided by the one ``Renderer`` that serving and packaging use too. Rows that are too long or have
-no trained token are left out *by name*, never in silence; a dataset in which no stop token is trained is refused,
-because the model would never learn to end an answer.
+What bears loss is decided by the one ``Renderer`` that serving and packaging use too; how a long sample is cut, by
+:mod:`ilab.training.pieces`. Rows that cannot train are left out *by name*, never in silence. The tokens of a set lie in
+two flat arrays, in memory here, mapped from a file where :mod:`ilab.training.shards` keeps them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, BinaryIO, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ilab.data import TrainingRow, seed_from
 from ilab.errors import InputError
 from ilab.models.renderer import Renderer
+from ilab.training.audit import Audit, Tally
+from ilab.training.pieces import EncodeOptions, sample_of
+from ilab.training.records import RawSample, of_row
+from ilab.training.workers import cut_in_order
+
+TOKEN = np.dtype("<i4")
+MASK = np.dtype(np.bool_)
+Progress = Callable[[int, int], None]  # rows and tokens encoded so far
+EVERY = 256  # rows between two reports of progress
+
+
+class TokenRows(Sequence[NDArray[Any]]):
+    """Rows of a flat array: row ``i`` is ``values[starts[i]:ends[i]]``, a view."""
+
+    def __init__(self, values: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        self._values, self._starts, self._ends = values, starts, ends
+
+    @classmethod
+    def of_ends(cls, values: NDArray[Any], ends: NDArray[np.int64]) -> TokenRows:
+        """Rows that lie one behind the other and end at ``ends``."""
+        return cls(values, np.concatenate([np.zeros(1, np.int64), ends[:-1]]), ends)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> TokenRows: ...
+    def __getitem__(self, index: int | slice) -> NDArray[Any] | TokenRows:
+        if isinstance(index, slice):
+            return TokenRows(self._values, self._starts[index], self._ends[index])
+        return self._values[self._starts[index] : self._ends[index]]
+
+    def take(self, indices: Sequence[int]) -> TokenRows:
+        """Some of the rows, in the order of ``indices``; nothing is copied."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return TokenRows(self._values, self._starts[chosen], self._ends[chosen])
+
+    @property
+    def lengths(self) -> list[int]:
+        found: list[int] = (self._ends - self._starts).tolist()
+        return found
 
 
 @dataclass(frozen=True)
 class EncodedSet:
-    """``ids[i]`` and ``trained[i]`` belong to ``rows[i]``. ``left_out`` are (row id, reason)."""
+    """``ids[i]`` (int32) and ``trained[i]`` (bool) belong to ``rows[i]``. ``left_out`` are (row id, reason)."""
 
     rows: tuple[str, ...]
-    ids: tuple[tuple[int, ...], ...]
-    trained: tuple[tuple[bool, ...], ...]
-    left_out: tuple[tuple[str, str], ...]
+    ids: Sequence[Sequence[int] | NDArray[Any]]
+    trained: Sequence[Sequence[bool] | NDArray[Any]]
+    left_out: tuple[tuple[str, str], ...] = ()
+    audit: Audit | None = None
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
-        return [len(ids) for ids in self.ids]
+        return self.ids.lengths if isinstance(self.ids, TokenRows) else [len(ids) for ids in self.ids]
 
-    @property
+    @cached_property
     def trained_counts(self) -> list[int]:
         """Tokens that bear loss. The first token of a row is never predicted, so it never counts."""
-        return [sum(mask[1:]) for mask in self.trained]
+        return [int(np.count_nonzero(mask[1:])) for mask in self.trained]
+
+    def take(self, indices: Sequence[int]) -> EncodedSet:
+        """The rows at ``indices``; what was left out of the whole set is not told of a part."""
+        ids, trained = self.ids, self.trained
+        if isinstance(ids, TokenRows) and isinstance(trained, TokenRows):
+            return EncodedSet(tuple(self.rows[i] for i in indices), ids.take(indices), trained.take(indices))
+        return EncodedSet(
+            tuple(self.rows[i] for i in indices), tuple(ids[i] for i in indices), tuple(trained[i] for i in indices)
+        )
 
 
 def split_rows(data: EncodedSet, share: float, seed: int) -> tuple[EncodedSet, EncodedSet]:
-    """(training, held out): each row's place derives from its id alone, so another row more moves nobody.
+    """(training, held out): each sample's place derives from its id alone, so another row more moves nobody.
 
-    Raises InputError when nothing is left to train on.
+    The parts of one sample stay together. Raises InputError when nothing is left to train on.
     """
     if not share:
-        return data, EncodedSet((), (), (), ())
-    held = [seed_from(f"validation/{row}", seed) / (1 << 63) < share for row in data.rows]
+        return data, EncodedSet((), (), ())
+    held = [seed_from(f"validation/{sample_of(row)}", seed) / (1 << 63) < share for row in data.rows]
     if all(held):
         raise InputError("every row is held out of training", hint="lower train_validation_share")
-
-    def part(wanted: bool) -> EncodedSet:
-        kept = [index for index, out in enumerate(held) if out is wanted]
-        return EncodedSet(
-            tuple(data.rows[i] for i in kept),
-            tuple(data.ids[i] for i in kept),
-            tuple(data.trained[i] for i in kept),
-            () if wanted else data.left_out,
-        )
-
-    return part(False), part(True)
+    kept = data.take([index for index, out in enumerate(held) if not out])
+    training = EncodedSet(kept.rows, kept.ids, kept.trained, data.left_out, data.audit)
+    return training, data.take([index for index, out in enumerate(held) if out])
 
 
 def encode_rows(rows: Sequence[TrainingRow], renderer: Renderer, max_length: int) -> EncodedSet:
-    """Encode and audit. Raises InputError when nothing is left, or when no stop token is trained anywhere."""
-    kept: list[tuple[str, tuple[int, ...], tuple[bool, ...]]] = []
-    left_out: list[tuple[str, str]] = []
-    stops = 0
-    for row in rows:
-        encoded = renderer.encode(row.messages, row.train_on)
-        if len(encoded.ids) > max_length:
-            left_out.append((row.id, f"{len(encoded.ids)} tokens, over train_sequence_length {max_length}"))
-        elif not any(encoded.trained[1:]):
-            left_out.append((row.id, "no token that bears loss"))
-        else:
-            kept.append((row.id, tuple(encoded.ids), tuple(encoded.trained)))
-            stops += any(t and i in renderer.stop_ids for i, t in zip(encoded.ids, encoded.trained, strict=True))
-    if not kept:
-        reason = left_out[0][1] if left_out else "the dataset is empty"
-        raise InputError(
-            f"nothing to train on: {len(left_out)} of {len(rows)} rows left out, the first because of {reason}",
-            hint="raise train_sequence_length, or look at the samples: ilab report open",
-        )
-    if not stops:
-        raise InputError(
-            "no row trains a token that ends an answer, so the tuned model would never stop",
-            hint="the chat template must put the model's stop token after each answer",
-        )
-    names, ids, trained = zip(*kept, strict=True)
-    return EncodedSet(names, ids, trained, tuple(left_out))
+    """Encode and audit a mixed dataset, in memory.
+
+    Raises InputError when nothing is left, or when no stop token is trained anywhere.
+    """
+    return encode_samples(map(of_row, rows), renderer, EncodeOptions(max_length=max_length))
+
+
+def encode_samples(
+    samples: Iterable[RawSample], renderer: Renderer, options: EncodeOptions, progress: Progress | None = None
+) -> EncodedSet:
+    """Encode and audit, in memory. Raises InputError for data that must not be trained on (``Audit.check``)."""
+    ids, trained = io.BytesIO(), io.BytesIO()
+    names, ends, audit = encode_into((ids, trained), samples, renderer, options, progress)
+    audit.check()
+    return encoded_set(
+        names, (np.frombuffer(ids.getbuffer(), TOKEN), np.frombuffer(trained.getbuffer(), MASK)), ends, audit
+    )
+
+
+def encoded_set(
+    names: Sequence[str], values: tuple[NDArray[Any], NDArray[Any]], ends: NDArray[np.int64], audit: Audit
+) -> EncodedSet:
+    """A set whose tokens and masks lie flat in ``values``."""
+    left_out = tuple((one.id, one.reason) for one in audit.left_out)
+    tokens, masks = values
+    return EncodedSet(tuple(names), TokenRows.of_ends(tokens, ends), TokenRows.of_ends(masks, ends), left_out, audit)
+
+
+def encode_into(
+    files: tuple[BinaryIO, BinaryIO],
+    samples: Iterable[RawSample],
+    renderer: Renderer,
+    options: EncodeOptions,
+    progress: Progress | None = None,
+    workers: int = 1,
+) -> tuple[list[str], NDArray[np.int64], Audit]:
+    """Stream ``samples`` as flat tokens and masks into ``files``. Returns row ids, where each row ends, the audit."""
+    tokens_file, masks_file = files
+    tally = Tally(options, renderer)
+    names: list[str] = []
+    ends, total = array("q"), 0
+    for row, (sample, cut) in enumerate(cut_in_order(samples, renderer, options, workers), 1):
+        tally.add(sample, cut)
+        for piece in cut.pieces:
+            tokens_file.write(np.asarray(piece.encoded.ids, TOKEN).tobytes())
+            masks_file.write(np.asarray(piece.encoded.trained, MASK).tobytes())
+            total += len(piece.encoded.ids)
+            ends.append(total)
+            names.append(piece.id)
+        if progress and row % EVERY == 0:
+            progress(row, total)
+    return names, np.frombuffer(ends, np.int64), tally.audit()

@@ -1,348 +1,309 @@
-"""The training loop: full fine-tuning, exact whatever the batch layout, resumable at every step.
+"""The training loop: exact whatever the batch layout and the number of devices, resumable at every step.
 
     for each step of the plan:
         backward on the summed loss of each micro-batch / the step's token count
-        clip, AdamW, learning rate
-    every ``save_every`` epochs, and at the end: a candidate, a Hugging Face directory
+        clip, optimizer, learning rate
+    whenever so much was trained, and at the end: a candidate, a Hugging Face directory
 
-Packed rows get restarting positions and no attention mask, which transformers' attention reads as separate documents
-(equal to 1e-7, measured); padded rows need no mask either, since the padding stands behind the tokens. Before the
-first step the loop checks on the real model that its chunked loss equals the model's own logits.
+What is trained is the method's (:mod:`ilab.training.method`), who trains it together the world's
+(:mod:`ilab.training.world`), what is seen when the plan's; the loop only goes through it.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
+from ilab.config import TrainWhere
 from ilab.core.events import Emit
-from ilab.core.files import take_over
 from ilab.data import seed_from
-from ilab.errors import InputError, SetupError, Stopped
-from ilab.models.weights import load_weights, saving
+from ilab.errors import InputError, Stopped
+from ilab.training import candidates
+from ilab.training.architecture import architecture
+from ilab.training.batch import tensors
+from ilab.training.candidates import Cursor
 from ilab.training.encode import EncodedSet
-from ilab.training.loss import IGNORED, Head, summed_loss
-from ilab.training.plan import Layout, MicroBatch, StepPlan, choose_layout, plan_epoch, steps_per_epoch
-from ilab.training.state import load_state, save_state
-
-SAVE_STATE_EVERY = 20.0  # seconds between two resume states; never changes the result
-NOT_WEIGHTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-
-
-class TrainSettings(BaseModel):
-    """What is trained and how; every field changes the result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epochs: int = Field(gt=0)
-    batch: int = Field(gt=0, description="samples per optimizer step")
-    learning_rate: float = Field(gt=0)
-    warmup_steps: int = Field(0, ge=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    precision: Literal["fp32", "bf16"] = "fp32"
-    max_length: int = Field(gt=1, description="tokens of the longest sample")
-    max_batch_tokens: int = Field(gt=1, description="tokens of one micro-batch on a device, padding included")
-    layout: Layout = "auto"
-    save_every: int = Field(1, gt=0, description="epochs between two candidates")
-    validation: float = Field(0.0, ge=0, lt=1, description="share of the rows held out of training")
-    seed: int = 42
+from ilab.training.estimate import load_of, step_flops
+from ilab.training.export import export_model
+from ilab.training.forward import LossModel, PackingError, check
+from ilab.training.method import Method, method_of, trained
+from ilab.training.metrics import Gauge, Metrics, Spent, peak_memory
+from ilab.training.optimizer import make_optimizer, schedule
+from ilab.training.plan import MicroBatch, Shape, StepPlan, choose_layout, plan_epoch, steps_per_epoch
+from ilab.training.probe import matrix_peak
+from ilab.training.settings import TrainSettings
+from ilab.training.sinks import following
+from ilab.training.state import State, load_state, save_state
+from ilab.training.world import World, whole
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Everything one run needs. ``work`` survives a crash; ``out`` receives the finished candidates."""
+    """Everything one run needs. ``work`` survives a crash; candidates are made below it."""
 
     data: EncodedSet
     held_out: EncodedSet
     base: Path
-    out: Path
     work: Path
     settings: TrainSettings
-    device: str
-    threads: int
     emit: Emit
     stopping: Callable[[], bool]
+    threads: int = 1
+    where: TrainWhere = field(default_factory=TrainWhere)
+    dropped_tokens: int = 0  # of rows that were left out
 
 
-def train(job: TrainJob) -> list[dict[str, Any]]:
-    """Run, or go on with, a job. Returns the index of candidates, earliest first.
+def train(job: TrainJob, world: World) -> None:
+    """Run, or go on with, a job: called by every process of ``world`` alike.
 
-    Raises ``Stopped`` after saving when ``job.stopping`` turns true, and ``InputError`` when the loss is no number.
+    Raises ``Stopped`` after saving when ``job.stopping`` turns true in any of them, and ``InputError`` when the loss is
+    no number.
     """
     torch.set_num_threads(job.threads)
-    settings = job.settings
-    layout = choose_layout(job.data.lengths, job.device) if settings.layout == "auto" else settings.layout
-    cap = max(settings.max_batch_tokens, *job.data.lengths)
-    model = load_weights(job.base, torch.float32, job.device)
-    check_loss(model, job.data)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
-    )
-    done = load_state(job.work, model, optimizer)
-    progress = _Progress(job, steps_per_epoch(len(job.data.ids), settings.batch) * settings.epochs, done)
-    with progress:
-        model.train()
-        _run_epochs(model, optimizer, job, progress, (cap, layout))
-    return _collect(job, progress)
+    run = _Run(job, world)
+    total = steps_per_epoch(len(job.data.ids), job.settings.batch) * job.settings.epochs
+    peak = world.total((matrix_peak(world.device, low=job.settings.precision == "bf16"),))[0]
+    if not world.leads:
+        run.go(total, None)
+        return
+    done = run.cursor.steps
+    with Metrics(job.work, job.emit, total, done, run.gauge(peak)) as metrics, following(job.where, job.work, done):
+        run.go(total, metrics)
 
 
-def held_out_loss(model: Any, job: TrainJob) -> float | None:
-    """Mean loss (nats per trained token) of the rows held out of training; None where there are none."""
-    if not job.held_out.ids:
-        return None
-    total, head = 0.0, head_of(model)
-    model.eval()
-    with torch.no_grad(), _precision(job.settings, job.device):
-        for index in range(len(job.held_out.ids)):
-            ids, labels, _ = _tensors(MicroBatch(((index,),)), job.held_out, model.device)
-            total += summed_loss(hidden_states(model, ids, None), labels, head).item()
-    model.train()
-    return round(total / sum(job.held_out.trained_counts), 6)
+def rehearse(job: TrainJob, device: str) -> tuple[int, float]:
+    """Two steps, each twice the largest micro-batch of the first epoch: the second one's tokens and seconds.
+
+    Nothing is written, and no state of a run is read unless ``job.work`` holds one.
+    """
+    torch.set_num_threads(job.threads)
+    run = _Run(job, World(0, 1, device))
+    lengths = job.data.lengths
+    plans = plan_epoch(lengths, job.data.trained_counts, 0, run.shape)
+    micro_batches = (one for plan in plans for one in plan.micro_batches)
+    largest = max(micro_batches, key=lambda one: load_of(one, lengths).tokens)
+    members = [index for row in largest.rows for index in row]
+    tokens = 2 * sum(lengths[index] for index in members)
+    trained_tokens = 2 * sum(job.data.trained_counts[index] for index in members)
+    plan = StepPlan((largest, largest), trained_tokens, tokens, 2 * load_of(largest, lengths).tokens, 2 * len(members))
+    run.module.train()
+    seconds = 0.0
+    for step in (1, 2):
+        began = time.monotonic()
+        run.update(plan, step, 2)
+        seconds = time.monotonic() - began
+    return tokens, seconds
 
 
-def _run_epochs(
-    model: Any, optimizer: torch.optim.Optimizer, job: TrainJob, progress: _Progress, shape: tuple[int, Layout]
-) -> None:
-    """All steps that are not done yet. ``shape`` is the micro-batch cap in tokens and the layout."""
-    settings, done, step = job.settings, progress.done, 0
-    for epoch in range(settings.epochs):
-        plans = plan_epoch(
-            job.data.lengths,
-            job.data.trained_counts,
-            epoch,
-            batch=settings.batch,
-            cap=shape[0],
-            seed=settings.seed,
-            layout=shape[1],
-        )
-        for plan in plans:
-            step += 1
-            if step <= done:
-                continue
-            metrics = _update(model, optimizer, job, plan, step, progress.total)
-            progress.report(epoch, step, plan, metrics)
-            if job.stopping():
-                save_state(job.work, step, model, optimizer)
-                raise Stopped(
-                    f"training stopped after step {step} of {progress.total}",
-                    hint="the state is saved; run the same command to go on from there",
-                )
-            if progress.state_due():
-                save_state(job.work, step, model, optimizer)
-        due = (epoch + 1) % settings.save_every == 0 or epoch + 1 == settings.epochs
-        # ``step == done`` is a run that was killed between the state and the candidate of the same step.
-        if due and (step > done or (step == done and not _candidate(job, epoch + 1).exists())):
-            _save_candidate(model, job, epoch + 1, step)
-            save_state(job.work, step, model, optimizer)
+class _Run:
+    """One process's part of a job, from its state on."""
+
+    def __init__(self, job: TrainJob, world: World) -> None:
+        self.job, self.world, self.settings = job, world, job.settings
+        self.method: Method = method_of(self.settings)
+        self.model: Any = self.method.load(job.base, world.device)
+        self.module = LossModel(self.model)
+        self.shape = self._shape()
+        prepare(self.module, job, world)
+        self.optimizer = make_optimizer(self.settings, trained(self.model), world.device)
+        self.state = State(self.method.kept(self.model), trained(self.model), self.optimizer)
+        self.cursor = Cursor(**load_state(job.work, self.state, world))
+        self._saved = time.monotonic()
+        self._validated: tuple[int, float | None] = (-1, None)
+
+    def gauge(self, peak: float) -> Gauge:
+        """What steps are measured against: ``peak`` operations a second of all devices together."""
+        lengths = self.job.data.lengths
+        try:
+            model = architecture(self.model.config.to_dict())
+        except InputError:  # it trains all the same; its operations are unknown
+            return Gauge(lengths, None, peak, self.world.size, self.job.dropped_tokens)
+        count = partial(step_flops, model, self.settings, lengths=lengths)
+        return Gauge(lengths, count, peak, self.world.size, self.job.dropped_tokens)
+
+    def _shape(self) -> Shape:
+        """How samples become steps; the model is tried out first, on real samples."""
+        settings, data = self.settings, self.job.data
+        device, wanted = self.world.device, self.job.where.layout
+        layout = choose_layout(data.lengths, device) if wanted == "auto" else wanted
+        with _precision(settings, device):
+            try:
+                check(self.module, data, device, low=settings.precision == "bf16")
+            except PackingError as leak:
+                if wanted == "packed":
+                    raise
+                self.job.emit.progress(0, None, "steps", note=f"{leak.message}; each sample has a row of its own")
+                layout = "bucketed"
+        cap = max(settings.max_batch_tokens, *data.lengths)
+        return Shape(settings.batch, cap, settings.seed, layout, self.world.size)
+
+    def go(self, total: int, metrics: Metrics | None) -> None:
+        """All steps that are not done yet, with their candidates."""
+        self.module.train()
+        at = Cursor()
+        for epoch, plan, epochs in self._plans():
+            before, at = at, Cursor(at.steps + 1, epochs, at.samples + plan.samples, at.tokens + plan.tokens)
+            save = candidates.due(self.settings, before, at) or at.steps == total
+            if at.steps > self.cursor.steps:
+                stop = self._step(epoch, plan, at, (total, metrics, save))
+                if stop or self._state_due():
+                    self._keep()
+                if stop:
+                    raise Stopped(
+                        f"training stopped after step {at.steps} of {total}",
+                        hint="the state is saved; run the same command to go on from there",
+                    )
+            # A run that was killed between the state and the candidate of the same step is at this step, without it.
+            if save and at.steps >= self.cursor.steps and not self._candidate(at).exists():
+                self._save(at)
+        self._prune()  # killed while it did
+
+    def _plans(self) -> Iterator[tuple[int, StepPlan, int]]:
+        """The epoch (0-based) of each step, its plan, and the number of epochs that are whole after it."""
+        for epoch in range(self.settings.epochs):
+            plans = plan_epoch(self.job.data.lengths, self.job.data.trained_counts, epoch, self.shape)
+            for number, plan in enumerate(plans, 1):
+                yield epoch, plan, epoch + (number == len(plans))
+
+    def _step(self, epoch: int, plan: StepPlan, at: Cursor, told: tuple[int, Metrics | None, bool]) -> bool:
+        """Train one step and report it. Returns whether to stop after it."""
+        total, metrics, save = told
+        began = time.monotonic()
+        found, stop = self.update(plan, at.steps, total)
+        spent = Spent(time.monotonic() - began, peak_memory(self.world.device))
+        self.cursor = at
+        validation = self._validation(at) if save else None
+        if metrics is not None:
+            metrics.report(epoch, at.steps, plan, {**found, **_known(validation_loss=validation)}, spent)
+        return stop
+
+    def update(self, plan: StepPlan, step: int, total: int) -> tuple[dict[str, float], bool]:
+        """One optimizer step, and whether any process was told to stop.
+
+        The randomness of a step (dropout) is a function of the step, the process and the micro-batch alone.
+        """
+        settings, world = self.settings, self.world
+        rate = settings.learning_rate * schedule(settings, step, total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss_sum = 0.0
+        torch.manual_seed(seed_from(f"step {step}" + f"/{world.rank}" * (world.rank > 0), settings.seed))
+        for micro_batch in plan.of(world.rank, world.size):
+            batch = tensors(micro_batch, self.job.data, world.device)
+            with _precision(settings, world.device, sharded=world.size > 1):
+                loss = self.module.loss(batch)
+            # FSDP takes the mean of the processes' gradients; the sum is wanted.
+            (loss * world.size / plan.divisor).backward()  # type: ignore[no-untyped-call]
+            loss_sum += loss.item()
+        self.method.before_update(self.model)
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self._parameters(), settings.clip)))
+        loss_sum, stop = world.total((loss_sum, float(self.job.stopping())))
+        if not math.isfinite(loss_sum) or not math.isfinite(norm):
+            raise InputError(
+                f"the loss is no number at step {step}",
+                hint=f"lower train_learning_rate (now {settings.learning_rate}) and run again",
+            )
+        self.optimizer.step()
+        self.method.after_update(self.model)
+        self.optimizer.zero_grad(set_to_none=True)
+        return {"loss": loss_sum / plan.divisor, "gradient_norm": norm, "learning_rate": rate}, stop > 0
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        return list(trained(self.model).values())
+
+    def _state_due(self) -> bool:
+        """By the clock of the first process: it decides for all."""
+        mine = self.world.leads and time.monotonic() - self._saved >= self.job.where.state_seconds
+        return self.world.total((float(mine),))[0] > 0
+
+    def _keep(self) -> None:
+        save_state(self.job.work, asdict(self.cursor), self.state, self.world)
+        self._saved = time.monotonic()
+
+    def _candidate(self, at: Cursor) -> Path:
+        return candidates.folder_of(self.job.work, self.settings, at)
+
+    def _save(self, at: Cursor) -> None:
+        """A candidate, then the state, then the older candidates that are no longer wanted go."""
+        folder = self._candidate(at)
+        loss = self._validation(at)
+        staged = self.job.work / "candidate"
+        export_model(self.model, self.method, self.job.base, staged, self.world)
+        if self.world.leads:
+            candidates.note(staged, at, loss)
+            folder.parent.mkdir(exist_ok=True)
+            staged.rename(folder)
+        self._keep()
+        self._prune()
+
+    def _prune(self) -> None:
+        if self.world.leads:
+            candidates.prune(self.job.work, self.settings.keep)
+
+    def _validation(self, at: Cursor) -> float | None:
+        """The loss of the held-out rows after step ``at``, computed once."""
+        if self._validated[0] != at.steps:
+            self._validated = at.steps, self._held_out_loss()
+        return self._validated[1]
+
+    @torch.no_grad()
+    def _held_out_loss(self) -> float | None:
+        """Mean loss (nats per trained token) of the rows held out of training; None where there are none."""
+        data, world = self.job.held_out, self.world
+        if not data.ids:
+            return None
+        total = 0.0
+        self.module.eval()
+        for start in range(0, len(data.ids), world.size):
+            idle = start + world.rank >= len(data.ids)
+            micro_batch = MicroBatch(((min(start + world.rank, len(data.ids) - 1),),), idle)
+            with _precision(self.settings, world.device, sharded=world.size > 1):
+                total += self.module.loss(tensors(micro_batch, data, world.device)).item()
+        world.reshard(self.module)
+        self.module.train()
+        return round(world.total((total,))[0] / sum(data.trained_counts), 6)
 
 
-def head_of(model: Any) -> Head:
-    """Hidden states to logits, with the scaling some families put behind the output matrix."""
-    output: Head = model.get_output_embeddings()
-    scale = getattr(model.config, "logits_scaling", None)  # Granite divides its logits
-    if scale in (None, 1.0):
-        return output
-    return lambda states: output(states) / scale
+def prepare(module: LossModel, job: TrainJob, world: World) -> None:
+    """What makes it fit and go fast, layer by layer: checkpointing, compiling, sharding. Changes rounding alone."""
+    layers = list(blocks(module.model))
+    if job.where.activation_checkpointing:
+        checkpoint_activations(module.model)
+    if job.where.compile:
+        for layer in layers:
+            layer.compile()
+    world.shard(module, layers, job.settings.precision == "bf16")
 
 
-def hidden_states(model: Any, ids: Tensor, positions: Tensor | None) -> Tensor:
-    """The last hidden states [rows, length, width]; ``positions`` restart at each packed sample."""
-    extra = {} if positions is None else {"position_ids": positions}
-    body = getattr(model, model.base_model_prefix)
-    states: Tensor = body(input_ids=ids, use_cache=False, **extra).last_hidden_state
-    return states
+def checkpoint_activations(model: Any) -> None:
+    """Keep the input of each layer only, and compute the rest again."""
+    how = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):  # what newer versions of transformers call it
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
 
 
-def check_loss(model: Any, data: EncodedSet) -> None:
-    """The chunked loss must equal the one from the model's own logits, on the longest sample."""
-    index = max(range(len(data.ids)), key=lambda i: len(data.ids[i]))
-    ids, labels, _ = _tensors(MicroBatch(((index,),)), data, model.device)
-    model.eval()
-    with torch.no_grad():
-        ours = summed_loss(hidden_states(model, ids, None), labels, head_of(model)).item()
-        logits = model(input_ids=ids, use_cache=False).logits.float()
-        theirs = torch.nn.functional.cross_entropy(
-            logits[0, :-1], labels[0, 1:], reduction="sum", ignore_index=IGNORED
-        ).item()
-    if not math.isclose(ours, theirs, rel_tol=1e-3, abs_tol=1e-3):
-        raise SetupError(
-            f"this model family computes its logits in a way the trainer does not know (loss {ours:.4f}, not "
-            f"{theirs:.4f})",
-            hint="report the model's config.json as an issue",
-        )
+def blocks(model: Any) -> list[torch.nn.Module]:
+    """The model's repeated layers: the longest list of modules it has."""
+    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return max(lists, key=len, default=[])
 
 
-def _update(
-    model: Any, optimizer: torch.optim.Optimizer, job: TrainJob, plan: StepPlan, step: int, total: int
-) -> dict[str, float]:
-    """One optimizer step. The randomness of a step (dropout) is a function of the step alone."""
-    settings = job.settings
-    torch.manual_seed(seed_from(f"step {step}", settings.seed))
-    rate = settings.learning_rate * _schedule(settings, step, total)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    head, loss_sum = head_of(model), 0.0
-    for micro_batch in plan.micro_batches:
-        ids, labels, positions = _tensors(micro_batch, job.data, model.device)
-        with _precision(settings, job.device):
-            loss = summed_loss(hidden_states(model, ids, positions), labels, head)
-        (loss / plan.divisor).backward()  # type: ignore[no-untyped-call]
-        loss_sum += loss.item()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip).item()
-    if not math.isfinite(loss_sum) or not math.isfinite(norm):
-        raise InputError(
-            f"the loss is no number at step {step}",
-            hint=f"lower train_learning_rate (now {settings.learning_rate}) and run again",
-        )
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return {"loss": loss_sum / plan.divisor, "gradient_norm": norm, "learning_rate": rate}
+def _known(**values: float | None) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _schedule(settings: TrainSettings, step: int, total: int) -> float:
-    """Share of the learning rate at ``step`` (1-based): linear warm-up, then constant or cosine down to 5 %."""
-    if step <= settings.warmup_steps:
-        return step / settings.warmup_steps
-    if settings.schedule == "constant":
-        return 1.0
-    progress = (step - settings.warmup_steps) / max(1, total - settings.warmup_steps)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def _precision(settings: TrainSettings, device: str) -> AbstractContextManager[Any]:
-    if settings.precision == "bf16":
+def _precision(settings: TrainSettings, device: str, sharded: bool = False) -> AbstractContextManager[Any]:
+    """Autocast for bf16; sharded parameters are cast as they are gathered."""
+    if settings.precision == "bf16" and not sharded:
         return torch.autocast(device.split(":", maxsplit=1)[0], dtype=torch.bfloat16)
     return nullcontext()
-
-
-def _tensors(micro_batch: MicroBatch, data: EncodedSet, device: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Ids, labels and, for packed rows, positions, each [rows, longest]. No mask: see the module docstring."""
-    rows = [[i for index in row for i in data.ids[index]] for row in micro_batch.rows]
-    longest = max(map(len, rows))
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    labels = torch.full((len(rows), longest), IGNORED, dtype=torch.long)
-    packed = any(len(row) > 1 for row in micro_batch.rows)
-    positions = torch.zeros(len(rows), longest, dtype=torch.long) if packed else None
-    for at, row in enumerate(micro_batch.rows):
-        start = 0
-        for index in row:
-            end = start + len(data.ids[index])
-            segment = torch.tensor(data.ids[index])
-            ids[at, start:end] = segment
-            labels[at, start:end] = torch.where(torch.tensor(data.trained[index]), segment, IGNORED)
-            labels[at, start] = IGNORED  # nothing stands before a segment's first token
-            if positions is not None:
-                positions[at, start:end] = torch.arange(end - start)
-            start = end
-    return ids.to(device), labels.to(device), positions if positions is None else positions.to(device)
-
-
-def _candidate(job: TrainJob, epoch: int) -> Path:
-    return job.work / "candidates" / f"epoch-{epoch:03d}"
-
-
-def _save_candidate(model: Any, job: TrainJob, epoch: int, step: int) -> None:
-    """A Hugging Face directory under ``work/candidates``, whole or not there."""
-    final = _candidate(job, epoch)
-    temporary = job.work / f".epoch-{epoch:03d}"
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    with saving(temporary):
-        model.save_pretrained(temporary)
-    for name in NOT_WEIGHTS:
-        if (job.base / name).exists():
-            shutil.copyfile(job.base / name, temporary / name)
-    cursor = {"epoch": epoch, "step": step, "loss": held_out_loss(model, job)}
-    (temporary / "cursor.json").write_text(json.dumps(cursor))
-    if final.exists():
-        shutil.rmtree(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary.rename(final)
-
-
-def _collect(job: TrainJob, progress: _Progress) -> list[dict[str, Any]]:
-    """Move the candidates and the metrics into the artifact."""
-    index = []
-    rows = list(progress.rows())
-    for folder in sorted((job.work / "candidates").iterdir()):
-        cursor = json.loads((folder / "cursor.json").read_text())
-        losses = [row["loss"] for row in rows if row["epoch"] == cursor["epoch"] - 1]
-        # Linked, not moved: a crash here leaves the candidates where a resumed run finds them.
-        shutil.copytree(folder, job.out / folder.name, copy_function=take_over, ignore=_without_cursor)
-        index.append({"name": folder.name, **cursor, "training_loss": _mean(losses)})
-    with (job.out / "metrics.jsonl").open("w", encoding="utf-8") as handle:
-        handle.writelines(json.dumps(row, sort_keys=True) + "\n" for row in rows)
-    return index
-
-
-def _without_cursor(_folder: str, _names: list[str]) -> set[str]:
-    return {"cursor.json"}
-
-
-def _mean(values: list[float]) -> float | None:
-    return round(sum(values) / len(values), 6) if values else None
-
-
-class _Progress:
-    """Metrics on disk (work/metrics.jsonl), events, ETA, and when the next resume state is due."""
-
-    def __init__(self, job: TrainJob, total: int, done: int) -> None:
-        self.job, self.total, self.done = job, total, done
-        self.path = job.work / "metrics.jsonl"
-        kept = [row for row in self.rows() if row["step"] <= done]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        self._file = self.path.open("a", encoding="utf-8")
-        self._began = self._saved = self._told = time.monotonic()
-        self._tokens = 0
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
-            try:
-                yield json.loads(line)
-            except ValueError:  # torn by a crash: its step is trained again
-                return
-
-    def report(self, epoch: int, step: int, plan: StepPlan, metrics: dict[str, float]) -> None:
-        row = {"step": step, "epoch": epoch, "tokens": plan.tokens, "trained_tokens": plan.divisor, **metrics}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        self._tokens += plan.tokens
-        now = time.monotonic()
-        if now - self._told > 0.5 or step == self.total:
-            self._told = now
-            seconds = now - self._began
-            self.job.emit.progress(
-                step,
-                self.total,
-                "steps",
-                note=f"loss {metrics['loss']:.3f}",
-                tokens_per_second=round(self._tokens / max(seconds, 1e-9)),
-                eta=round(seconds / max(step - self.done, 1) * (self.total - step), 1),
-            )
-            self.job.emit.metric(step=step, epoch=epoch, **metrics)
-
-    def state_due(self) -> bool:
-        if time.monotonic() - self._saved < SAVE_STATE_EVERY:
-            return False
-        self._saved = time.monotonic()
-        return True

@@ -6,13 +6,19 @@ A phase for which the taxonomy has nothing (no skills, or no knowledge) hands it
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 from ilab.artifacts import Candidates, Checkpoint, Dataset
+from ilab.config import cache_home
 from ilab.core.files import take_over, write_json, write_text
 from ilab.core.step import Counts, Site
 from ilab.models.renderer import Renderer
-from ilab.training.encode import encode_rows, split_rows
+from ilab.training.candidates import collect
+from ilab.training.encode import split_rows
+from ilab.training.pieces import EncodeOptions
+from ilab.training.records import of_row
+from ilab.training.shards import encode_set
 
 
 def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out: Candidates, site: Site) -> Counts:
@@ -21,30 +27,39 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
     Raises InputError for data that cannot be trained on, Stopped after saving when the site says stop.
     """
     from ilab.models.device import pick_device
-    from ilab.training.loop import TrainJob, TrainSettings, train
+    from ilab.training.launch import run_job
+    from ilab.training.loop import TrainJob
+    from ilab.training.settings import TrainSettings
 
     settings = TrainSettings.model_validate(fields)
     rows = dataset.rows()
     if not rows:
         return _hand_on(base, out)
     site.emit.progress(0, None, "rows", note="tokenising")
-    data = encode_rows(rows, Renderer.load(base.model), settings.max_length)
+    data = encode_set(
+        [of_row(row) for row in rows],
+        Renderer.load(base.model),
+        EncodeOptions(max_length=settings.max_length, train_on=settings.train_on, over_length=settings.over_length),
+        (Path(site.where.cache) if site.where.cache else cache_home()) / "tokens",
+    )
     data, held_out = split_rows(data, settings.validation, settings.seed)
     job = TrainJob(
         data=data,
         held_out=held_out,
         base=base.model,
-        out=out.path,
         work=site.work,
         settings=settings,
-        device=pick_device(site.where.device),
-        threads=site.where.threads,
         emit=site.emit,
         stopping=site.stopping,
+        threads=site.where.threads,
+        where=site.where.train,
+        dropped_tokens=data.audit.lost if data.audit is not None else 0,
     )
-    index = train(job)
+    run_job(job, pick_device(site.where.device))
+    index = collect(site.work, out.path)
     out.write_index(index)
-    write_json(out.path / "left_out.json", [{"id": name, "reason": reason} for name, reason in data.left_out])
+    if data.audit is not None:
+        write_json(out.path / "audit.json", data.audit.model_dump(mode="json"))
     return {
         "candidates": len(index),
         "rows": len(data.rows),

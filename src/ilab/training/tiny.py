@@ -40,11 +40,12 @@ def primer() -> str:
 def make_tiny(out: Path, spec: TinySpec) -> int:
     """Write a Hugging Face model directory. Returns the number of parameters."""
     out.mkdir(parents=True, exist_ok=True)
-    _write_tokenizer(out, spec)
+    write_tokenizer(out, spec)
     return _write_weights(out, spec)
 
 
-def _write_tokenizer(out: Path, spec: TinySpec) -> None:
+def write_tokenizer(out: Path, spec: TinySpec) -> None:
+    """Write tokenizer.json and tokenizer_config.json alone: all that rendering needs, without a weight."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -1,0 +1,153 @@
+"""Starting the processes that train: this one alone, or several under ``torchrun``, on one machine or on many.
+
+    run_job ──▶ one process:  the loop, here
+            └─▶ several:      job/ on the disk ─▶ torchrun on each machine ─▶ ilab.training.worker, once for each device
+
+The workers are told everything by the folder ``job`` and tell everything by files: their first one writes events, line
+by line, to its standard output, an error to ``error.json``; a file ``stop`` asks them to save and end. Several machines
+need one file system in common and the address of the first (``where.train.master``), which prepares the job; on every
+other one the line that :func:`commands` gives is typed, or pods do it (:mod:`ilab.training.manifests`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from ilab import errors
+from ilab.config import TrainWhere
+from ilab.core.files import read_json
+from ilab.errors import IlabError, SetupError
+from ilab.training.handover import FOLDER, JOB, write_job
+from ilab.training.loop import TrainJob, train
+from ilab.training.sinks import wanted
+from ilab.training.start import before_start, keep_measured_speed
+from ilab.training.world import World
+
+ERROR, LOG, STOP = "error.json", "train.log", "stop"
+LOOK = 0.2  # seconds between looks at whether to stop
+
+
+def run_job(job: TrainJob, device: str) -> None:
+    """Train, with as many processes as ``job.where`` says. Raises what the loop raises.
+
+    Before anything is spent, ``SetupError`` where memory or disk will not be enough, or a package is missing.
+    """
+    wanted(job.where)
+    if job.where.node_rank == 0:
+        before_start(job, device)
+    if job.where.world == 1:
+        train(job, World(0, 1, device))
+    else:
+        _run_processes(job, device)
+    if job.where.node_rank == 0:
+        keep_measured_speed(job, device)
+
+
+def commands(folder: Path, where: TrainWhere) -> list[list[str]]:
+    """The line of each machine that trains the job in ``folder``, in the order of their numbers. Starts nothing."""
+    return [
+        command(folder, where.processes, nodes=where.nodes, node=node, master=where.master)
+        for node in range(where.nodes)
+    ]
+
+
+def command(folder: Path, processes: int, *, nodes: int = 1, node: int = 0, master: str = "") -> list[str]:
+    """The line that starts one machine's share: ``processes`` of them, machine ``node`` of ``nodes``.
+
+    ``master`` is the address (host:port) of the first machine, needed where there are several.
+    """
+    where = ["--standalone"] if nodes == 1 else ["--nnodes", str(nodes), "--node-rank", str(node)]
+    if nodes > 1:
+        host, _, port = master.rpartition(":")
+        where += ["--master-addr", host.strip("[]"), "--master-port", port]
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    return [*run, *where, "-m", "ilab.training.worker", str(folder)]
+
+
+def _run_processes(job: TrainJob, device: str) -> None:
+    where = job.where
+    folder = _prepared(job, device)
+    lines = commands(folder, where)
+    with (job.work / LOG).open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            lines[where.node_rank],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(job.threads)},
+            start_new_session=True,  # Ctrl-C is ours to pass on, as a request to save
+        )
+    for node in range(where.nodes):
+        if where.node_rank == 0 and node > 0:
+            job.emit.progress(0, None, "steps", note=f"on machine {node}: {shlex.join(lines[node])}")
+    listener = threading.Thread(target=_listen, args=(process.stdout or (), job), daemon=True)
+    listener.start()
+    while process.poll() is None:
+        if job.stopping():
+            (job.work / STOP).touch()
+        try:
+            process.wait(LOOK)
+        except subprocess.TimeoutExpired:
+            continue
+    listener.join()
+    if process.stdout is not None:
+        process.stdout.close()
+    if where.nodes > 1 and where.node_rank == 0:
+        (folder / JOB).unlink(missing_ok=True)  # so that nobody takes it for that of the next run
+    if process.returncode:
+        raise _failure(job.work, process.returncode)
+
+
+def _prepared(job: TrainJob, device: str) -> Path:
+    """The job's folder: written by the first machine, waited for by the others."""
+    folder = job.work / FOLDER
+    if job.where.node_rank == 0:
+        for name in (ERROR, STOP):
+            (job.work / name).unlink(missing_ok=True)
+        return write_job(job, device)
+    told = False
+    while not (folder / JOB).is_file():
+        if job.stopping():
+            raise errors.Stopped("stopped while waiting for the first machine")
+        if not told:
+            job.emit.progress(0, None, "steps", note=f"waiting for machine 0 to prepare {folder}")
+            told = True
+        time.sleep(LOOK)
+    return folder
+
+
+def _listen(lines: Iterable[str], job: TrainJob) -> None:
+    """Pass the events of the first worker on."""
+    for line in lines:
+        try:
+            told = json.loads(line)
+            kind, data = told["event"], told["data"]
+        except (ValueError, KeyError, TypeError):  # a library's remark
+            continue
+        if kind == "progress":
+            job.emit.progress(**data)
+        elif kind == "metric":
+            job.emit.metric(**data)
+
+
+def _failure(work: Path, code: int) -> IlabError:
+    """What the workers failed of: their own error, else the end of their log."""
+    if (work / ERROR).is_file():
+        told = read_json(work / ERROR)
+        kind: type[IlabError] = getattr(errors, told["kind"])
+        return kind(told["message"], where=told["where"], hint=told["hint"])
+    lines = (work / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    said = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "they said nothing")
+    return SetupError(
+        f"the training processes ended with status {code}: {said.strip()[:300]}",
+        where=str(work / LOG),
+        hint="look at the log; what was saved is kept, and the same command goes on from there",
+    )

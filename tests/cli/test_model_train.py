@@ -1,0 +1,292 @@
+"""``ilab model train`` and the old ``ilab train``: what is trained on, what is chosen, what lies where, exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ilab.cli.app import main
+from ilab.cli.train_options import OLD
+from ilab.core.store import RecordFile, Store
+from ilab.errors import IlabError, InputError, SetupError
+from ilab.training.tiny import TinySpec, make_tiny
+
+# The file of a run's events stays open until the process ends; here that is the end of all tests.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated"),  # PEFT asks for it
+]
+FAST = ["--max-seq-len", "128", "--effective-batch-size", "4", "--num-epochs", "2", "--learning-rate", "3e-3"]
+ANSWERS = {"What is the kiln made of?": "steel", "Who built the lock?": "Ada Brook", "Which colour is it?": "green"}
+
+
+def messages(question: str, answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small") / "base"
+    make_tiny(folder, TinySpec(width=32, heads=2, feed_forward=64, vocabulary=400))
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A folder with data of two phases."""
+    write(tmp_path / "knowledge.jsonl", [messages(f"What is {n} plus {n}?", f"It is {2 * n}.") for n in range(8)])
+    write(tmp_path / "skills.jsonl", [messages(f"Say {n} twice.", f"{n} {n}") for n in range(6)])
+    return tmp_path
+
+
+def ilab(folder: Path, *arguments: str) -> Result:
+    """The command with a store in ``folder``. An error of ours is the result's exception."""
+    done = CliRunner().invoke(main, ["-C", str(folder), "--store", str(folder / "store"), *arguments])
+    if done.exception is not None and not isinstance(done.exception, (IlabError, SystemExit)):
+        raise done.exception
+    return done
+
+
+def train(folder: Path, model: Path | str, *arguments: str) -> Any:
+    """What ``ilab model train`` says it did."""
+    done = ilab(folder, "--json", "model", "train", "--model-path", str(model), *FAST, *arguments)
+    assert done.exception is None, done.exception
+    return json.loads(done.stdout)
+
+
+def records(folder: Path, type_: str) -> list[RecordFile]:
+    return sorted((one for one in Store(folder / "store").records() if one.type == type_), key=lambda one: one.started)
+
+
+def test_a_file_is_trained_on_and_found_again_whatever_it_is_called(here: Path, small: Path) -> None:
+    told = train(here, small, "--data-path", "knowledge.jsonl", "--ckpt-output-dir", "out")
+    assert told["best"] == str(here / "out" / "hf_format" / "samples_16")  # 8 rows, twice
+    assert (here / "out" / "hf_format" / "samples_16" / "model.safetensors").is_file()
+    (here / "knowledge.jsonl").rename(here / "other.jsonl")
+    again = train(here, small, "--data-path", "other.jsonl", "--ckpt-output-dir", "out")
+    assert again == told
+    (made,) = records(here, "train")
+    assert (made.fields["epochs"], made.fields["batch"], made.fields["method"]) == (2, 4, "full")
+    assert (made.counts["rows"], made.counts["steps"]) == (8, 4)
+
+
+def test_what_is_said_at_the_end(here: Path, small: Path) -> None:
+    done = ilab(here, "train", "--model-path", str(small), "--data-path", "skills.jsonl", "-y", *FAST)
+    lines = done.stdout.splitlines()
+    best = Path(lines[-2].removeprefix("Best final checkpoint: "))
+    assert (best / "config.json").is_file()
+    assert lines[-1] == f"Next: ilab chat --model-path {best}"
+    assert lines[-3] == "select: epoch-002 of 2: not selected: no validation data"
+    assert "note: --skip-user-confirm is not needed" in done.stderr
+    assert "train: done" in done.stderr
+
+
+def test_two_phases_follow_one_another(here: Path, small: Path) -> None:
+    told = train(
+        here, small, "--strategy", "lab-multiphase", "--phased-phase1-data", "knowledge.jsonl",
+        "--phased-phase2-data", "skills.jsonl", "--phased-phase1-num-epochs", "1",
+        "--phased-phase2-effective-batch-size", "3", "--phased-phase2-learning-rate", "1e-3",
+        "--phased-base-dir", "phased", "--validation-share", "0.4", "--select", "loss",
+    )  # fmt: skip
+    first, second = records(here, "train")
+    assert (first.fields["epochs"], first.fields["batch"], first.fields["learning_rate"]) == (1, 4, 3e-3)
+    assert (second.fields["epochs"], second.fields["batch"], second.fields["learning_rate"]) == (2, 3, 1e-3)
+    assert second.inputs["base"] == records(here, "select")[0].key
+    assert [phase["step"] for phase in told["phases"]] == ["select-1", "select-2"]
+    table = told["phases"][1]["table"]
+    assert told["phases"][1]["rule"] == "lowest held-out loss"
+    assert min(table, key=lambda row: row["loss"])["chosen"]
+    for number in (1, 2):
+        assert list((here / "phased" / f"phase{number}").glob("checkpoints/hf_format/samples_*/config.json"))
+
+
+def test_a_phase_that_is_done_is_not_trained_again(here: Path, small: Path) -> None:
+    phases = ["--phased-phase1-data", "knowledge.jsonl", "--phased-phase2-data", "skills.jsonl"]
+    broken = ilab(
+        here, "model", "train", "--model-path", str(small), *FAST, *phases, "--phased-phase2-learning-rate", "1e30"
+    )
+    assert isinstance(broken.exception, InputError) and "no number" in broken.exception.message
+    (first,) = records(here, "train")
+    train(here, small, *phases)
+    assert records(here, "train")[0].started == first.started
+    assert len(records(here, "train")) == 2
+
+
+def test_stacked_is_one_run_on_both_files(here: Path, small: Path) -> None:
+    write(here / "skills.jsonl", [messages("Say 1 twice.", "1 1"), messages("What is 0 plus 0?", "It is 0.")])
+    told = train(
+        here, small, "--strategy", "stacked", "--phased-phase1-data", "knowledge.jsonl",
+        "--phased-phase2-data", "skills.jsonl",
+    )  # fmt: skip
+    (made,) = records(here, "train")
+    assert made.counts["rows"] == 10
+    assert [phase["step"] for phase in told["phases"]] == ["select"]
+
+
+def test_skills_only_starts_from_the_base(here: Path, small: Path) -> None:
+    train(here, small, "--strategy", "lab-skills-only", "--phased-phase2-data", "skills.jsonl")
+    (made,) = records(here, "train")
+    assert made.inputs["base"] == records(here, "base")[0].key
+
+
+def test_a_folder_of_exports_has_the_newest_of_each_phase(here: Path, small: Path) -> None:
+    for day, number in (("2026-01-02", 3), ("2026-03-01", 5)):
+        name = f"{day}T10_00_00.jsonl"
+        write(here / "out" / day / f"knowledge_train_msgs_{name}", [messages(f"Q{n}?", "A.") for n in range(number)])
+        write(here / "out" / day / f"skills_train_msgs_{name}", [messages(f"S{n}?", "B.") for n in range(number + 1)])
+        write(here / "out" / day / f"messages_{name}", [messages(f"M{n}?", "C.") for n in range(number + 2)])
+    train(here, small, "--strategy", "lab-multiphase", "--data-path", "out")
+    train(here, small, "--data-path", "out")
+    assert [one.counts["rows"] for one in records(here, "train")] == [5, 6, 7]
+
+
+def test_the_old_command_asks_before_and_after(here: Path, small: Path) -> None:
+    """The newest pair by the time in its name, {system, user, assistant} rows, and a model that has learned them."""
+    rows = [{"system": "Be brief.", "user": question, "assistant": answer} for question, answer in ANSWERS.items()]
+    write(here / "generated" / "train_old_2024-01-01T00_00_00.jsonl", [messages("Nothing?", "No.")])
+    write(here / "generated" / "train_m_2024-05-02T20_36_31.jsonl", rows)
+    write(here / "generated" / "test_m_2024-05-02T20_36_31.jsonl", rows)
+    write(here / "generated" / "test_z_2023-05-02T20_36_31.jsonl", rows[:1])
+    done = ilab(
+        here, "train", "--device", "cuda", "--input-dir", "generated", "--model-path", str(small), "--num-epochs", "60",
+        "--method", "full", "--learning-rate", "1e-2", "--save-samples", "180",
+    )  # fmt: skip
+    assert done.exception is None, done.exception
+    assert "note: there is no cuda device on this machine: the CPU trains" in done.stderr
+    assert "train_m_2024-05-02T20_36_31.jsonl, asking" in done.stderr
+    answers = [json.loads(line) for line in (here / "models" / "answers.jsonl").read_text().splitlines()]
+    assert [(row["question"], row["expected"], row["after"]) for row in answers] == [
+        (question, answer, answer) for question, answer in ANSWERS.items()
+    ]
+    assert all(list(row) == ["question", "expected", "before", "after"] for row in answers)
+    assert all(row["before"] != row["after"] for row in answers)
+    assert "### Who built the lock?" in done.stdout and "after: Ada Brook" in done.stdout
+    assert "after 1.00" in done.stdout
+    best = here / "models" / "merged_model"
+    assert f"Best final checkpoint: {best}" in done.stdout and (best / "model.safetensors").is_file()
+    # ``ilab test`` knows the pair, the model and its base, and nobody is asked again.
+    asked = sorted((here / "store" / "memo" / "answers").glob("*.jsonl"))
+    shown = ilab(here, "--json", "test")
+    assert shown.exception is None, shown.exception
+    assert json.loads(shown.stdout)["answers"] == answers
+    assert sorted((here / "store" / "memo" / "answers").glob("*.jsonl")) == asked
+
+
+def test_the_old_command_trains_beside_four_bits(here: Path, small: Path) -> None:
+    pytest.importorskip("peft")
+    pytest.importorskip("bitsandbytes")
+    write(here / "generated" / "train_1.jsonl", [{"user": "Q?", "assistant": "A."}])
+    write(here / "generated" / "test_1.jsonl", [{"user": "Q?", "assistant": "A."}])
+    done = ilab(
+        here, "train", "--model-path", str(small), "--num-epochs", "1"
+    )  # the folder needs no word, nor the method
+    assert done.exception is None, done.exception
+    (made,) = records(here, "train")
+    assert made.fields["method"] == "qlora"
+    assert (here / "models" / "merged_model" / "adapter" / "adapter_config.json").is_file()
+    assert "note: b" not in done.stderr and "### Q?" in done.stdout
+
+
+def test_the_old_command_falls_back_and_says_why(here: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.util import find_spec
+
+    monkeypatch.setattr(
+        "ilab.training.choice.find_spec", lambda name: None if name == "bitsandbytes" else find_spec(name)
+    )
+    write(here / "generated" / "train_1.jsonl", [{"user": "Q?", "assistant": "A."}])
+    done = ilab(here, "train", "--input-dir", "generated", "--model-path", str(small), "--num-epochs", "1")
+    assert done.exception is None, done.exception
+    said = [line for line in done.stderr.splitlines() if "bitsandbytes is not installed" in line]
+    assert len(said) == 1 and "LoRA" in said[0]
+    assert "note: there is no test_* beside it" in done.stderr
+    (made,) = records(here, "train")
+    assert (made.fields["method"], made.fields["learning_rate"], made.fields["batch"]) == ("lora", 2e-4, 16)
+    assert (here / "models" / "merged_model" / "adapter" / "adapter_config.json").is_file()
+
+
+def test_a_plan_trains_nothing(here: Path, small: Path) -> None:
+    done = ilab(
+        here, "--json", "model", "train", "--model-path", str(small), "--data-path", "skills.jsonl", "--dry-run"
+    )
+    assert {name: step["state"] for name, step in json.loads(done.stdout).items()} == {
+        "base": "reuse", "data": "reuse", "train": "run", "select": "run",
+    }  # fmt: skip
+    assert not records(here, "train")
+
+
+def failure(folder: Path, *arguments: str) -> IlabError:
+    done = ilab(folder, "model", "train", *arguments)
+    assert isinstance(done.exception, IlabError), done.output
+    assert done.exception.hint
+    return done.exception
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "said"),
+    [
+        ([], InputError, "there is nothing to train on"),
+        (["--input-dir", "nowhere"], InputError, "there is no such folder"),
+        (["--input-dir", "store"], InputError, "there is no train_*.jsonl in this folder"),
+        (["--data-path", "nowhere.jsonl"], InputError, "there is no such file of training data"),
+        (["--data-path", "empty.jsonl"], InputError, "there is no row to train on"),
+        (["--data-path", "mixed.jsonl"], InputError, "this row is dialogue, the rows before it are messages"),
+        (["--data-path", "knowledge.jsonl", "--model-path", "store"], InputError, "config.json"),
+        (["--data-path", "knowledge.jsonl", "--model-path", "nowhere"], InputError, "no such base model"),
+        (["--data-path", "knowledge.jsonl", "--device", "gpu"], InputError, "there is no device called 'gpu'"),
+        (["--data-path", "knowledge.jsonl", "--device", "hpu"], SetupError, "there is no hpu device"),
+        (["--data-path", "knowledge.jsonl", "--select", "loss"], InputError, "no loss on held-out rows is known"),
+        (["--data-path", "knowledge.jsonl", "--strategy", "lab-multiphase"], InputError, "two phases take two files"),
+        (["--phased-phase1-data", "knowledge.jsonl"], InputError, "one of the two phases has no data"),
+        (["--strategy", "lab-skills-only", "--phased-phase1-data", "skills.jsonl"], InputError, "no use for data of"),
+        (["--data-path", "skills.jsonl", "--phased-phase2-data", "skills.jsonl"], InputError, "both say what to train"),
+        (["--input-dir", "store", "--strategy", "stacked"], InputError, "both say what to train"),
+        (["--data-path", "knowledge.jsonl", "--lora-rank", "4", "--method", "full"], InputError, "--lora-rank"),
+        (["--data-path", "knowledge.jsonl", "--nnodes", "2"], InputError, "trains on one machine"),
+        (["--data-path", "knowledge.jsonl", "--ckpt-output-dir", "taken"], InputError, "holds something else"),
+    ],
+)  # fmt: skip
+def test_errors_say_what_to_do(here: Path, small: Path, arguments: list[str], kind: type, said: str) -> None:
+    (here / "store").mkdir()
+    write(here / "empty.jsonl", [])
+    write(here / "mixed.jsonl", [messages("Q?", "A."), {"user": "Q?", "assistant": "A."}])
+    write(here / "taken" / "hf_format" / "samples_1" / "mine.txt", [])
+    (here / "taken" / "hf_format" / "samples_1" / "mine.txt").write_text("mine")
+    model = [] if "--model-path" in arguments else ["--model-path", str(small)]
+    error = failure(here, *FAST, *model, *arguments)
+    assert type(error) is kind and said in error.message
+    if said.startswith("this row"):
+        assert error.where == f"{here / 'mixed.jsonl'}:2"
+    assert (here / "taken" / "hf_format" / "samples_1" / "mine.txt").read_text() == "mine"
+
+
+def test_a_model_is_needed(here: Path) -> None:
+    assert "--model-path" in failure(here, "--data-path", "knowledge.jsonl").hint
+
+
+@pytest.mark.parametrize("name", sorted(OLD.refused))
+def test_options_without_a_meaning_are_refused_with_what_to_use(here: Path, name: str) -> None:
+    given = [name] if name in OLD.flags else [name, "7"]
+    assert failure(here, *given).hint == OLD.refused[name]
+
+
+def test_old_options_that_ask_for_nothing_are_taken(here: Path, small: Path) -> None:
+    words = [word for name in OLD.refused if name not in OLD.flags for word in (name, "false")]
+    flags = [name.split("/")[-1] for name in OLD.taken if name in OLD.flags]
+    others = [word for name in OLD.taken if name not in OLD.flags for word in (name, "x")]
+    done = ilab(
+        here, "model", "train", "--model-path", str(small), "--data-path", "skills.jsonl", "--dry-run", *words, *flags,
+        *others, "--nnodes", "1",
+    )  # fmt: skip
+    assert done.exception is None, done.exception
+    assert sum(line.startswith("note: --") for line in done.stderr.splitlines()) == len(OLD.taken)
