@@ -17,7 +17,9 @@ POSITIVE, RATE, SHARE = click.IntRange(1), click.FloatRange(0, min_open=True), c
 def _one_machine(_: click.Context, __: click.Parameter, value: int | None) -> None:
     if value is not None and value > 1:
         raise InputError(
-            "this command trains on one machine", hint="leave --nnodes out; --gpus says with how many devices"
+            "several machines are a matter of where training runs",
+            hint=f"--set where.train.nodes={value} --set where.train.master=HOST:PORT; the first prints what to type "
+            "on the others",
         )
 
 
@@ -84,8 +86,8 @@ OLD = OldOptions(
         "--force-clear-phased-cache": "results are found by what they are made from: other data is trained on anew",
         "--is-padding-free": "the planner packs samples or not, and the loss is the same",
         "--local": "models are always folders on this machine",
-        "--rdzv-endpoint": "one machine trains",
-        "--rdzv-id": "one machine trains",
+        "--rdzv-endpoint": "machines meet at where.train.master",
+        "--rdzv-id": "machines meet at where.train.master",
         "--skip-preprocessing": "what was prepared is found again by itself",
         "--skip-quantize/-sq": "weights are put in four bits by --method qlora alone",
         "--skip-user-confirm/-y": "nothing is asked, and an interrupted run goes on where it was",
@@ -99,7 +101,7 @@ OLD = OldOptions(
         "--gguf-model-path": "give the Hugging Face directory of the model with --model-path",
         "--iters": "give --num-epochs",
         "--model-id": "give the model's folder with --model-path",
-        "--node-rank": "this command trains on one machine; --gpus says with how many devices",
+        "--node-rank": "the first machine prints the line to type on the others (--set where.train.nodes=N)",
         "--optimize-memory": "use -p train_precision=bf16, or --set where.train.activation_checkpointing=true",
         "--phased-mt-bench-judge": "checkpoints are chosen by --select score (the taxonomy's questions), or loss",
         "--tokenizer-dir": "the tokenizer is the one in the folder of --model-path",
