@@ -252,7 +252,7 @@ def failure(folder: Path, *arguments: str) -> IlabError:
         (["--data-path", "skills.jsonl", "--phased-phase2-data", "skills.jsonl"], InputError, "both say what to train"),
         (["--input-dir", "store", "--strategy", "stacked"], InputError, "both say what to train"),
         (["--data-path", "knowledge.jsonl", "--lora-rank", "4", "--method", "full"], InputError, "--lora-rank"),
-        (["--data-path", "knowledge.jsonl", "--nnodes", "2"], InputError, "where.train.master=HOST:PORT"),
+        (["--data-path", "knowledge.jsonl", "--nnodes", "2"], InputError, "several machines are a matter of where"),
         (["--data-path", "knowledge.jsonl", "--ckpt-output-dir", "taken"], InputError, "holds something else"),
     ],
 )  # fmt: skip
