@@ -45,7 +45,7 @@ def test_three_hundred_of_three_hundred(
         assert len(teacher.faulty) >= 20
         repeated = 0 if kind == "wrong-n" else len(teacher.faulty)  # a choice too many is paid, and left out
         probes = sum(body["max_tokens"] == 1 for body in teacher.calls)  # where many fail in a row
-        assert (len(teacher.calls) - probes, probes <= 10) == (CALLS + repeated, True)
+        assert probes <= 10 and 0 <= CALLS + repeated + probes - len(teacher.calls) <= probes  # a probe may fail too
     made, counts = project.content(), project.record().counts
     assert (counts["accepted"], counts["rejected"]) == (ROWS, 0)
     assert ids_of(made) == ids_of(clean) and len(set(ids_of(made))) == ROWS
@@ -82,12 +82,11 @@ def test_an_outage_loses_none_of_six_hundred(
     """While it lasts nobody asks but the probe: every 5 s at most, besides what was in flight when it began."""
     project = generating(1, 2 * PASSAGES)
     with serve(teacher_script, faults=Faults(outage_after=CALLS, outage=OUTAGE)) as teacher:
-        done = project.end(teacher)
+        project.end(teacher)
         assert 2 * CALLS < len(teacher.calls) <= 2 * CALLS + 2 * 16 + 20
     made = project.content()
     assert len(ids_of(made)) == len(set(ids_of(made))) == 2 * ROWS
-    assert project.record().counts["rejected"] == 0
-    assert "600 accepted" in done.stderr
+    assert (project.record().counts["accepted"], project.record().counts["rejected"]) == (2 * ROWS, 0)
 
 
 def test_what_is_bad_for_good_is_a_refused_row(
