@@ -94,7 +94,7 @@ def test_asked_to_stop_it_saves_the_work_and_says_how_to_go_on(
     (partial,) = [path for path in project.store.partials() if path.parent.name == "train"]
     assert not (partial / "lease.json").exists(), "the lease is given back"
     (state,) = (partial / "work").glob("state-*")
-    step = json.loads((state / "cursor.json").read_text())["step"]
+    step = json.loads((state / "manifest.json").read_text())["cursor"]["steps"]
     assert step > 0
     if number == signal.SIGINT:
         finish(project, reference)
