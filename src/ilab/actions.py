@@ -57,12 +57,15 @@ def find_pipeline(name: str, base: Path) -> Path:
 class Part:
     """One stage of a build: the first step of ``type`` and what it needs, with a few more settings.
 
-    ``preview`` (data generation) takes so many input rows of each leaf, in at most ``calls`` teacher calls.
+    Data generation: ``rows`` takes so many input rows of each leaf, in at most ``calls`` teacher calls, and ``most`` of
+    the instructions that they give. A ``look`` is to cost little: for it held-out questions are made by rule.
     """
 
     type: str
-    preview: int | None = None
+    rows: int | None = None
     calls: int | None = None
+    most: int | None = None
+    look: bool = False
 
 
 def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: Part | None = None) -> Build:
@@ -94,8 +97,8 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: P
     where = _where(loaded, values)
     derived = derive(values)
     if only:
-        derived.update(preview=only.preview, preview_calls=only.calls)
-        if only.preview:  # which is to cost little: held-out questions are made by rule
+        derived.update(preview=only.rows, preview_calls=only.calls, instructions=only.most)
+        if only.look:
             derived.update(items_flow="", items_teacher="", items_per_chunk=0)
     found: list[str] = []
     plan = build(pipeline, STEPS, derived, _resolvers(loaded, where, values, found))

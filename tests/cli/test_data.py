@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ilab.allowance import Allowance
-from ilab.amount import Ask, ask_again, ask_for
+from ilab.amount import GROWTH, LEAST_RATE, ROUNDS, Ask, ask_again, ask_for, worth_asking
 from ilab.artifacts import Dataset
 from ilab.cli.app import main
 from ilab.cli.data_options import REFUSED, TAKEN
@@ -82,8 +82,22 @@ def test_number_of_instructions_is_met_with_few_calls(made: tuple[Path, Path], t
     (train,) = made[1].glob("*/train_*.jsonl")
     assert len(train.read_text().splitlines()) == 12
     counts = find_run(Store(made[0])).record.counts
-    assert 12 <= counts["accepted"] < 30
+    assert counts["accepted"] == 12 == len(find_run(Store(made[0])).samples)
     assert counts["calls"] < 30  # and not one for each of the hundred passages and seed examples
+
+
+def test_never_more_instructions_than_wanted_stand_in_the_store(tmp_path: Path) -> None:
+    done = ilab(tmp_path, "--json", "generate", "--pipeline", "extractive", "--num-instructions", "3", "--quiet")
+    assert done.returncode == 0, done.stderr
+    run = find_run(Store(tmp_path))
+    assert len(run.samples) == 3 and all(sample.train_on == "assistant" for sample in run.samples)
+    surplus = {row.reason for row in run.rejected if row.block == "num-instructions"}
+    assert surplus == {
+        "over --num-instructions: 3 are wanted",
+        "no instruction: a passage that is trained on whole",
+    }
+    assert sum(leaf["accepted"] for leaf in run.card["leaves"].values()) == 3
+    assert "extractive (at most 3)" in ilab(tmp_path, "list").stdout
 
 
 def test_fewer_instructions_than_wanted_are_a_warning_with_the_reason(tmp_path: Path) -> None:
@@ -112,7 +126,7 @@ def test_list(made: tuple[Path, Path]) -> None:
     (exported,) = found["exported"]
     assert (exported["run"], exported["samples"]) == (newest.record.key, 12)
     text = look(store, "data", "list").stdout
-    assert newest.record.key[:8] in text and "simple (preview)" in text
+    assert newest.record.key[:8] in text and "simple (at most 12)" in text
     assert look(store, "data", "list", str(out / "nowhere")).exit_code != 0
 
 
@@ -435,3 +449,17 @@ def test_asks_grow_by_input_rows_and_then_by_samples() -> None:
         assert asked.samples(inputs) >= count
         for accepted in (0, 1, count // 2, count - 1):
             assert ask_again(count, accepted, asked, inputs).samples(inputs) > asked.samples(inputs)
+
+
+def test_what_a_teacher_repeats_is_not_asked_for_without_end() -> None:
+    inputs, different = {"a": 10, "b": 10}, 150  # however often it is asked
+    ask, before, asked = ask_for(1000, inputs), 0, []
+    for _ in range(ROUNDS):
+        asked.append(ask.samples(inputs))
+        gained = min(asked[-1], different) - before
+        if not worth_asking(gained, asked[-1] - sum(asked[-2:-1])):
+            break
+        before += gained
+        ask = ask_again(1000, before, ask, inputs)
+    assert asked == [1000, GROWTH * 1000]  # 1,000 / LEAST_RATE would be ten times as many
+    assert not worth_asking(0, 1) and worth_asking(1, int(1 / LEAST_RATE)) and not worth_asking(1, 11)
