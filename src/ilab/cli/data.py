@@ -15,7 +15,7 @@ from ilab.cli.data_export import export, subset
 from ilab.cli.data_forecast import generate_inputs, show_forecast
 from ilab.cli.data_look import list_, show, why
 from ilab.cli.data_options import upstream_options
-from ilab.cli.process import check_teacher, detachable, go_to_background, leaving
+from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
 from ilab.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
         return
     if leaving():
         build = _prepared(loaded, values, part)
-        check_teacher(build, build.plan)
+        check_teachers(build, build.plan)
     go_to_background(options)
     if wanted.number and not given["sdg_scale_factor"]:
         _finish(options, _run_for(loaded, values, wanted.number, allowance, wanted.quiet), wanted)
