@@ -86,6 +86,22 @@ def test_number_of_instructions_is_met_with_few_calls(made: tuple[Path, Path], t
     assert counts["calls"] < 30  # and not one for each of the hundred passages and seed examples
 
 
+def test_a_budget_that_ends_in_a_later_round_leaves_what_there_is(tmp_path: Path) -> None:
+    with serve(somebody) as teacher:
+        command = (
+            "generate", "--endpoint-url", teacher.url, "--model", "teacher", "--pipeline", "simple", "--quiet",
+            "--num-instructions", "12", "--output-dir", str(tmp_path / "out"),
+        )  # fmt: skip
+        first = ilab(tmp_path / "store", *command, "--budget", "25")
+        assert first.returncode == 6, first.stderr
+        assert re.search(r"note: \d+ of 12 instructions are accepted: asking for \d+ samples", first.stderr)
+        assert "the budget of 25 calls is spent" in first.stderr and len(teacher.calls) == 25
+        (train,) = (tmp_path / "out").glob("*/train_*.jsonl")
+        assert 0 < len(train.read_text().splitlines()) == len(find_run(Store(tmp_path / "store")).samples) < 12
+        assert ilab(tmp_path / "store", *command).returncode == 0
+    assert len(find_run(Store(tmp_path / "store")).samples) == 12
+
+
 def test_never_more_instructions_than_wanted_stand_in_the_store(tmp_path: Path) -> None:
     done = ilab(tmp_path, "--json", "generate", "--pipeline", "extractive", "--num-instructions", "3", "--quiet")
     assert done.returncode == 0, done.stderr

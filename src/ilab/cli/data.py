@@ -16,7 +16,7 @@ from ilab.cli.data_forecast import generate_inputs, show_forecast
 from ilab.cli.data_look import list_, show, why
 from ilab.cli.data_options import upstream_options
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
-from ilab.errors import InputError, ServiceError
+from ilab.errors import InputError, ServiceError, Stopped
 
 if TYPE_CHECKING:
     from ilab.actions import Build, Part
@@ -114,7 +114,7 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
         check_teachers(build, build.plan)
     go_to_background(options)
     if wanted.number and not given["sdg_scale_factor"]:
-        _finish(options, _run_for(loaded, values, wanted.number, allowance, wanted.quiet), wanted)
+        _finish(options, _run_for(options, loaded, values, wanted, allowance), wanted)
     else:
         _finish(options, _run(_prepared(loaded, values, part), allowance, wanted.quiet), wanted)
 
@@ -173,20 +173,29 @@ def _run(build: Build, allowance: Allowance, quiet: bool) -> Run:
         engine.close()
 
 
-def _run_for(loaded: Any, values: Mapping[str, Any], number: int, allowance: Allowance, quiet: bool) -> Run:
-    """Generate until ``number`` instructions are accepted, or asking for more gives no more."""
+def _run_for(options: Options, loaded: Any, values: Mapping[str, Any], wanted: Wanted, allowance: Allowance) -> Run:
+    """Generate until enough instructions are accepted, or asking for more gives few more.
+
+    Where the budget ends in a later round, what the earlier ones gave is written and shown first.
+    """
     from ilab.actions import Part, prepare
     from ilab.amount import ROUNDS, ask_again, ask_for, worth_asking
 
+    number = wanted.number or 0
     build = _prepared(loaded, values, Part("generate", most=number))
     inputs = _input_rows(build)
     if not inputs:  # rules cost nothing, so there is nothing to save
-        return _run(build, allowance, quiet)
+        return _run(build, allowance, wanted.quiet)
     ask = ask_for(number, inputs)
     best: Run | None = None
     before = 0
     for turn in range(ROUNDS):
-        run = _run(prepare(loaded, *_asking(values, number, ask)), allowance, quiet)
+        try:
+            run = _run(prepare(loaded, *_asking(values, number, ask)), allowance, wanted.quiet)
+        except Stopped:
+            if best is not None and allowance.refused:
+                _finish(options, best, wanted)
+            raise
         gained = len(run.samples) - (len(best.samples) if best else 0)
         best = run if gained > 0 else best
         asked = ask.samples(inputs)
