@@ -1,10 +1,10 @@
 """The filters after the flow, each over what the one before it let pass: all rows are seen together here.
 
-    exact duplicates ▶ near-duplicates ▶ held-out items ▶ named benchmarks ▶ refusals ▶ more than are wanted
+    held-out items ▶ named benchmarks ▶ refusals ▶ exact duplicates ▶ near-duplicates ▶ more than are wanted
 
-The first two compare samples with each other, within and across leaves, the next two with what must not be taught, the
-fifth looks at each alone. Near-duplicates and refusals are looked for only in what a teacher wrote. The last is there
-only where a number of instructions is wanted.
+The first two compare samples with what must not be taught, the third looks at each alone. Only then samples are compared
+with each other, within and across leaves: none gives way to one that is refused itself. Near-duplicates and refusals are
+looked for only in what a teacher wrote. The last is there only where a number of instructions is wanted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ilab.sdg.made import NEAR, Made
 from ilab.sdg.refusal import REFUSAL, drop_refusals
 
 SURPLUS = "num-instructions"  # more than are wanted
-FILTERS = (DEDUP, NEAR, HELD_OUT, BENCHMARK, REFUSAL)
+FILTERS = (HELD_OUT, BENCHMARK, REFUSAL, DEDUP, NEAR)
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ class Limits:
 def sieve(made: Sequence[Made], limits: Limits) -> Sieved:
     """Take out of ``made`` what must not, or need not, be trained on."""
     refused: dict[str, list[Rejected]] = {}
-    unique, refused[DEDUP] = dedup([one.sample for one in made])
-    kept, refused[NEAR] = _those(made, unique), []
+    taught, refused[HELD_OUT] = decontaminate([one.sample for one in made], limits.held_out)
+    kept, refused[BENCHMARK] = drop_benchmarks(_those(made, taught), limits.benchmarks)
+    kept, refused[REFUSAL] = drop_refusals(kept, limits.leaves)
+    unique, refused[DEDUP] = dedup([one.sample for one in kept])
+    kept, refused[NEAR] = _those(kept, unique), []
     if limits.near < 1 and any(one.is_written_pair for one in kept):
         from ilab.sdg.near import near_duplicates
 
         kept, refused[NEAR] = near_duplicates(kept, limits.near)
-    taught, refused[HELD_OUT] = decontaminate([one.sample for one in kept], limits.held_out)
-    kept, refused[BENCHMARK] = drop_benchmarks(_those(kept, taught), limits.benchmarks)
-    kept, refused[REFUSAL] = drop_refusals(kept, limits.leaves)
     if limits.most is not None:
         passed, kept = kept, _those(kept, limit([one.sample for one in kept], limits.most))
         taken = {one.sample.id for one in kept}
