@@ -357,6 +357,18 @@ def test_options_that_do_not_go_together(arguments: tuple[str, ...], tmp_path: P
     assert ilab(tmp_path, "generate", *arguments).returncode == 2
 
 
+@pytest.mark.parametrize("below", ["", "more"])
+def test_a_file_in_place_of_the_folder_is_told_before_anything_is_asked(tmp_path: Path, below: str) -> None:
+    (tmp_path / "out").touch()
+    with serve() as teacher:
+        done = ilab(
+            tmp_path / "store", "generate", "--endpoint-url", teacher.url, "--model", "teacher", "--preview", "1",
+            "--output-dir", str(tmp_path / "out" / below),
+        )  # fmt: skip
+    assert done.returncode == 2 and "this is a file; a folder is written into" in done.stderr, done.stderr
+    assert teacher.calls == []
+
+
 def test_a_dry_run_tells_calls_tokens_and_cost_of_every_leaf(tmp_path: Path) -> None:
     """From the prices in ilab.yaml to the answer, and what it says is what a run then takes."""
     shutil.copytree(QUICKSTART / "taxonomy", tmp_path / "taxonomy")

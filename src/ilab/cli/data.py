@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ilab.cli.data_forecast import generate_inputs, show_forecast
 from ilab.cli.data_look import list_, show, why
 from ilab.cli.data_options import upstream_options
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
-from ilab.errors import InputError, ServiceError, Stopped
+from ilab.errors import InputError, ServiceError, SetupError, Stopped
 
 if TYPE_CHECKING:
     from ilab.actions import Build, Part
@@ -94,7 +95,7 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
     for name in ("legacy", "system_prompt"):
         if given[name] and not given["output_dir"]:
             raise InputError(f"--{name.replace('_', '-')} says how files are written", hint="add --output-dir DIR")
-    output = options.directory / given["output_dir"] if given["output_dir"] else None
+    output = _folder(options.directory / given["output_dir"]) if given["output_dir"] else None
     wanted = Wanted(given["num_instructions"], output, given["legacy"], given["system_prompt"], given["quiet"])
     loaded = options.load(**_endpoint(given))
     values = _values(given, 1 if preview else None)
@@ -117,6 +118,16 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
         _finish(options, _run_for(options, loaded, values, wanted, allowance), wanted)
     else:
         _finish(options, _run(_prepared(loaded, values, part), allowance, wanted.quiet), wanted)
+
+
+def _folder(path: Path) -> Path:
+    """``path``, where a folder can be made or written into: told before anything is spent."""
+    nearest = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not nearest.is_dir():
+        raise InputError("this is a file; a folder is written into", where=str(nearest))
+    if not os.access(nearest, os.W_OK):
+        raise SetupError("this folder cannot be written", where=str(nearest), hint="mend its permissions")
+    return path
 
 
 def _endpoint(given: Mapping[str, Any]) -> dict[str, Any]:
