@@ -2,9 +2,9 @@
 
     held-out items ▶ named benchmarks ▶ refusals ▶ exact duplicates ▶ near-duplicates ▶ more than are wanted
 
-The first two compare samples with what must not be taught, the third looks at each alone. Only then samples are compared
-with each other, within and across leaves: none gives way to one that is refused itself. Near-duplicates and refusals are
-looked for only in what a teacher wrote. The last is there only where a number of instructions is wanted.
+The first two compare samples with what must not be taught, the third looks at each alone. Only then samples are
+compared with each other, within and across leaves: none gives way to one that is refused itself. Near-duplicates and
+refusals are looked for only in what a teacher wrote. The last is there only where a number of instructions is wanted.
 """
 
 from __future__ import annotations
