@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -458,6 +460,49 @@ def test_a_budget_in_money_counts_tokens_and_what_is_under_way() -> None:
     for _ in range(4):
         purse.answered(usage)
     assert purse.spent == pytest.approx(0.01)
+
+
+def test_a_budget_in_money_holds_with_many_requests_at_once(tmp_path: Path) -> None:
+    with serve(latency=0.05) as teacher:
+        prices = ("--set", "where.teacher.price_read=1000", "--set", "where.teacher.price_written=0")
+        command = [sys.executable, "-m", "ilab", "-C", str(QUICKSTART), "--store", str(tmp_path), *prices, "data"]
+        command += ["generate", "--endpoint-url", teacher.url, "--model", "teacher", "--pipeline", "simple", "--quiet"]
+        command += ["--sdg-scale-factor", "1", "--budget", "8.00"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 6, done.stderr
+    spent = re.search(r"the budget of 8 USD is spent: (\d+) calls, ([\d.]+) USD", done.stderr)
+    assert spent is not None, done.stderr
+    dearest = 0.5  # dollars: no prompt has 500 words
+    assert 8 - dearest <= float(spent[2]) <= 8
+    assert len(teacher.calls) == int(spent[1]) > 5
+
+
+def test_calls_that_fail_let_the_next_ones_go_on() -> None:
+    purse = Allowance(cost=1.25, price_read=250_000, price_written=0, currency="EUR")
+    made: list[str] = []
+
+    async def call(name: str) -> None:
+        await purse.room()
+        try:
+            purse.take()
+        except ServiceError:
+            made.append("refused")
+            return
+        made.append(name)
+        await asyncio.sleep(0)
+        if name == "bad":
+            purse.failed()
+        else:
+            purse.answered({"prompt_tokens": 1})
+
+    async def all_of_them() -> None:
+        names = ["bad"] * 2 + ["paid"] * 20
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(call(name) for name in names))
+
+    asyncio.run(all_of_them())
+    # Two that failed stay set aside at 0.25 each, so three are paid for.
+    assert Counter(made) == {"bad": 2, "paid": 3, "refused": 17}
 
 
 @pytest.mark.parametrize("text", ["", "-3", "many", "2.5 calls", "2.50", "3 USD", "1e9", "5 calls more"])
