@@ -32,7 +32,7 @@ from ilab.errors import InputError, ServiceError, Stopped
 
 MEMO = "teacher"  # the memory that holds a teacher's answers
 FIRST = 4  # calls under way before any cost is known
-MARGIN = 2  # times as dear as the dearest so far a call under way may be
+MARGIN = 4  # times as dear as the dearest so far a call under way may be
 
 
 @dataclass
