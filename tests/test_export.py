@@ -18,11 +18,12 @@ from ilab.cli.data_export import FORMATS as OFFERED
 from ilab.core.store import Store
 from ilab.data import Leaf, Message, Origin, Place, QuestionAnswer, Sample, SeedExample
 from ilab.errors import InputError, SetupError
-from ilab.export import SYSTEM, Exported, export_legacy, export_run, leaf_names, limit, question_and_context
+from ilab.export import SYSTEM, Exported, export_legacy, export_run, leaf_names, question_and_context
 from ilab.formats import FORMATS, write_samples
 from ilab.provenance import Run, find_entry, find_run
 from ilab.sdg.precomputed import survey
 from ilab.sdg.recipe import read_recipe
+from ilab.sdg.sieve import limit
 
 QUICKSTART = Path(__file__).resolve().parents[1] / "examples" / "quickstart"
 KNOWLEDGE = {"document", "icl_document", "document_outline", "domain", "leaf_node_type", "leaf_node_path"} | {

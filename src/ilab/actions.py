@@ -64,19 +64,22 @@ class Cut(Protocol):
 class Part:
     """One stage of a build: the first step of ``type`` and what it needs, with a few more settings.
 
-    ``preview`` (data generation) takes so many input rows of each leaf, in at most ``calls`` teacher calls.
+    Data generation: ``rows`` takes so many input rows of each leaf, in at most ``calls`` teacher calls, and ``most`` of
+    the instructions that they give. A ``look`` is to cost little: for it held-out questions are made by rule.
     """
 
     type: str
-    preview: int | None = None
+    rows: int | None = None
     calls: int | None = None
+    most: int | None = None
+    look: bool = False
 
     def cut(self, pipeline: Pipeline) -> Pipeline:
         return part(pipeline, self.type)
 
     def values(self) -> dict[str, Any]:
-        given: dict[str, Any] = {"preview": self.preview, "preview_calls": self.calls}
-        if self.preview:  # which is to cost little: held-out questions are made by rule
+        given: dict[str, Any] = {"preview": self.rows, "preview_calls": self.calls, "instructions": self.most}
+        if self.look:
             given.update(items_flow="", items_teacher="", items_per_chunk=0)
         return given
 

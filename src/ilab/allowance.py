@@ -9,13 +9,16 @@ flow does. Calls under way when the limit is reached are waited for, and every a
 goes on from there and pays nothing twice.
 
 A limit in calls is exact. What a call costs is known when it is answered, so a limit in money sets aside, for every
-call under way, as much as the dearest so far: only the first calls, before any answer, can take it above the limit. A
-call that failed stays set aside: the server may have counted it.
+call under way, ``MARGIN`` times the dearest so far, and a call that does not fit waits for the others. Before the first
+answer no more than ``FIRST`` are under way: these alone, or calls far dearer than all before, can take it above the
+limit. A call that failed stays set aside: the server may have counted it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,8 @@ from ilab.core.store import Partial, RecordFile, Store
 from ilab.errors import InputError, ServiceError, Stopped
 
 MEMO = "teacher"  # the memory that holds a teacher's answers
+FIRST = 4  # calls under way before any cost is known
+MARGIN = 4  # times as dear as the dearest so far a call under way may be
 
 
 @dataclass
@@ -44,6 +49,9 @@ class Allowance:
     refused: int = 0
     _dearest: float = field(default=0.0, repr=False)
     _open: int = field(default=0, repr=False)
+    _failed: int = field(default=0, repr=False)
+    _known: bool = field(default=False, repr=False)  # what a call costs
+    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque, repr=False)
 
     @staticmethod
     def parse(text: str, endpoint: Endpoint | None) -> Allowance:
@@ -73,14 +81,40 @@ class Allowance:
 
     def take(self) -> None:
         """Before a call. Raises a retryable ServiceError, which gives up one row, where it would go too far."""
-        over = self.calls is not None and self.made >= self.calls
-        if self.cost is not None:
-            over = self.spent + (self._open + 1) * self._dearest > self.cost
-        if over:
+        if (self.calls is not None and self.made >= self.calls) or self._over():
             self.refused += 1
+            self._wake()
             raise ServiceError("the budget is spent", retryable=True)
         self.made += 1
         self._open += 1
+        self._wake()
+
+    async def room(self) -> None:
+        """Wait while the calls under way decide whether another fits in a limit in money."""
+        while self.cost is not None and self._open and not self.refused:
+            if not (self._over(MARGIN) if self._known else self._open >= FIRST):
+                return
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():  # the turn goes to the next
+                    self._wake()
+                raise
+
+    def _over(self, margin: int = 1) -> bool:
+        """Whether one more call would go too far, if all under way are ``margin`` times as dear as the dearest."""
+        aside = (self._open + self._failed + 1) * margin * self._dearest
+        return self.cost is not None and self.spent + aside > self.cost
+
+    def _wake(self) -> None:
+        """Let the next that waits look again; one that takes a call, or is refused, lets the next after it."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
 
     def check(self) -> None:
         """Raises Stopped where a call was refused."""
@@ -99,6 +133,14 @@ class Allowance:
         self._open = max(0, self._open - 1)
         self.spent += cost
         self._dearest = max(self._dearest, cost)
+        self._known = True
+        self._wake()
+
+    def failed(self) -> None:
+        """After a call without an answer."""
+        self._open = max(0, self._open - 1)
+        self._failed += 1
+        self._wake()
 
     def told(self) -> str:
         """What was spent, for people."""
@@ -117,6 +159,14 @@ class CountedMemo(Memo):
         if found is None:
             self._allowance.take()
         return found
+
+    async def room(self) -> None:
+        """See :meth:`Allowance.room`."""
+        await self._allowance.room()
+
+    def failed(self) -> None:
+        """See :meth:`Allowance.failed`."""
+        self._allowance.failed()
 
     def put(self, key: str, value: Any) -> None:
         super().put(key, value)

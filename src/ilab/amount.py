@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 ROUNDS = 5  # asks until what is there must do
 LEAST_RATE = 0.1  # of accepted samples that is reckoned with, however few there were
+GROWTH = 3  # times as much is asked for in the next round, at most: what is new gets rarer the more there is
 
 
 @dataclass(frozen=True)
@@ -39,4 +40,9 @@ def ask_again(wanted: int, accepted: int, asked: Ask, inputs: Mapping[str, int])
     """A larger ask, after ``asked`` had only ``accepted`` samples accepted."""
     before = asked.samples(inputs)
     rate = max(LEAST_RATE, accepted / before) if before else 1.0
-    return ask_for(max(before + 1, math.ceil(wanted / rate)), inputs)
+    return ask_for(max(before + 1, min(math.ceil(wanted / rate), GROWTH * before)), inputs)
+
+
+def worth_asking(gained: int, asked: int) -> bool:
+    """Whether another round may bring enough, after one that ``asked`` for so many more and ``gained`` so many more."""
+    return gained > 0 and gained >= LEAST_RATE * asked

@@ -260,18 +260,6 @@ def leaf_names(paths: Iterable[str]) -> dict[str, str]:
     }
 
 
-def limit(samples: Sequence[Sample], most: int) -> list[Sample]:
-    """At most ``most`` question-answer samples in their order, one of each leaf before the second of any, by id hash.
-
-    Passages that are trained on whole do not count as instructions and are left out.
-    """
-    pairs = [sample for sample in samples if sample.train_on == "assistant"]
-    drawn = by_leaf(sorted(pairs, key=lambda sample: digest_text(sample.id)))
-    ranked = sorted((turn, leaf, sample.id) for leaf, mine in drawn.items() for turn, sample in enumerate(mine))
-    kept = {identity for _, _, identity in ranked[:most]}
-    return [sample for sample in pairs if sample.id in kept]
-
-
 def by_leaf(found: Iterable[T]) -> dict[str, list[T]]:
     """``found`` sorted by leaf, in the order given."""
     leaves: dict[str, list[T]] = {}

@@ -375,10 +375,10 @@ def derive(values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with what steps take: the effective batch and learning rate of each phase, the tokenizer, the metrics,
     how much a phase takes.
 
-    ``preview`` and ``preview_calls`` are no parameters: commands that make a preview set them.
+    ``preview``, ``preview_calls`` and ``instructions`` are no parameters: commands that make a few samples set them.
     """
     product = values["train_batch_size"] * values["train_gradient_accumulation_steps"] * values["train_num_workers"]
-    derived = {**values, "preview": None, "preview_calls": None}
+    derived = {**values, "preview": None, "preview_calls": None, "instructions": None}
     for phase in (1, 2):
         derived[f"batch_phase_{phase}"] = values[f"train_effective_batch_size_phase_{phase}"] or product
         rate = values[f"train_learning_rate_phase_{phase}"]

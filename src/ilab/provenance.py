@@ -103,6 +103,7 @@ class Run:
             "flow": self.flow,
             "teacher": self.teacher,
             "preview": self.is_preview,
+            "instructions": self.record.fields.get("instructions"),
             "leaves": len(self.card["leaves"]),
             "accepted": self.record.counts.get("accepted", 0),
             "rejected": self.record.counts.get("rejected", 0),

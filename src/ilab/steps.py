@@ -111,7 +111,8 @@ class Generate(Step):
 
     ``quality`` is the lowest score (0 to 1) with which a judge lets a row pass; a teacher's pairs that are alike to at
     least ``near_duplicates`` are made once (1: kept); ``benchmarks`` is the hash of the files that must not be taught;
-    ``preview`` takes only so many input rows of each leaf, within ``preview_calls`` teacher calls.
+    ``preview`` takes only so many input rows of each leaf, within ``preview_calls`` teacher calls; of the
+    question-answer samples ``instructions`` are kept at most.
     """
 
     type: ClassVar[str] = "generate"
@@ -126,6 +127,7 @@ class Generate(Step):
     seed: int = 42
     preview: int | None = None
     preview_calls: int | None = None
+    instructions: int | None = None
 
     def run(self, taxonomy: Taxonomy, documents: Documents, held_out: Items, *, out: Samples, site: Site) -> Counts:
         from ilab.sdg.stage import generate_samples

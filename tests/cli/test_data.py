@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ilab.allowance import Allowance
-from ilab.amount import Ask, ask_again, ask_for
+from ilab.amount import GROWTH, LEAST_RATE, ROUNDS, Ask, ask_again, ask_for, worth_asking
 from ilab.artifacts import Dataset
 from ilab.cli.app import main
 from ilab.cli.data_options import REFUSED, TAKEN
@@ -82,8 +84,38 @@ def test_number_of_instructions_is_met_with_few_calls(made: tuple[Path, Path], t
     (train,) = made[1].glob("*/train_*.jsonl")
     assert len(train.read_text().splitlines()) == 12
     counts = find_run(Store(made[0])).record.counts
-    assert 12 <= counts["accepted"] < 30
+    assert counts["accepted"] == 12 == len(find_run(Store(made[0])).samples)
     assert counts["calls"] < 30  # and not one for each of the hundred passages and seed examples
+
+
+def test_a_budget_that_ends_in_a_later_round_leaves_what_there_is(tmp_path: Path) -> None:
+    with serve(somebody) as teacher:
+        command = (
+            "generate", "--endpoint-url", teacher.url, "--model", "teacher", "--pipeline", "simple", "--quiet",
+            "--num-instructions", "12", "--output-dir", str(tmp_path / "out"),
+        )  # fmt: skip
+        first = ilab(tmp_path / "store", *command, "--budget", "25")
+        assert first.returncode == 6, first.stderr
+        assert re.search(r"note: \d+ of 12 instructions are accepted: asking for \d+ samples", first.stderr)
+        assert "the budget of 25 calls is spent" in first.stderr and len(teacher.calls) == 25
+        (train,) = (tmp_path / "out").glob("*/train_*.jsonl")
+        assert 0 < len(train.read_text().splitlines()) == len(find_run(Store(tmp_path / "store")).samples) < 12
+        assert ilab(tmp_path / "store", *command).returncode == 0
+    assert len(find_run(Store(tmp_path / "store")).samples) == 12
+
+
+def test_never_more_instructions_than_wanted_stand_in_the_store(tmp_path: Path) -> None:
+    done = ilab(tmp_path, "--json", "generate", "--pipeline", "extractive", "--num-instructions", "3", "--quiet")
+    assert done.returncode == 0, done.stderr
+    run = find_run(Store(tmp_path))
+    assert len(run.samples) == 3 and all(sample.train_on == "assistant" for sample in run.samples)
+    surplus = {row.reason for row in run.rejected if row.block == "num-instructions"}
+    assert surplus == {
+        "over --num-instructions: 3 are wanted",
+        "no instruction: a passage that is trained on whole",
+    }
+    assert sum(leaf["accepted"] for leaf in run.card["leaves"].values()) == 3
+    assert "extractive (at most 3)" in ilab(tmp_path, "list").stdout
 
 
 def test_fewer_instructions_than_wanted_are_a_warning_with_the_reason(tmp_path: Path) -> None:
@@ -112,7 +144,7 @@ def test_list(made: tuple[Path, Path]) -> None:
     (exported,) = found["exported"]
     assert (exported["run"], exported["samples"]) == (newest.record.key, 12)
     text = look(store, "data", "list").stdout
-    assert newest.record.key[:8] in text and "simple (preview)" in text
+    assert newest.record.key[:8] in text and "simple (at most 12)" in text
     assert look(store, "data", "list", str(out / "nowhere")).exit_code != 0
 
 
@@ -327,6 +359,18 @@ def test_options_that_do_not_go_together(arguments: tuple[str, ...], tmp_path: P
     assert ilab(tmp_path, "generate", *arguments).returncode == 2
 
 
+@pytest.mark.parametrize("below", ["", "more"])
+def test_a_file_in_place_of_the_folder_is_told_before_anything_is_asked(tmp_path: Path, below: str) -> None:
+    (tmp_path / "out").touch()
+    with serve() as teacher:
+        done = ilab(
+            tmp_path / "store", "generate", "--endpoint-url", teacher.url, "--model", "teacher", "--preview", "1",
+            "--output-dir", str(tmp_path / "out" / below),
+        )  # fmt: skip
+    assert done.returncode == 2 and "this is a file; a folder is written into" in done.stderr, done.stderr
+    assert teacher.calls == []
+
+
 def test_a_dry_run_tells_calls_tokens_and_cost_of_every_leaf(tmp_path: Path) -> None:
     """From the prices in ilab.yaml to the answer, and what it says is what a run then takes."""
     shutil.copytree(QUICKSTART / "taxonomy", tmp_path / "taxonomy")
@@ -418,6 +462,49 @@ def test_a_budget_in_money_counts_tokens_and_what_is_under_way() -> None:
     assert purse.spent == pytest.approx(0.01)
 
 
+def test_a_budget_in_money_holds_with_many_requests_at_once(tmp_path: Path) -> None:
+    with serve(latency=0.05) as teacher:
+        prices = ("--set", "where.teacher.price_read=1000", "--set", "where.teacher.price_written=0")
+        command = [sys.executable, "-m", "ilab", "-C", str(QUICKSTART), "--store", str(tmp_path), *prices, "data"]
+        command += ["generate", "--endpoint-url", teacher.url, "--model", "teacher", "--pipeline", "simple", "--quiet"]
+        command += ["--sdg-scale-factor", "1", "--budget", "8.00"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 6, done.stderr
+    spent = re.search(r"the budget of 8 USD is spent: (\d+) calls, ([\d.]+) USD", done.stderr)
+    assert spent is not None, done.stderr
+    dearest = 0.5  # dollars: no prompt has 500 words
+    assert 8 - dearest <= float(spent[2]) <= 8
+    assert len(teacher.calls) == int(spent[1]) > 5
+
+
+def test_calls_that_fail_let_the_next_ones_go_on() -> None:
+    purse = Allowance(cost=1.25, price_read=250_000, price_written=0, currency="EUR")
+    made: list[str] = []
+
+    async def call(name: str) -> None:
+        await purse.room()
+        try:
+            purse.take()
+        except ServiceError:
+            made.append("refused")
+            return
+        made.append(name)
+        await asyncio.sleep(0)
+        if name == "bad":
+            purse.failed()
+        else:
+            purse.answered({"prompt_tokens": 1})
+
+    async def all_of_them() -> None:
+        names = ["bad"] * 2 + ["paid"] * 20
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(call(name) for name in names))
+
+    asyncio.run(all_of_them())
+    # Two that failed stay set aside at 0.25 each, so three are paid for.
+    assert Counter(made) == {"bad": 2, "paid": 3, "refused": 17}
+
+
 @pytest.mark.parametrize("text", ["", "-3", "many", "2.5 calls", "2.50", "3 USD", "1e9", "5 calls more"])
 def test_budgets_that_are_none(text: str) -> None:
     with pytest.raises(InputError):
@@ -435,3 +522,17 @@ def test_asks_grow_by_input_rows_and_then_by_samples() -> None:
         assert asked.samples(inputs) >= count
         for accepted in (0, 1, count // 2, count - 1):
             assert ask_again(count, accepted, asked, inputs).samples(inputs) > asked.samples(inputs)
+
+
+def test_what_a_teacher_repeats_is_not_asked_for_without_end() -> None:
+    inputs, different = {"a": 10, "b": 10}, 150  # however often it is asked
+    ask, before, asked = ask_for(1000, inputs), 0, []
+    for _ in range(ROUNDS):
+        asked.append(ask.samples(inputs))
+        gained = min(asked[-1], different) - before
+        if not worth_asking(gained, asked[-1] - sum(asked[-2:-1])):
+            break
+        before += gained
+        ask = ask_again(1000, before, ask, inputs)
+    assert asked == [1000, GROWTH * 1000]  # 1,000 / LEAST_RATE would be ten times as many
+    assert not worth_asking(0, 1) and worth_asking(1, int(1 / LEAST_RATE)) and not worth_asking(1, 11)

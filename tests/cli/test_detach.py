@@ -109,6 +109,7 @@ def test_generated_in_the_background(tmp_path: Path, teacher: Teacher) -> None:
         (("--preview", "1", "--num-instructions", "3"), 2, "exclude each other"),
         (("--dry-run",), 2, "exclude each other"),
         (("--endpoint-url", "http://127.0.0.1:9/v1"), 4, "no server answers here"),
+        (("--pipeline", "extractive", "--model", "somebody", "-p", "eval_items=teacher"), 2, "it serves: teacher"),
     ],
 )
 def test_what_is_wrong_is_told_before_leaving(
@@ -117,6 +118,26 @@ def test_what_is_wrong_is_told_before_leaving(
     done = ilab(tmp_path, *GENERATE, "--endpoint-url", teacher.url, *arguments, "--detached")
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert told in done.stderr
+    assert Processes().all() == []
+
+
+def test_a_second_teacher_is_met_before_leaving_too(tmp_path: Path, teacher: Teacher) -> None:
+    flow = tmp_path / "agreed"
+    flow.mkdir()
+    (flow / "knowledge.yaml").write_text(
+        "name: agreed\nversion: 1\nbranches:\n  pairs:\n    input: chunk\n    blocks:\n"
+        "      - {type: llm, name: write, prompt: write.txt, tags: {question: QUESTION, answer: ANSWER}}\n"
+        "      - {type: agreement, prompt: answer.txt, tags: {theirs: ANSWER}}\n"
+    )
+    (flow / "write.txt").write_text("{{ document }}")
+    (flow / "answer.txt").write_text("{{ document }} {{ question }}")
+    leaf = QUICKSTART / "taxonomy/knowledge/technology/devices/tavrin_kiln/qna.yaml"
+    command = (*GENERATE, "--endpoint-url", teacher.url, "--taxonomy-path", str(leaf), "--pipeline", str(flow))
+    none = ilab(tmp_path, *command, "--detach")
+    assert none.returncode == 2 and "block 'agreement' asks a second teacher, and there is none" in none.stderr
+    dead = ("--set", "where.verifier.url=http://127.0.0.1:9/v1")
+    gone = ilab(tmp_path, *dead, *command, "-p", "sdg_verifier_model=other", "--detach")
+    assert gone.returncode == 4 and "no server answers here" in gone.stderr and "where.verifier.url" in gone.stderr
     assert Processes().all() == []
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from ilab.data import Leaf, Message, Origin, Sample
 from ilab.sdg.made import Made
-from ilab.sdg.refusal import drop_refusals, find_fault
+from ilab.sdg.refusal import REFUSAL, drop_refusals, find_fault
+from ilab.sdg.sieve import Limits, sieve
 
 ASKED = "How long does the kiln take to cool down?"
 
@@ -214,3 +215,13 @@ def test_what_a_leaf_teaches_is_no_fault(make_leaf: Callable[..., Leaf]) -> None
     row = made("Which colour?", "The text does not mention it.")
     assert drop_refusals([row], [make_leaf("k", "grounded", seeds)]) == ([row], [])
     assert drop_refusals([row], [make_leaf("k", "grounded")])[0] == []
+
+
+def test_a_good_sample_does_not_give_way_to_one_that_is_refused(make_leaf: Callable[..., Leaf]) -> None:
+    seeds = [("Mail: the lamp is blue.", "Which price?", "The text does not mention it.")]
+    refused = made("Which colour?", "The text does not mention it.")
+    identity = {"id": "taught#Which colour?", "leaf": "taught"}
+    taught = Made(refused.sample.model_copy(update=identity), refused.question)
+    sieved = sieve([refused, taught], Limits([make_leaf("k"), make_leaf("taught", "grounded", seeds)], (), 0.8))
+    assert sieved.kept == [taught]
+    assert [entry.id for entry in sieved.refused[REFUSAL]] == [refused.sample.id]

@@ -11,6 +11,7 @@ from ilab.errors import InputError
 from ilab.sdg.subset import (
     DIMENSIONS,
     Similar,
+    _symmetric,
     count_of,
     coverage,
     facility_location,
@@ -58,6 +59,12 @@ def test_lazy_greedy_chooses_what_greedy_chooses(seed: int, total: int, neighbou
     for count in range(1, total + 1):  # where two are equally good to the last digit, either may come first
         assert table[:, lazy[:count]].max(axis=1).sum() == pytest.approx(table[:, plain[:count]].max(axis=1).sum())
     assert sorted(lazy) == list(range(total))
+
+
+def test_a_pair_that_both_sides_found_has_one_similarity() -> None:
+    left, right = np.array([0, 1, 1]), np.array([1, 0, 2])
+    table = dense(_symmetric(left, right, np.array([0.5, 0.25, 0.125], dtype=np.float32), 3))
+    assert table.tolist() == [[0, 0.5, 0], [0.5, 0, 0.125], [0, 0.125, 0]]
 
 
 def test_similarities_are_those_of_all_pairs() -> None:

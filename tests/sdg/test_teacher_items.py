@@ -254,6 +254,27 @@ def test_a_forecast_asks_nothing_and_counts_both_kinds_of_calls(plan: Callable[.
     assert "calls" not in rule["items"]
 
 
+def test_a_number_of_instructions_does_not_change_who_writes_the_held_out_questions(
+    plan: Callable[..., dict[str, Any]],
+) -> None:
+    with serve() as teacher:
+        generate = ("data", "generate", "--endpoint-url", teacher.url, "--model", "teacher", "--pipeline", "simple")
+        told = plan(*generate, "--dry-run", "-p", "eval_items=teacher", "--num-instructions", "5")
+    assert teacher.calls == []
+    assert told["items"]["calls"] > 0 and told["generate"]["calls"] < 10
+
+
+def test_a_forecast_holds_the_budget_against_all_calls(tmp_path: Path) -> None:
+    command = ["-C", str(QUICKSTART), "--store", str(tmp_path), "--json", "data", "generate", "--dry-run"]
+    command += ["--endpoint-url", "http://127.0.0.1:9/v1", "--model", "teacher", "--pipeline", "simple"]
+    command += ["--sdg-scale-factor", "1", "-p", "eval_items=teacher"]
+    told = json.loads(CliRunner().invoke(main, command).stdout)
+    both = told["items"]["calls"] + told["generate"]["calls"]
+    for budget, tells in ((both - 1, True), (both, False)):
+        done = CliRunner().invoke(main, [*[one for one in command if one != "--json"], "--budget", f"{budget:g}"])
+        assert ("is less than that" in done.stderr) is tells
+
+
 def ilab(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The program itself, for what makes something."""
     command = [sys.executable, "-m", "ilab", "-C", str(QUICKSTART), "--store", str(store), *arguments]

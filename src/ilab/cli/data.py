@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from ilab.cli.data_forecast import generate_inputs, show_forecast
 from ilab.cli.data_look import list_, show, why
 from ilab.cli.data_mask import mask
 from ilab.cli.data_options import upstream_options
-from ilab.cli.process import check_teacher, detachable, go_to_background, leaving
-from ilab.errors import InputError, ServiceError
+from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
+from ilab.errors import InputError, ServiceError, SetupError, Stopped
 
 if TYPE_CHECKING:
     from ilab.actions import Build, Part
@@ -95,11 +96,11 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
     for name in ("legacy", "system_prompt"):
         if given[name] and not given["output_dir"]:
             raise InputError(f"--{name.replace('_', '-')} says how files are written", hint="add --output-dir DIR")
-    output = options.directory / given["output_dir"] if given["output_dir"] else None
+    output = _folder(options.directory / given["output_dir"]) if given["output_dir"] else None
     wanted = Wanted(given["num_instructions"], output, given["legacy"], given["system_prompt"], given["quiet"])
     loaded = options.load(**_endpoint(given))
     values = _values(given, 1 if preview else None)
-    part = Part("generate", preview, max_calls)
+    part = Part("generate", preview, max_calls, wanted.number, look=bool(preview))
     allowance = Allowance.parse(given["budget"], loaded.config.where.teacher) if given["budget"] else Allowance()
     if dry_run:
         if leaving():
@@ -107,17 +108,27 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
         if wanted.number and not given["sdg_scale_factor"]:
             build = _prepared(loaded, values, part)
             inputs = _input_rows(build)
-            values, part = _asking(values, ask_for(wanted.number, inputs)) if inputs else (values, part)
+            values, part = _asking(values, wanted.number, ask_for(wanted.number, inputs)) if inputs else (values, part)
         show_forecast(options, _prepared(loaded, values, part), allowance)
         return
     if leaving():
         build = _prepared(loaded, values, part)
-        check_teacher(build, build.plan)
+        check_teachers(build, build.plan)
     go_to_background(options)
     if wanted.number and not given["sdg_scale_factor"]:
-        _finish(options, _run_for(loaded, values, wanted.number, allowance, wanted.quiet), wanted)
+        _finish(options, _run_for(options, loaded, values, wanted, allowance), wanted)
     else:
         _finish(options, _run(_prepared(loaded, values, part), allowance, wanted.quiet), wanted)
+
+
+def _folder(path: Path) -> Path:
+    """``path``, where a folder can be made or written into: told before anything is spent."""
+    nearest = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not nearest.is_dir():
+        raise InputError("this is a file; a folder is written into", where=str(nearest))
+    if not os.access(nearest, os.W_OK):
+        raise SetupError("this folder cannot be written", where=str(nearest), hint="mend its permissions")
+    return path
 
 
 def _endpoint(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,33 +185,48 @@ def _run(build: Build, allowance: Allowance, quiet: bool) -> Run:
         engine.close()
 
 
-def _run_for(loaded: Any, values: Mapping[str, Any], number: int, allowance: Allowance, quiet: bool) -> Run:
-    """Generate until ``number`` instructions are accepted, or asking for more gives no more."""
-    from ilab.actions import Part
-    from ilab.amount import ROUNDS, ask_again, ask_for
+def _run_for(options: Options, loaded: Any, values: Mapping[str, Any], wanted: Wanted, allowance: Allowance) -> Run:
+    """Generate until enough instructions are accepted, or asking for more gives few more.
 
-    build = _prepared(loaded, values, Part("generate"))
+    Where the budget ends in a later round, what the earlier ones gave is written and shown first.
+    """
+    from ilab.actions import Part, prepare
+    from ilab.amount import ROUNDS, ask_again, ask_for, worth_asking
+
+    number = wanted.number or 0
+    build = _prepared(loaded, values, Part("generate", most=number))
     inputs = _input_rows(build)
     if not inputs:  # rules cost nothing, so there is nothing to save
-        return _run(build, allowance, quiet)
+        return _run(build, allowance, wanted.quiet)
     ask = ask_for(number, inputs)
     best: Run | None = None
-    for _ in range(ROUNDS):
-        run = _run(_prepared(loaded, *_asking(values, ask)), allowance, quiet)
-        if best is not None and len(run.samples) <= len(best.samples):
+    before = 0
+    for turn in range(ROUNDS):
+        try:
+            run = _run(prepare(loaded, *_asking(values, number, ask)), allowance, wanted.quiet)
+        except Stopped:
+            if best is not None and allowance.refused:
+                _finish(options, best, wanted)
+            raise
+        gained = len(run.samples) - (len(best.samples) if best else 0)
+        best = run if gained > 0 else best
+        asked = ask.samples(inputs)
+        if len(run.samples) >= number or turn == ROUNDS - 1 or (turn and not worth_asking(gained, asked - before)):
             break
-        best = run
-        if len(_pairs(run)) >= number:
-            break
-        ask = ask_again(number, len(_pairs(run)), ask, inputs)
+        before, ask = asked, ask_again(number, len(run.samples), ask, inputs)
+        click.echo(
+            f"note: {len(run.samples):,} of {number:,} instructions are accepted: asking for {ask.samples(inputs):,} "
+            f"samples instead of {asked:,}",
+            err=True,
+        )
     return best or run
 
 
-def _asking(values: Mapping[str, Any], ask: Ask) -> tuple[dict[str, Any], Part]:
-    """The parameters and the part of a build that asks for so much."""
+def _asking(values: Mapping[str, Any], number: int, ask: Ask) -> tuple[dict[str, Any], Part]:
+    """The parameters and the part of a build that asks for so much, to keep ``number`` of it."""
     from ilab.actions import Part
 
-    return {**values, "sdg_scale_factor": ask.scale}, Part("generate", ask.rows)
+    return {**values, "sdg_scale_factor": ask.scale}, Part("generate", ask.rows, most=number)
 
 
 def _input_rows(build: Build) -> dict[str, int]:
@@ -217,9 +243,9 @@ def _input_rows(build: Build) -> dict[str, int]:
 
 def _finish(options: Options, run: Run, wanted: Wanted) -> None:
     """Write the files, print what was made. Nothing accepted ends with 4 (2 by rule)."""
-    from ilab.export import SYSTEM, export_legacy, export_run, limit
+    from ilab.export import SYSTEM, export_legacy, export_run
 
-    samples = limit(run.samples, wanted.number) if wanted.number else run.samples
+    samples = run.samples
     exported: Exported | None = None
     if wanted.output and samples:
         write = export_legacy if wanted.legacy else export_run
@@ -242,7 +268,7 @@ def _finish(options: Options, run: Run, wanted: Wanted) -> None:
         )
         click.echo(
             f"warning: {len(samples)} of {wanted.number} instructions were accepted: "
-            f"{len(run.rejected)} rows were refused ({reasons})",
+            f"{len(run.rejected)} rows were refused ({reasons}). To ask for more: --sdg-scale-factor N",
             err=True,
         )
 
@@ -273,10 +299,6 @@ def _nothing(run: Run) -> InputError | ServiceError:
     counts = run.record.counts
     kind = ServiceError if counts["calls"] or counts["calls_from_memo"] else InputError
     return kind(f"no sample was accepted: {len(run.rejected)} rows were refused{reasons}")
-
-
-def _pairs(run: Run) -> list[Sample]:
-    return [sample for sample in run.samples if sample.train_on == "assistant"]
 
 
 def _short(text: str) -> str:

@@ -78,7 +78,9 @@ def show_forecast(options: Options, build: Build, allowance: Allowance) -> None:
     if given.flow.calls_teacher:
         click.echo("\nEstimated as if every answer had to be asked for; answers that are kept cost nothing.")
     limit = allowance.calls if allowance.calls is not None else allowance.cost
-    needed = ahead.expected.get("calls" if allowance.calls is not None else "cost", 0)
+    unit = "calls" if allowance.calls is not None else "cost"
+    # Held-out questions may be asked for as well.
+    needed = sum(one.expected.get(unit, 0) for one in previews if one.state != "reuse")
     if limit is not None and needed > limit:
         click.echo(f"warning: the budget of {limit:g} is less than that: it would stop before the end", err=True)
 

@@ -152,7 +152,8 @@ def _show_runs(found: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=name in ("run", "when"))
     for facts in found:
         taxonomy = f"{facts['taxonomy']}@{facts['revision'][:8]}" if facts["revision"] else facts["taxonomy"]
-        flow = f"{facts['flow']} (preview)" if facts["preview"] else facts["flow"]
+        few = f" (at most {facts['instructions']:,})" if facts["instructions"] else " (preview)" * facts["preview"]
+        flow = f"{facts['flow']}{few}"
         numbers = [f"{facts[name]:,}" for name in ("leaves", "accepted", "rejected")]
         words = [facts["run"][:8], _when(facts["started"]), taxonomy, flow, facts["teacher"] or "by rule"]
         table.add_row(*(_plain(printable(text)) for text in words), *numbers, _plain(printable(facts["path"])))

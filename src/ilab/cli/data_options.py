@@ -24,7 +24,7 @@ REFUSED: dict[str, str] = {
     "--enable-serving-output": "start the server yourself and give its address with --endpoint-url",
     "--gpus": "start the server yourself with as many as it needs and give its address with --endpoint-url",
     "--max-num-tokens": "set max_tokens in the blocks of a flow of your own, and give its folder with --pipeline",
-    "--rouge-threshold": "duplicates are removed by the flow; what was removed: ilab data show --verdict rejected",
+    "--rouge-threshold": "give -p sdg_near_duplicates=0.8; what was left out: ilab data show --verdict rejected",
     "--student-model-id": "give the system message with --system-prompt",
     "--teacher-model-id": "give the teacher's served name with --model and its address with --endpoint-url",
 }

@@ -22,7 +22,7 @@ def group() -> None:
 @click.option("--parallel", type=click.IntRange(1, 1000), default=8, show_default=True, help="Calls tried at once.")
 @click.pass_obj
 def check(options: Options, url: str | None, model: str, api_key: str | None, parallel: int) -> None:
-    """Try what the server at URL can do, with about a dozen tiny requests.
+    """Try what the server at URL can do, with about twenty tiny requests.
 
     Without URL it is where.teacher. For all that it cannot do the failing request is shown, to be tried by hand.
     """

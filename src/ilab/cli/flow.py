@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
-from ilab.cli.process import detachable, go_to_background, leaving, meet_teacher
+from ilab.cli.process import detachable, go_to_background, leaving, meet_teachers
 from ilab.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ def run(options: Options, /, name: str, source: str, output: str, kind: Kind | N
     rows = read_rows(options.directory / source)
     if leaving():
         check_rows(flow, rows)
-        if flow.calls_teacher:
-            meet_teacher(where.teacher, given["model"] or "")
+        meet_teachers(where, [flow], (given["model"] or "", given["verifier_model"] or ""), given["scale"])
     go_to_background(options)
     engine = Engine(Store(loaded.store), where)
     try:

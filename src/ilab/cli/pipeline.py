@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options, drop_output
-from ilab.cli.process import check_teacher, detachable, go_to_background, leaving
+from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
 from ilab.cli.threads import passive_threads
 from ilab.errors import IlabError, InputError, SetupError, Stopped
 
@@ -116,7 +116,7 @@ def run(
     chosen = build.plan.until(last) if last else build.plan
     again = forced(build, force)
     if leaving():
-        check_teacher(build, chosen)
+        check_teachers(build, chosen)
     go_to_background(options)
     with engine_for(build) as engine:
         folder = run_folder(engine)

@@ -14,7 +14,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,9 +25,10 @@ from ilab.supervisor import MARK
 
 if TYPE_CHECKING:
     from ilab.actions import Build
-    from ilab.config import Endpoint
+    from ilab.config import Endpoint, Where
     from ilab.core.pipeline import Plan
     from ilab.processes import Process
+    from ilab.sdg.flow import Flow
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -81,20 +82,33 @@ def go_to_background(options: Options) -> None:
     click.get_current_context().exit(0)
 
 
-def check_teacher(build: Build, plan: Plan) -> None:
-    """Before leaving: whether the teacher that ``plan`` is going to ask can be asked; see :func:`meet_teacher`."""
+def check_teachers(build: Build, plan: Plan) -> None:
+    """Before leaving: whether the teachers that ``plan`` is going to ask can be asked; see :func:`meet_teachers`."""
     from ilab.cli.pipeline import engine_for
     from ilab.sdg.flow import load_flow
-    from ilab.steps import Generate
+    from ilab.steps import Generate, HoldOut
 
     with engine_for(build) as engine:
         previews = engine.preview(plan)
     for preview in previews:
         step = preview.planned.step
-        if isinstance(step, Generate) and preview.state == "run":
-            flow = load_flow((build.plan.found[step.flow].details or {})["path"])
-            if flow.calls_teacher:
-                meet_teacher(build.where.teacher, step.teacher)
+        if preview.state not in ("run", "maybe"):
+            continue
+        if isinstance(step, Generate):
+            flows = load_flow((build.plan.found[step.flow].details or {})["path"]).flows.values()
+            meet_teachers(build.where, flows, (step.teacher, step.verifier), step.scale_factor)
+        elif isinstance(step, HoldOut) and step.flow:
+            meet_teacher(build.where.teacher, step.teacher)
+
+
+def meet_teachers(where: Where, flows: Collection[Flow], names: tuple[str, str], scale: int) -> None:
+    """Meet the teacher and the second one, by ``names``, so far as ``flows`` ask them; see :func:`meet_teacher`."""
+    from ilab.sdg.teachers import ask_verifier
+
+    if any(flow.calls_teacher for flow in flows):
+        meet_teacher(where.teacher, names[0])
+    if ask_verifier(where, flows, names[1], scale):
+        meet_teacher(where.verifier, names[1])
 
 
 def meet_teacher(endpoint: Endpoint | None, name: str) -> None:

@@ -53,7 +53,7 @@ def review(
     seen = Look()
     if leaves and not errors and samples:
         click.echo("making a few samples …", err=True)
-        seen, errors = look(loaded, folder, changes.base or EMPTY, Part("generate", samples, max_calls))
+        seen, errors = look(loaded, folder, changes.base or EMPTY, Part("generate", samples, max_calls, look=True))
     teacher = loaded.config.where.teacher
     found = Review(
         base=changes.base or str(folder),

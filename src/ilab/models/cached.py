@@ -24,6 +24,17 @@ class Admitting(Protocol):
         """``request`` as it may be sent. Raises ``ServiceError`` for one that may not."""
 
 
+@runtime_checkable
+class Metered(Protocol):
+    """A memo in front of which calls are counted."""
+
+    async def room(self) -> None:
+        """Wait while the calls under way decide whether another may be made. Then ``get`` counts it."""
+
+    def failed(self) -> None:
+        """A call that was counted gave no answer."""
+
+
 class Cached:
     """A :class:`ChatModel`. ``calls``, ``from_memo`` and ``tokens`` (of calls made) count since it was made."""
 
@@ -34,6 +45,7 @@ class Cached:
         self._model = model
         self._memo = memo
         self._admit = model.admit if isinstance(model, Admitting) else None
+        self._meter = memo if isinstance(memo, Metered) else None
         self._in_flight: dict[str, asyncio.Future[Reply]] = {}
         self._asking: set[asyncio.Task[Any] | None] = set()
         self._unkept: OSError | None = None
@@ -51,6 +63,8 @@ class Cached:
         self._in_flight[key] = running = asyncio.get_running_loop().create_future()
         try:
             asked = request if self._admit is None or key in self._memo else await self._admit(request)
+            if self._meter is not None and key not in self._memo:
+                await self._meter.room()
             stored = self._memo.get(key)
             if stored is not None:
                 self.from_memo += 1
@@ -70,7 +84,15 @@ class Cached:
         return reply
 
     async def _ask(self, key: str, request: Request, asked: Request) -> Reply:
-        """Ask for ``request`` as it was admitted, and keep the answer under ``key``."""
+        """Ask for ``request`` as it was admitted, and keep the answer under ``key``; tell the meter if that fails."""
+        try:
+            return await self._answered(key, request, asked)
+        except BaseException:
+            if self._meter is not None:
+                self._meter.failed()
+            raise
+
+    async def _answered(self, key: str, request: Request, asked: Request) -> Reply:
         if self._unkept is not None:
             raise self._unkept
         self.calls += 1

@@ -11,7 +11,8 @@ from ilab.models.tls import route
 from ilab.models.wire import Wire
 
 FIRST_CONTACT = 10.0  # seconds for the list of models; a server that loads one may take longer for everything else
-KEY_HINT = "check the key that where.teacher.api_key refers to (env:NAME or file:PATH)"
+KEY_HINT = "check the key that where.teacher.api_key, or where.verifier.api_key, refers to (env:NAME or file:PATH)"
+ADDRESS_HINT = "check its address in ilab.yaml: where.teacher.url, where.verifier.url"
 
 
 def open_wire(endpoint: Endpoint, key: str) -> Wire:
@@ -29,7 +30,8 @@ def open_wire(endpoint: Endpoint, key: str) -> Wire:
 
 def unreachable(url: str, reason: OSError) -> ServiceError:
     """The error for a server that cannot be reached at all."""
-    hint = "start one with: ilab model serve   or check where.teacher.url in ilab.yaml"
+    hint = f"start one with: ilab model serve   or {ADDRESS_HINT}"
     if isinstance(reason.__cause__, ssl.SSLError):
-        hint = "its certificate or ours does not fit: see where.teacher.ca_file and where.teacher.client_cert"
+        names = "where.teacher.ca_file and where.teacher.client_cert, or those of where.verifier"
+        hint = f"its certificate or ours does not fit: see {names}"
     return ServiceError(f"no server answers here ({reason})", where=url, hint=hint)

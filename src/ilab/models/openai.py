@@ -37,7 +37,7 @@ from ilab.models.completion import (
     served_models,
     server_words,
 )
-from ilab.models.contact import FIRST_CONTACT, KEY_HINT, open_wire, unreachable
+from ilab.models.contact import ADDRESS_HINT, FIRST_CONTACT, KEY_HINT, open_wire, unreachable
 from ilab.models.measure import PromptCounter
 from ilab.models.secret import read_secret
 from ilab.models.window import TooLong, fit, told_limit, too_long
@@ -306,7 +306,7 @@ class OpenAIModel:
             raise Refused(reason, where=self.url, hint="see what the server says about this request")
         if status in (404, 405, 501):
             raise Absent(reason, where=self.url, hint=f"ask the server: ilab endpoint check {self.url}")
-        raise self._error(reason, KEY_HINT if status in (401, 403) else "check where.teacher.url in ilab.yaml")
+        raise self._error(reason, KEY_HINT if status in (401, 403) else ADDRESS_HINT)
 
     async def _probe(self) -> bool:
         """Whether the server answers a one-token request. A refusal is an answer, too."""

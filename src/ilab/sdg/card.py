@@ -22,7 +22,7 @@ from ilab.sdg.engine import Result
 from ilab.sdg.flow import FlowSet
 from ilab.sdg.language import UNKNOWN, guess_language
 from ilab.sdg.made import NEAR, Made
-from ilab.sdg.sieve import FILTERS, Sieved
+from ilab.sdg.sieve import Sieved
 
 EXAMPLES = 5  # of each leaf
 FOREIGN = 20  # samples in another language that are named, of each leaf
@@ -52,8 +52,8 @@ def _blocks(samples: Sequence[Sample], sieved: Sieved, result: Result) -> dict[s
     tallies = sorted(result.tallies.items())
     blocks = {name: {"in": t.entered, "out": t.left, "rejected": t.rejected} for name, t in tallies}
     entering = len(samples) + sum(len(found) for found in sieved.refused.values())
-    for name in FILTERS:
-        refused = len(sieved.refused[name])
+    for name, found in sieved.refused.items():
+        refused = len(found)
         blocks[name] = {"in": entering, "out": entering - refused, "rejected": refused}
         entering -= refused
     return blocks
@@ -94,7 +94,7 @@ def _filters(flow: FlowSet, leaf: Leaf, accepted: int, sieved: Sieved, result: R
             if tally is not None and tally.rejected:
                 passed = tally.leaves[leaf.path]
                 found.append({"filter": block.name, "in": passed + refused[block.name], "out": passed})
-    later = {name: sum(entry.leaf == leaf.path for entry in sieved.refused[name]) for name in FILTERS}
+    later = {name: sum(entry.leaf == leaf.path for entry in refused) for name, refused in sieved.refused.items()}
     entering = accepted + sum(later.values())
     for name, count in later.items():
         found.append({"filter": name, "in": entering, "out": entering - count})

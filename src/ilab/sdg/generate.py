@@ -30,7 +30,7 @@ from ilab.sdg.flow import FILES, Branch, Flow, FlowSet
 from ilab.sdg.hold_out import kept_apart
 from ilab.sdg.inputs import input_rows
 from ilab.sdg.made import NEAR, UNANSWERABLE, Made
-from ilab.sdg.sieve import FILTERS, Limits, sieve
+from ilab.sdg.sieve import SURPLUS, Limits, sieve
 
 ANSWER_TOKENS = 150  # of one answer, for forecasts
 
@@ -44,7 +44,7 @@ class Job:
     served name. ``memo`` opens the memo of a name (``teacher``, ``rows``); ``in_flight`` does not change the
     result. ``quality`` (0 to 1) is the lowest score with which a judge lets a row pass. Pairs of a teacher's that are
     alike to at least ``near`` are near-duplicates (1: none are); ``benchmarks`` must not be taught. ``verifier`` is the
-    second teacher of flows that ask one.
+    second teacher of flows that ask one. Of what passes, ``most`` instructions are taken (None: all).
     """
 
     leaves: Sequence[Leaf]
@@ -65,6 +65,7 @@ class Job:
     verifier_name: str = ""
     near: float = 1.0
     benchmarks: Sequence[Benchmark] = ()
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,14 @@ def generate(job: Job) -> Generated:
     memoised = {row.id for row in result.rows if row.trace.memoised}
     made = [_made(row, job.flow.name) for row in result.rows]
     _check_ids([one.sample for one in made], job.flow)
-    sieved = sieve(made, Limits(job.leaves, job.held_out, job.near, job.benchmarks))
+    sieved = sieve(made, Limits(job.leaves, job.held_out, job.near, job.benchmarks, job.most))
     samples = [one.sample for one in sieved.kept]
-    later = [entry for name in FILTERS for entry in sieved.refused[name]]
+    later = [entry for found in sieved.refused.values() for entry in found]
     rejected = sorted([*result.rejected, *later], key=lambda entry: entry.leaf)
+    surplus = {entry.id for entry in sieved.refused.get(SURPLUS, ())}
+    passed = [*samples, *(one.sample for one in made if one.sample.id in surplus)]
     for leaf in job.leaves if job.preview is None else ():
-        if not any(sample.leaf == leaf.path and _counts(sample, leaf, job) for sample in samples):
+        if not any(sample.leaf == leaf.path and _counts(sample, leaf, job) for sample in passed):
             raise _nothing(leaf, [entry for entry in rejected if entry.leaf == leaf.path], job)
     counts = {
         "accepted": len(samples),

@@ -62,6 +62,8 @@ class Generate(Protocol):
     def preview(self) -> int | None: ...
     @property
     def preview_calls(self) -> int | None: ...
+    @property
+    def instructions(self) -> int | None: ...
 
 
 class HoldOut(Protocol):
@@ -165,6 +167,7 @@ def generate_samples(
         near=request.near_duplicates,
         benchmarks=open_benchmarks(site.locate(request.benchmarks)) if request.benchmarks else (),
         preview=Preview(request.preview, request.preview_calls) if request.preview else None,
+        most=request.instructions,
     )
     made = generate(job)
     out.write(made.samples, made.rejected, made.card)

@@ -148,10 +148,16 @@ def _gain(similar: Similar, index: int, best: np.ndarray[Any, np.dtype[np.float6
 
 
 def _symmetric(left: Ints, right: Ints, values: Floats, total: int) -> Similar:
-    """Both directions of every pair, each once, sorted by row and column."""
-    codes = np.concatenate([left * total + right, right * total + left])
+    """Both directions of every pair, each once, sorted by row and column.
+
+    A pair that both sides found has the larger of the two values: a matrix product may round them differently.
+    """
+    pairs, place = np.unique(np.minimum(left, right) * total + np.maximum(left, right), return_inverse=True)
+    largest = np.full(len(pairs), -np.inf, dtype=np.float32)
+    np.maximum.at(largest, place, values)
+    codes = np.concatenate([pairs, pairs % total * total + pairs // total])
     codes, first = np.unique(codes, return_index=True)
-    both = np.concatenate([values, values])[first]
+    both = np.concatenate([largest, largest])[first]
     starts = np.searchsorted(codes, np.arange(total + 1, dtype=np.int64) * total)
     return Similar(starts.astype(np.int64), codes % total, both)
 

@@ -25,21 +25,25 @@ def open_teacher(where: Where, flows: Collection[Flow], name: str, scale: int, e
 
 
 def open_verifier(where: Where, flows: Collection[Flow], name: str, scale: int, emit: Emit) -> OpenAIModel | None:
-    """The client of the second teacher; None where no flow asks one.
+    """The client of the second teacher; None where no flow asks one. Raises as :func:`ask_verifier` does."""
+    needs = ask_verifier(where, flows, name, scale)
+    return _client(where.verifier, needs, where, emit) if needs and where.verifier else None
+
+
+def ask_verifier(where: Where, flows: Collection[Flow], name: str, scale: int) -> Mapping[str, Sequence[Need]]:
+    """What the flows need of a second teacher; empty where none asks one.
 
     Raises ``InputError`` that names the first block that does, where its endpoint or its name is not given.
     """
     needs = verifier_needs(flows, name, scale)
-    if not needs:
-        return None
-    first = next(iter(needs.values()))[0]
-    if where.verifier is None or not name:
+    if needs and (where.verifier is None or not name):
+        first = next(iter(needs.values()))[0]
         raise InputError(
             f"block {first.block!r} asks a second teacher, and there is none",
             where=first.where,
             hint="add --set where.verifier.url=URL and -p sdg_verifier_model=NAME, another model than the teacher",
         )
-    return _client(where.verifier, needs, where, emit)
+    return needs
 
 
 def _client(endpoint: Endpoint, needs: Mapping[str, Sequence[Need]], where: Where, emit: Emit) -> OpenAIModel:
