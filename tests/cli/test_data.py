@@ -430,17 +430,25 @@ def test_a_budget_is_a_hard_stop_and_the_work_goes_on(tmp_path: Path) -> None:
             "2",
         )
         store, whole = tmp_path / "store", tmp_path / "whole"
-        calls = 0
+        calls, seen = 0, []
         while (done := ilab(store, *options, "--budget", "3")).returncode == 6:
             calls += 3
             assert "the budget of 3 calls is spent: 3 calls" in done.stderr
             assert len(teacher.calls) == calls
             assert list(store.glob("generate/*/record.json")) == []  # what is not whole is no result
+            said = re.search(r"so far: (\d+) samples, \d+ rows refused or not finished: (.+)", done.stderr)
+            assert said is not None  # but it is paid for, and can be looked at
+            so_far = [json.loads(line) for line in (Path(said[2]) / "samples.jsonl").read_text().splitlines()]
+            assert len(so_far) == int(said[1]) and (Path(said[2]) / "rejected.jsonl").is_file()
+            seen.append(len(so_far))
         assert done.returncode == 0, done.stderr
+        assert seen == sorted(seen) and seen[-1] > 0
         paid = len(teacher.calls)
         assert calls < paid <= calls + 3
         assert ilab(whole, *options).returncode == 0
         assert len(teacher.calls) == 2 * paid
+        leaves = ilab(tmp_path / "leaves", *options[:-2], "--budget", "3")  # most leaves get nothing of it
+        assert leaves.returncode == 6 and "so far: " in leaves.stderr
     assert find_run(Store(store)).samples == find_run(Store(whole)).samples
 
 

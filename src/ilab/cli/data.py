@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ilab.actions import Build, Part
     from ilab.allowance import Allowance
     from ilab.amount import Ask
+    from ilab.core.run import Engine
     from ilab.data import Sample
     from ilab.export import Exported
     from ilab.provenance import Run
@@ -177,12 +178,31 @@ def _run(build: Build, allowance: Allowance, quiet: bool) -> Run:
     from ilab.provenance import Run
 
     engine = LimitedEngine(build.loaded.store, build.where, allowance)
+    folder = run_folder(engine)
     try:
-        with watching(engine, run_folder(engine), quiet=quiet):
+        with watching(engine, folder, quiet=quiet):
             records = engine.run(build.plan)
         return Run(engine.store, list(records.values())[-1])
+    except Stopped:
+        if allowance.refused:
+            _so_far(build, engine, folder)
+        raise
     finally:
         engine.close()
+
+
+def _so_far(build: Build, engine: Engine, folder: Path) -> None:
+    """Put what a spent budget gave into the run's folder: it is no result, but it is paid for."""
+    from ilab.artifacts import Samples
+    from ilab.steps import Generate
+
+    planned = next(one for one in build.plan.steps.values() if one.step.type == Generate.type)
+    made = Samples(engine.store.partial(planned.step.type, planned.key).artifact)
+    if not (made.path / "card.json").is_file():  # it ended before, at the held-out questions
+        return
+    samples, rejected = made.samples(), made.rejected()
+    Samples(folder).write(samples, rejected, made.card())
+    click.echo(f"so far: {len(samples)} samples, {len(rejected)} rows refused or not finished: {folder}", err=True)
 
 
 def _run_for(options: Options, loaded: Any, values: Mapping[str, Any], wanted: Wanted, allowance: Allowance) -> Run:

@@ -201,7 +201,7 @@ class Store:
     @contextmanager
     def writing(self, type_: str, key: str) -> Iterator[Partial]:
         """Take the key's lease. The partial directory stays when the block fails, so that the next run resumes."""
-        partial = Partial(self.directory(type_, f"{key}.partial"))
+        partial = self.partial(type_, key)
         partial.work.mkdir(parents=True, exist_ok=True)
         lease = Lease(partial.path / "lease.json")
         try:
@@ -212,6 +212,10 @@ class Store:
             yield partial
         finally:
             lease.release()
+
+    def partial(self, type_: str, key: str) -> Partial:
+        """Where unfinished work on a key lies, if there is any."""
+        return Partial(self.directory(type_, f"{key}.partial"))
 
     def publish(self, partial: Partial, record: RecordFile) -> RecordFile:
         """Flush, write the record, rename into place. Returns the record with the digest of the contents."""

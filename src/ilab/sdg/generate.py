@@ -90,13 +90,31 @@ class Generated:
     rejected: list[Rejected]
     card: dict[str, Any]
     counts: Counts
+    barren: tuple[Leaf, ...] = ()  # leaves without any sample
 
 
 def generate(job: Job) -> Generated:
-    """Run the job's flow over all its leaves.
+    """Run the job's flow over all its leaves, each of which must give a sample.
 
-    Raises ``InputError`` when leaf and flow do not fit or a rule flow makes nothing of a leaf, ``ServiceError``
-    when the teacher cannot be used or none of its answers for a leaf could be, ``Stopped`` when asked to stop.
+    Raises as :func:`produce` does, and ``InputError`` when a rule flow makes nothing of a leaf, ``ServiceError`` when
+    none of the teacher's answers for a leaf could be used.
+    """
+    made = produce(job)
+    check_leaves(job, made)
+    return made
+
+
+def check_leaves(job: Job, made: Generated) -> None:
+    """Raises the error of the first leaf that gave nothing; see :func:`generate`."""
+    for leaf in made.barren:
+        raise _nothing(leaf, [entry for entry in made.rejected if entry.leaf == leaf.path], job)
+
+
+def produce(job: Job) -> Generated:
+    """Run the job's flow over all its leaves, whatever they give.
+
+    Raises ``InputError`` when leaf and flow do not fit, ``ServiceError`` when the teacher cannot be used, ``Stopped``
+    when asked to stop.
     """
     _check(job)
     starts = starts_of(job.leaves, job.chunks, job.flow, kept_apart(job.chunks, job.held_out))
@@ -122,9 +140,11 @@ def generate(job: Job) -> Generated:
     rejected = sorted([*result.rejected, *later], key=lambda entry: entry.leaf)
     surplus = {entry.id for entry in sieved.refused.get(SURPLUS, ())}
     passed = [*samples, *(one.sample for one in made if one.sample.id in surplus)]
-    for leaf in job.leaves if job.preview is None else ():
-        if not any(sample.leaf == leaf.path and _counts(sample, leaf, job) for sample in passed):
-            raise _nothing(leaf, [entry for entry in rejected if entry.leaf == leaf.path], job)
+    barren = tuple(
+        leaf
+        for leaf in (job.leaves if job.preview is None else ())
+        if not any(sample.leaf == leaf.path and _counts(sample, leaf, job) for sample in passed)
+    )
     counts = {
         "accepted": len(samples),
         "rejected": len(rejected),
@@ -134,7 +154,7 @@ def generate(job: Job) -> Generated:
         "calls_from_memo": sum(one.from_memo for one in asked),
         "tokens": sum(one.tokens for one in asked),
     }
-    return Generated(samples, rejected, card(job.flow, job.leaves, sieved, result), counts)
+    return Generated(samples, rejected, card(job.flow, job.leaves, sieved, result), counts, barren)
 
 
 def expected_calls(

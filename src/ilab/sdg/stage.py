@@ -19,7 +19,7 @@ from ilab.sdg.benchmarks import open_benchmarks
 from ilab.sdg.engine import Start
 from ilab.sdg.eval_items import ORIGIN
 from ilab.sdg.flow import SHIPPED, FlowSet, load_flow
-from ilab.sdg.generate import Job, Preview, expected, few, generate, starts_of
+from ilab.sdg.generate import Job, Preview, check_leaves, expected, few, produce, starts_of
 from ilab.sdg.hold_out import hold_out, set_apart
 from ilab.sdg.item_flow import ItemJob, make_items
 from ilab.sdg.mix import Mixture, by_source, mix, repeated
@@ -169,8 +169,9 @@ def generate_samples(
         preview=Preview(request.preview, request.preview_calls) if request.preview else None,
         most=request.instructions,
     )
-    made = generate(job)
-    out.write(made.samples, made.rejected, made.card)
+    made = produce(job)
+    out.write(made.samples, made.rejected, made.card)  # first: what a run gave can be looked at even if it fails
+    check_leaves(job, made)
     return made.counts
 
 
