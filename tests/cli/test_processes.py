@@ -117,7 +117,7 @@ def test_without_its_supervisor_it_runs_on_and_can_be_stopped(processes: Process
 
 
 def test_whoever_started_it_may_go(processes: Processes) -> None:
-    program = f"from pathlib import Path; from ilab.processes import Processes; import time; Processes(Path({str(processes.root)!r})).start([{SLEEP!r}], {PYTHON!r}); time.sleep(600)"
+    program = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); from pathlib import Path; from ilab.processes import Processes; import time; Processes(Path({str(processes.root)!r})).start([{SLEEP!r}], {PYTHON!r}); time.sleep(600)"
     starter = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
     soon(lambda: bool(processes.all()))
     os.killpg(starter.pid, signal.SIGHUP)
