@@ -96,7 +96,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_start(
     monkeypatch.setattr(probe.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100_000}))
     with pytest.raises(SetupError, match="98 KiB are free") as caught:
         trains(tmp_path)
-    assert "train_keep_checkpoints" in caught.value.hint and "where.store" in caught.value.hint
+    assert "train_keep_checkpoints" in caught.value.hint and "ilab pipeline gc" in caught.value.hint
     assert caught.value.where == str(tmp_path / "work") and not list((tmp_path / "work").iterdir())
 
 

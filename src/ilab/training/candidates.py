@@ -57,7 +57,10 @@ def note(folder: Path, cursor: Cursor, loss: float | None) -> None:
 
 def prune(work: Path, keep: int | None) -> None:
     """Remove all but the newest ``keep`` and the best."""
-    folders = sorted(path for path in (work / FOLDER).iterdir() if (path / CURSOR).is_file())
+    for path in (work / FOLDER).iterdir():
+        if not (path / CURSOR).is_file():  # a run died while it removed this
+            shutil.rmtree(path)
+    folders = sorted((work / FOLDER).iterdir())
     if keep is None or len(folders) <= keep:
         return
     losses = {path: json.loads((path / CURSOR).read_text())["loss"] for path in folders}

@@ -91,7 +91,8 @@ def check_disk(made: Estimate, work: Path, *, held: int = 0) -> None:
         f"training will write about {size(needed)}, and {size(made.machine.disk)} are free: "
         f"{made.disk.candidates} candidates of {size(made.disk.candidate)}, a state of {size(made.disk.state)} twice",
         where=str(work),
-        hint="keep fewer candidates (train_keep_checkpoints=1), or another disk: --set where.store=FOLDER",
+        hint="free some space (ilab pipeline gc), keep fewer candidates (-p train_keep_checkpoints=1), or take another "
+        "disk (--store FOLDER); then run the same command again",
     )
 
 
