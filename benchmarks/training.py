@@ -288,6 +288,9 @@ def compare(arguments: argparse.Namespace) -> str:
             for name in names:
                 runs[name].append(in_process(name, job, peers))
     tokens = sum(len(ids) for ids, _ in samples(arguments.samples, arguments.mean))
+    trained = sum(sum(mask) for _, mask in samples(arguments.samples, arguments.mean))
+    head = SHAPE["vocab_size"] * SHAPE["hidden_size"]  # a product for trained tokens alone; the embedding is none
+    useful = 6 * (_parameters() - head + head * trained / tokens)
     ceiling = peak(arguments.threads)
     lines += [
         "",
@@ -304,10 +307,13 @@ def compare(arguments: argparse.Namespace) -> str:
         faster = statistics.median(theirs["seconds"] / mine["seconds"] for mine, theirs in pairs)
         less = statistics.median(mine["memory"] / theirs["memory"] for mine, theirs in pairs)
         lines.append(
-            f"    {name:28}{speed:>10,.0f}{cpu:>11,.0f}{6 * _parameters() * speed / ceiling:>7.0%}"
+            f"    {name:28}{speed:>10,.0f}{cpu:>11,.0f}{useful * speed / ceiling:>7.0%}"
             f"{memory / 2**20:>7,.0f} MiB{faster:>8.2f} x{less:>9.2f} x"
         )
-    lines += ["", f"A matrix product reaches {ceiling / 1e9:,.0f} GFLOP/s here; MFU counts 6 x parameters a token."]
+    lines += [
+        "",
+        f"A matrix product reaches {ceiling / 1e9:,.0f} GFLOP/s here; MFU counts 6 operations for each weight that a token is multiplied with.",
+    ]
     return "\n".join(lines)
 
 
