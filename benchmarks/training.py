@@ -312,7 +312,7 @@ def compare(arguments: argparse.Namespace) -> str:
         )
     lines += [
         "",
-        f"A matrix product reaches {ceiling / 1e9:,.0f} GFLOP/s here; MFU counts 6 operations for each weight that a token is multiplied with.",
+        f"A matrix product reaches {ceiling / 1e9:,.0f} GFLOP/s here; MFU: 6 operations a weight and token.",
     ]
     return "\n".join(lines)
 
