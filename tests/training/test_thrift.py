@@ -1,0 +1,41 @@
+"""What saves memory or time changes no more than it says: each is trained with, and compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_training import Trains
+
+from ilab.config import TrainWhere
+from ilab.core.store import digest_tree
+from ilab.errors import Stopped
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "out" / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("changed", "close"),
+    [
+        ({"where": TrainWhere(activation_checkpointing=True)}, 1e-5),
+        ({"precision": "bf16"}, 2e-2),
+        ({"optimizer": "adamw_8bit"}, 2e-1),
+    ],
+)
+def test_the_losses_are_much_the_same(trains: Trains, tmp_path: Path, changed: dict[str, Any], close: float) -> None:
+    trains(tmp_path / "plain")
+    trains(tmp_path / "thrifty", **changed)
+    assert losses(tmp_path / "thrifty") == pytest.approx(losses(tmp_path / "plain"), rel=close)
+
+
+def test_moments_in_eight_bits_are_resumed_to_the_same_bytes(trains: Trains, tmp_path: Path) -> None:
+    trains(tmp_path / "unbroken", optimizer="adamw_8bit")
+    calls = iter(range(1, 100))
+    with pytest.raises(Stopped):
+        trains(tmp_path / "broken", lambda: next(calls) == 5, optimizer="adamw_8bit")
+    trains(tmp_path / "broken", optimizer="adamw_8bit")
+    assert digest_tree(tmp_path / "broken" / "out") == digest_tree(tmp_path / "unbroken" / "out")
