@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +40,13 @@ def test_moments_in_eight_bits_are_resumed_to_the_same_bytes(trains: Trains, tmp
         trains(tmp_path / "broken", lambda: next(calls) == 5, optimizer="adamw_8bit")
     trains(tmp_path / "broken", optimizer="adamw_8bit")
     assert digest_tree(tmp_path / "broken" / "out") == digest_tree(tmp_path / "unbroken" / "out")
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own compiler
+def test_compiled_layers_lose_the_same(trains: Trains, tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("PyTorch's compiler needs a C++ compiler")
+    trains(tmp_path / "plain", epochs=1)
+    trains(tmp_path / "compiled", epochs=1, where=TrainWhere(compile=True))
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
