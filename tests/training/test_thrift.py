@@ -43,7 +43,7 @@ def test_moments_in_eight_bits_are_resumed_to_the_same_bytes(trains: Trains, tmp
 
 
 @pytest.mark.long
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own compiler
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's own compiler, which looks at everything
 def test_compiled_layers_lose_the_same(trains: Trains, tmp_path: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("PyTorch's compiler needs a C++ compiler")
