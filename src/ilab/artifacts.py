@@ -7,7 +7,7 @@
     dataset     train.jsonl  mix.json                      what one phase trains on
     candidates  <name>/…  candidates.json  metrics.jsonl   the checkpoints one training run saved
     checkpoint  Hugging Face directory  choice.json        one model
-    report      report.json  scores.jsonl                  scores, comparisons, verdicts, registrations
+    report      report.json  scores.jsonl  judgments.jsonl  scores, comparisons, verdicts, registrations
     package     OCI image layout                           what is published
 
 All text is UTF-8 JSON or JSONL that a person can open; weights are safetensors. ``record.json`` beside them is the
@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 from ilab.core.files import read_json, read_records, write_json, write_records
 from ilab.core.step import Artifact
-from ilab.data import Chunk, Document, Item, Leaf, Rejected, Sample, Score, TrainingRow
+from ilab.data import Chunk, Document, Item, Judgment, Leaf, Rejected, Sample, Score, TrainingRow
 
 
 class Taxonomy(Artifact):
@@ -149,12 +149,13 @@ class Checkpoint(Artifact):
 
 
 class Report(Artifact):
-    """``report.json`` (plain JSON) and, where items were scored, ``scores.jsonl``."""
+    """``report.json`` (plain JSON); where items were scored ``scores.jsonl``, and where a judge spoke, its words."""
 
     kind: ClassVar[str] = "report"
 
-    def write(self, report: dict[str, Any], scores: Iterable[Score] = ()) -> None:
+    def write(self, report: dict[str, Any], scores: Iterable[Score] = (), judgments: Iterable[Judgment] = ()) -> None:
         write_records(self.path / "scores.jsonl", scores)
+        write_records(self.path / "judgments.jsonl", judgments)
         write_json(self.path / "report.json", report)
 
     def report(self) -> dict[str, Any]:
@@ -163,6 +164,9 @@ class Report(Artifact):
 
     def scores(self) -> list[Score]:
         return list(read_records(self.path / "scores.jsonl", Score))
+
+    def judgments(self) -> list[Judgment]:
+        return list(read_records(self.path / "judgments.jsonl", Judgment))
 
 
 class Package(Artifact):

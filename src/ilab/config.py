@@ -191,6 +191,7 @@ class Where(Section):
     teacher: Endpoint | None = Field(None, description="the server that plays the teacher")
     train: TrainWhere = TrainWhere()
     verifier: Endpoint | None = Field(None, description="the server of a second teacher, for the block `agreement`")
+    judge: Endpoint | None = Field(None, description="the server of the model that marks answers")
     documents: DocumentsWhere = DocumentsWhere()
     web: WebWhere = WebWhere()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Kind = Literal["knowledge", "grounded", "freeform"]  # what a leaf teaches; the last two are skills
 Split = Literal["dev", "test"]  # dev chooses checkpoints and weights; test is for the final figures alone
@@ -74,7 +74,8 @@ class Item(Record):
     """One held-out question. It never enters training, nor does a near-copy of it.
 
     ``gold`` is the right answer as *text*; for ``mcq`` it is one of ``options``. ``cluster`` groups items that are not
-    independent (same chunk or document) for standard errors. ``origin`` is ``person`` or the flow that made it.
+    independent (same chunk or document) for standard errors. ``origin`` is ``person`` or the flow that made it. Of an
+    ``unanswerable`` item the documents say nothing: the right answer is that one does not know.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Item(Record):
     gold: str
     cluster: str
     origin: str = "person"
+    unanswerable: bool = False
 
 
 class Leaf(Record):
@@ -242,7 +244,8 @@ class Score(Record):
     """One model's result on one item. ``value`` is in 0..1, or ``None`` when unscored (``note`` says why).
 
     ``likelihoods`` are summed log-probabilities (nats) of the options, in the item's order; ``answer`` is what the
-    model chose or wrote.
+    model chose or wrote. ``metrics`` are further figures of the same item by name, each in 0..1 unless its name says
+    otherwise: ``f1``, ``judge``, ``open`` (the same question with its passage), ``bits`` (per byte of the gold answer).
     """
 
     item: str
@@ -253,6 +256,23 @@ class Score(Record):
     value: float | None = None
     answer: str | None = None
     likelihoods: tuple[float, ...] = ()
+    metrics: dict[str, float] = Field(default_factory=dict)
+    note: str = ""
+
+
+class Judgment(Record):
+    """What a judge said about one answer. ``mark`` is in 0..1 (the scale's ends), or ``None`` with a ``note``.
+
+    ``replies`` are the judge's texts as they came, one for each pass; ``marks`` what was read from each.
+    """
+
+    item: str
+    leaf: str
+    model: str
+    judge: str
+    mark: float | None = None
+    marks: tuple[float | None, ...] = ()
+    replies: tuple[str, ...] = ()
     note: str = ""
 
 
