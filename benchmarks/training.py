@@ -172,6 +172,9 @@ def hugging_face(**options: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 def trl_packed(job: dict[str, Any]) -> dict[str, Any]:
+    import builtins
+
+    import pyarrow
     import torch
     from datasets import Dataset
     from tokenizers import Tokenizer
@@ -179,6 +182,7 @@ def trl_packed(job: dict[str, Any]) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
     from trl import SFTConfig, SFTTrainer
 
+    builtins.MonthDayNano = pyarrow.MonthDayNano  # type: ignore[attr-defined]  # or dill cannot pickle pyarrow
     torch.set_num_threads(job["threads"])
     rows = samples(job["count"], job["mean"])
     data = Dataset.from_dict(
