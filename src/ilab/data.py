@@ -11,15 +11,15 @@ every later chunk new. So an id gives provenance for nothing, and seeds derived 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Kind = Literal["knowledge", "grounded", "freeform"]  # what a leaf teaches; the last two are skills
 Split = Literal["dev", "test"]  # dev chooses checkpoints and weights; test is for the final figures alone
 ItemKind = Literal["mcq", "exact", "free"]
 Role = Literal["system", "user", "assistant"]
-TrainOn = Literal["assistant", "all"]  # which messages bear loss
+TrainOn = Literal["assistant", "last", "all"]  # which messages bear loss; ``last``: the last answer alone
 
 
 class Record(BaseModel):
@@ -162,8 +162,22 @@ class Chunk(Record):
 
 
 class Message(Record):
-    role: Role
+    role: Role | Literal["tool"]
     content: str
+
+
+class Turn(Message):
+    """A message with what OpenAI's format adds, as far as a chat template may write it.
+
+    ``tool_calls`` are ``{"type": "function", "function": {"name", "arguments"}}``; a message that calls need say
+    nothing. A message with the role ``tool`` is what a function gave back, ``tool_call_id`` the call it answers.
+    """
+
+    content: str = ""
+    reasoning_content: str | None = None
+    tool_calls: tuple[dict[str, Any], ...] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
 
 
 class Verdict(Record):
@@ -230,14 +244,23 @@ class TrainingRow(Record):
 
     ``source`` is what it stands in the mix for (``knowledge``, ``document``, ``skill``, ``raft``, ``precomputed``,
     ``replay``), ``sample`` the id of the sample it was made from. A row of a precomputed dataset has that for its leaf.
+    A row has either ``messages``, with the ``tools`` that may be called, or the ``text`` of a whole document.
     """
 
     id: str
     leaf: str
     source: str
     sample: str
-    messages: tuple[Message, ...]
+    messages: tuple[Message | Turn, ...] = ()
+    text: str | None = None
+    tools: tuple[dict[str, Any], ...] | None = None
     train_on: TrainOn = "assistant"
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.messages) is (self.text is not None):
+            raise ValueError("a row has either messages or a text")
+        return self
 
 
 class Score(Record):

@@ -180,6 +180,7 @@ class ReadRows(Step):
     """Training data that was made elsewhere, as a dataset. ``data`` is the hash of the file."""
 
     type: ClassVar[str] = "rows"
+    version: ClassVar[int] = 2
     cheap: ClassVar[bool] = True
     data: Annotated[str, Resolve("rows")]
 

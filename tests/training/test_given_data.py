@@ -121,13 +121,10 @@ def test_a_wrong_row_is_named_by_its_line(tmp_path: Path, line: str, said: str) 
 
 def test_a_role_that_no_phase_trains_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text('{"messages": [{"role": "tool", "content": "x"}, {"role": "assistant", "content": "y"}]}\n')
-    with pytest.raises(InputError, match="there is no role 'tool'"):
+    path.write_text('{"messages": [{"role": "critic", "content": "x"}, {"role": "assistant", "content": "y"}]}\n')
+    with pytest.raises(InputError, match="message 1: there is no role 'critic'") as caught:
         find_rows(str(path), Path())
-    path.write_text('{"text": "A whole document."}\n')
-    with pytest.raises(InputError, match="plain text") as caught:
-        find_rows(str(path), Path())
-    assert caught.value.where == f"{path}:1"
+    assert caught.value.where == f"{path}:1" and "tool" in caught.value.hint
 
 
 def test_a_file_that_changes_while_a_run_waits_is_refused(tmp_path: Path) -> None:

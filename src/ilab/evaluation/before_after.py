@@ -17,7 +17,7 @@ from ilab.core.files import write_text
 from ilab.core.step import Counts, Site, fingerprint
 from ilab.core.store import digest_tree
 from ilab.data import Message, TrainingRow
-from ilab.errors import Stopped
+from ilab.errors import InputError, Stopped
 from ilab.evaluation.answers import token_f1
 
 ASKING = 1  # raised together with the version of the step `answers`
@@ -32,6 +32,9 @@ def compare_answers(
 
     A row is ``question``, ``expected`` and one answer under each model's name.
     """
+    questions = [row for row in questions if row.messages and row.messages[-1].role == "assistant"]
+    if not questions:
+        raise InputError("none of these rows is a question with its answer", hint="give conversations, not plain text")
     answers = {name: _answers(name, folder, questions, max_tokens, site) for name, folder in models.items()}
     rows: list[dict[str, str]] = [
         {

@@ -253,7 +253,7 @@ def mix_samples(
 def _under(system: str | None, rows: Iterable[TrainingRow]) -> Iterator[TrainingRow]:
     """``rows`` with the recipe's system message where they have none of their own."""
     for row in rows:
-        if system is None or row.messages[0].role == "system":
+        if system is None or not row.messages or row.messages[0].role == "system":
             yield row
         else:
             yield row.model_copy(update={"messages": with_system(row.messages, system)})

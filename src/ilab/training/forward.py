@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from ilab.training.encode import EncodedSet
 from ilab.training.loss import IGNORED, Head, summed_loss
 from ilab.training.plan import MicroBatch
 
+COMPARED = 256  # positions whose logits are compared: all of a long sample's would be more than training ever holds
 CLOSE = 1e-3  # relative difference of two losses that rounding explains, in fp32
 CLOSE_LOW = 2e-2  # the same in bf16
 
@@ -67,19 +69,17 @@ def hidden_states(model: Any, batch: Batch) -> Tensor:
 def check(model: LossModel, data: EncodedSet, device: torch.device | str, *, low: bool = False) -> None:
     """Refuse a model whose loss would be computed wrongly. ``low``: its weights or attention are in bf16.
 
-    Raises ``SetupError`` where our loss is not that of the model's own logits on the longest sample, or two packed
-    samples are not what they are one by one.
+    Raises ``SetupError`` where our loss is not that of the model's own logits at the end of the longest sample, or two
+    packed samples are not what they are one by one. Of all logits only those of the last ``COMPARED`` positions exist.
     """
     was_training = model.training
     model.eval()
     longest = max(range(len(data.ids)), key=lambda index: (len(data.ids[index]), -index))
     batch = tensors(MicroBatch(((longest,),)), data, device)
-    ours = model.loss(batch).item()
-    with _own_attention(model.model):
-        logits = model.model(input_ids=batch.ids, use_cache=False).logits.float()
-    theirs = nn.functional.cross_entropy(
-        logits[0, :-1], batch.labels[0, 1:], reduction="sum", ignore_index=IGNORED
-    ).item()
+    labels = torch.full_like(batch.ids, IGNORED)  # every token of the end, whatever the mask says of it
+    labels[:, 1:][:, -COMPARED:] = batch.ids[:, 1:][:, -COMPARED:]
+    ours = model.loss(replace(batch, labels=labels)).item()
+    theirs = _own_loss(model.model, batch.ids, labels)
     close = CLOSE_LOW if low else CLOSE
     if not math.isclose(ours, theirs, rel_tol=close, abs_tol=close):
         raise SetupError(
@@ -89,13 +89,21 @@ def check(model: LossModel, data: EncodedSet, device: torch.device | str, *, low
         )
     other = min(range(len(data.ids)), key=lambda index: (len(data.ids[index]), index))
     together = model.loss(tensors(MicroBatch(((other, longest),)), data, device)).item()
-    apart = ours + model.loss(tensors(MicroBatch(((other,),)), data, device)).item()
+    apart = model.loss(batch).item() + model.loss(tensors(MicroBatch(((other,),)), data, device)).item()
     if not math.isclose(together, apart, rel_tol=close, abs_tol=close):
         raise PackingError(
             f"samples packed into one row see each other in this model (loss {together:.4f}, not {apart:.4f})",
             hint="train with one sample in a row: --set where.train.layout=bucketed",
         )
     model.train(was_training)
+
+
+def _own_loss(model: Any, ids: Tensor, labels: Tensor) -> float:
+    """The summed loss by the model's own logits at the last ``COMPARED`` positions that are predicted."""
+    with _own_attention(model):
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=COMPARED + 1).logits
+    targets = labels[0, 1:][-COMPARED:]
+    return nn.functional.cross_entropy(logits[0, :-1].float(), targets, reduction="sum").item()
 
 
 @contextmanager

@@ -39,6 +39,8 @@ EXPECTED = (
     "a row is {messages}, {user, assistant}, {prompt, completion}, {instruction, output}, {text} or {document}; "
     "all rows of a file alike"
 )
+CALL = 'a call is {"type": "function", "function": {"name": "…", "arguments": {…}}}'
+TOOLS = 'tools is a list of {"type": "function", "function": {"name": "…", "parameters": {…}}}'
 BLOCK = 1 << 20  # characters of a JSON array that are read at once
 _BETWEEN = re.compile(r"[ \t\r\n,]*")  # elements of an array
 _OLD_TURN = re.compile(r"^<\|(user|assistant|system)\|>[ \t]*\n?", re.MULTILINE)
@@ -91,9 +93,9 @@ class RecordFiles:
 
 
 def of_row(row: TrainingRow) -> RawSample:
-    """A row of a mixed dataset."""
-    messages = tuple({"role": message.role, "content": message.content} for message in row.messages)
-    return RawSample(row.id, messages, unmask=row.train_on == "all")
+    """A row of a dataset."""
+    messages = tuple(message.model_dump(exclude_none=True) for message in row.messages)
+    return RawSample(row.id, messages, row.text, row.tools or (), row.train_on == "all", row.train_on == "last")
 
 
 def read_samples(path: Path) -> Iterator[RawSample]:
@@ -216,7 +218,7 @@ def _shape(row: Mapping[str, Any], where: str) -> str:
 
 def _sample(row: Mapping[str, Any], shape: str, where: str) -> RawSample:
     """One row of a known shape. Its id is the row's own, else the hash of what it holds."""
-    last = False
+    last = row.get("train_on") == "last"
     messages: tuple[Mapping[str, Any], ...] = ()
     text = None
     unmask = row.get("unmask") is True or row.get("train_on") == "all"
@@ -260,7 +262,7 @@ def _messages(value: Any, where: str) -> tuple[tuple[Mapping[str, Any], ...], bo
             old = True
             turns += _old_turns(content or "")
             continue
-        turn = {name: found for name, found in message.items() if name in FIELDS and found is not None}
+        turn = {name: found for name, found in message.items() if name in FIELDS and found not in (None, [])}
         if content is not None:
             turn["content"] = content
         if isinstance(message.get("thinking"), str):
@@ -269,8 +271,22 @@ def _messages(value: Any, where: str) -> tuple[tuple[Mapping[str, Any], ...], bo
             raise InputError(f"message {number} ({turn['role']}) has no content", where=where)
         if not isinstance(turn.get("reasoning_content", ""), str):
             raise InputError(f"message {number}: reasoning_content is no text", where=where)
+        _check_calls(turn, number, where)
         turns.append(turn)
     return tuple(turns), old
+
+
+def _check_calls(turn: Mapping[str, Any], number: int, where: str) -> None:
+    calls = turn.get("tool_calls", [])
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise InputError(f"message {number}: tool_calls is no list of calls", where=where, hint=CALL)
+    for call in calls:
+        function = call.get("function", call)
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise InputError(f"message {number}: a call names no function", where=where, hint=CALL)
+    for name in ("tool_call_id", "name"):
+        if not isinstance(turn.get(name, ""), str):
+            raise InputError(f"message {number}: {name} is no text", where=where, hint=EXPECTED)
 
 
 def _content(value: Any, number: int, where: str) -> str | None:
@@ -319,7 +335,7 @@ def _tools(value: Any, where: str) -> tuple[Mapping[str, Any], ...]:
     try:
         found = json.loads(value) if isinstance(value, str) and value else value or []
     except (ValueError, RecursionError) as error:
-        raise InputError(f"`tools` is not JSON: {error}", where=where) from error
+        raise InputError(f"`tools` is not JSON: {error}", where=where, hint=TOOLS) from error
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
-        raise InputError("`tools` is no list of functions", where=where)
+        raise InputError("`tools` is no list of functions", where=where, hint=TOOLS)
     return tuple(found)

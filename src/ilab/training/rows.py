@@ -5,33 +5,17 @@ A row's id is a hash of what it says, so neither the file's name nor the order o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from ilab.core.step import Found, fingerprint
 from ilab.core.store import digest_file
-from ilab.data import Message, Role, TrainingRow, TrainOn, short
+from ilab.data import Message, Role, TrainingRow, TrainOn, Turn, short
 from ilab.errors import InputError
-from ilab.training.records import read_samples
+from ilab.training.records import EXPECTED, RawSample, read_samples
 
-ROLES = get_args(Role)
-FORM = 'a row is {"messages": [{"role", "content"}, …]}, {"system", "user", "assistant"} or {"prompt", "completion"}'
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """What one row says and what is trained on."""
-
-    messages: tuple[Message, ...]
-    train_on: TrainOn
-
-    @property
-    def answered(self) -> bool:
-        """Whether there is anything to learn: the last to speak is the assistant, and says something."""
-        last = self.messages[-1]
-        return last.role == "assistant" and bool(last.content.strip())
+ROLES = (*get_args(Role), "tool")
 
 
 def find_rows(locator: str, folder: Path) -> Found:
@@ -42,8 +26,18 @@ def find_rows(locator: str, folder: Path) -> Found:
     path = folder / Path(locator).expanduser()
     if not path.is_file():
         raise InputError("there is no such file of training data", where=str(path), hint="data: a .jsonl file")
-    if not sum(found.answered for found in conversations(path)):
-        raise InputError("there is no row to train on in this file", where=str(path), hint=FORM)
+    count = learnt = 0
+    for raw in read_samples(path):
+        count += 1
+        learnt += _teaches(_row(raw, ""))
+    if not count:
+        raise InputError("this file of training data is empty", where=str(path), hint=EXPECTED)
+    if not learnt:
+        raise InputError(
+            f"none of the {count} rows of this file has an answer of the assistant's, so there is nothing to learn",
+            where=str(path),
+            hint=EXPECTED,
+        )
     return Found(f"rows:{digest_file(path)}", locator, details={"path": str(path)})
 
 
@@ -59,23 +53,13 @@ def rows_of(digest: str, found: Found) -> tuple[list[TrainingRow], int]:
     seen: dict[str, int] = {}
     rows: list[TrainingRow] = []
     empty = 0
-    for conversation in conversations(path):
-        if not conversation.answered:
+    for raw in read_samples(path):
+        row = _row(raw, name)
+        if not _teaches(row):
             empty += 1
             continue
-        identity = fingerprint([one.model_dump() for one in conversation.messages], conversation.train_on)[:16]
-        seen[identity] = seen.get(identity, 0) + 1
-        sample = f"{name}#{identity}"
-        rows.append(
-            TrainingRow(
-                id=sample + (f"~{seen[identity]}" if seen[identity] > 1 else ""),
-                leaf=name,
-                source="given",
-                sample=sample,
-                messages=conversation.messages,
-                train_on=conversation.train_on,
-            )
-        )
+        seen[row.id] = seen.get(row.id, 0) + 1
+        rows.append(row if seen[row.id] == 1 else row.model_copy(update={"id": f"{row.id}~{seen[row.id]}"}))
     return rows, empty
 
 
@@ -92,23 +76,43 @@ def stacked(datasets: Mapping[str, list[TrainingRow]]) -> list[TrainingRow]:
     return list(found.values())
 
 
-def conversations(path: Path) -> Iterator[Conversation]:
-    """Every row of a file, as :mod:`ilab.training.records` reads it.
+def _row(raw: RawSample, leaf: str) -> TrainingRow:
+    """One row of a file. Raises ``InputError`` with its line for a message that no phase trains on."""
+    messages = tuple(_message(one, number, raw.where) for number, one in enumerate(raw.messages, 1))
+    answers = sum(message.role == "assistant" for message in messages)
+    # Where there is one answer it is the last one too, and rows of all forms that say the same are the same.
+    train_on: TrainOn = "all" if raw.unmask else "last" if raw.last and answers > 1 else "assistant"
+    said: list[Any] = [[one.model_dump(exclude_none=True) for one in messages], train_on]
+    said += [{"tools": raw.tools}] if raw.tools else []
+    said += [{"text": raw.text}] if raw.text is not None else []
+    sample = f"{leaf}#{fingerprint(*said)[:16]}"
+    return TrainingRow(
+        id=sample,
+        leaf=leaf,
+        source="given",
+        sample=sample,
+        messages=messages,
+        text=raw.text,
+        tools=tuple(dict(tool) for tool in raw.tools) or None,
+        train_on=train_on,
+    )
 
-    Raises ``InputError`` with file and line of the first that is wrong.
-    """
-    for raw in read_samples(path):
-        if raw.text is not None or raw.tools:
-            what = "plain text" if raw.text is not None else "a conversation with tools"
-            raise InputError(f"this row is {what}, which a phase does not train on", where=raw.where, hint=FORM)
-        yield Conversation(
-            tuple(_message(one, raw.where) for one in raw.messages), "all" if raw.unmask else "assistant"
-        )
+
+def _teaches(row: TrainingRow) -> bool:
+    """Whether there is anything to learn: a text, or an answer of the assistant's that says or calls something."""
+    if row.text is not None:
+        return bool(row.text.strip())
+    return any(
+        one.role == "assistant" and bool(one.content.strip() or getattr(one, "tool_calls", None))
+        for one in row.messages
+    )
 
 
-def _message(value: Mapping[str, Any], where: str) -> Message:
+def _message(value: Mapping[str, Any], number: int, where: str) -> Message | Turn:
     if value.get("role") not in ROLES:
         raise InputError(
-            f"there is no role {value.get('role')!r:.40}", where=where, hint=f"roles are {', '.join(ROLES)}"
+            f"message {number}: there is no role {value.get('role')!r:.40}",
+            where=where,
+            hint=f"roles are {', '.join(ROLES)}",
         )
-    return Message(role=value["role"], content=value["content"])
+    return (Message if value.keys() <= Message.model_fields.keys() else Turn).model_validate(value)

@@ -39,7 +39,7 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
     data = encode_set(
         [of_row(row) for row in rows],
         Renderer.load(base.model),
-        EncodeOptions(max_length=settings.max_length, train_on=settings.train_on, over_length=settings.over_length),
+        EncodeOptions.model_validate(settings.model_dump(include=set(EncodeOptions.model_fields))),
         (Path(site.where.cache) if site.where.cache else cache_home()) / "tokens",
     )
     data, held_out = split_rows(data, settings.validation, settings.seed)

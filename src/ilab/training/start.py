@@ -54,18 +54,22 @@ def before_start(job: TrainJob, device: str) -> Estimate | None:
 def expect_training(fields: dict[str, Any], rows: Sequence[TrainingRow], base: Path, where: Where) -> dict[str, float]:
     """``steps`` and ``tokens`` of a training on ``rows``, and ``seconds`` where its speed is known from before.
 
-    Long lists are told by every so-many-th row, so tokens are an estimate there.
+    Long lists are told by every so-many-th row, so both are an estimate there.
     """
     from ilab.models.renderer import Renderer
+    from ilab.training.pieces import EncodeOptions
+    from ilab.training.records import of_row
+    from ilab.training.workers import cut_in_order
 
     settings = TrainSettings.model_validate(fields)
-    renderer = Renderer.load(base)
+    options = EncodeOptions.model_validate(settings.model_dump(include=set(EncodeOptions.model_fields)))
     every = -(-len(rows) // SAMPLE) or 1
-    lengths = [len(renderer.encode(row.messages, row.train_on).ids) for row in rows[::every]]
-    fitting = [length for length in lengths if length <= settings.max_length]
-    share = len(fitting) / max(len(lengths), 1)
-    steps = -(-round(len(rows) * share) // settings.batch) * settings.epochs
-    tokens = round(sum(fitting) * len(rows) / max(len(lengths), 1)) * settings.epochs
+    told = rows[::every]
+    cuts = [cut for _, cut in cut_in_order(map(of_row, told), Renderer.load(base), options)]
+    lengths = [len(piece.encoded.ids) for cut in cuts for piece in cut.pieces]
+    times = len(rows) / max(len(told), 1)
+    steps = -(-round(len(lengths) * times) // settings.batch) * settings.epochs
+    tokens = round(sum(lengths) * times) * settings.epochs
     config = read_json(base / "config.json")
     devices = ("cuda", "mps", "cpu") if where.device == "auto" else (where.device,)
     keys = (key_of(config, settings, device, where.threads, where.train) for device in devices)
