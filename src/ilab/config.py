@@ -120,6 +120,11 @@ class KubernetesWhere(Section):
     )
     env: dict[str, str] = Field(default_factory=dict, description="environment variables; no secrets")
 
+    @property
+    def device(self) -> str:
+        """The kind of torch device that the pods have; AMD's GPUs are called cuda too."""
+        return "cuda" if self.gpus else "cpu"
+
     @field_validator("tolerations", "node_selector", mode="before")
     @classmethod
     def _from_json(cls, value: Any) -> Any:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ilab import errors
-from ilab.config import TrainWhere
 from ilab.core.files import read_json, write_json, write_text
 from ilab.core.step import fingerprint
 from ilab.errors import IlabError, SetupError, Stopped
@@ -43,7 +42,7 @@ def hand_over(job: TrainJob) -> None:
         raise ValueError("this job is not for pods")
     folder, path = job.work / FOLDER, job.work / MANIFEST
     check(job_name(job.work), (folder, job.base, job.work), job.where)
-    device = device_of_pods(job.where)
+    device = job.where.kubernetes.device
     if (job.work / ERROR).is_file():
         raise _given_back(job.work)
     if _stands(job, device):
@@ -100,11 +99,6 @@ def noted_error(work: Path) -> IlabError | None:
     kind = getattr(errors, found["kind"], None)
     known: type[IlabError] = kind if isinstance(kind, type) and issubclass(kind, IlabError) else IlabError
     return known(found["message"], where=found["where"], hint=found["hint"])
-
-
-def device_of_pods(where: TrainWhere) -> str:
-    """The kind of torch device that they have; AMD's GPUs are called cuda too."""
-    return "cuda" if where.kubernetes.gpus else "cpu"
 
 
 def job_name(work: Path) -> str:
