@@ -120,6 +120,11 @@ class KubernetesWhere(Section):
     )
     env: dict[str, str] = Field(default_factory=dict, description="environment variables; no secrets")
 
+    @property
+    def device(self) -> str:
+        """The kind of torch device that the pods have; AMD's GPUs are called cuda too."""
+        return "cuda" if self.gpus else "cpu"
+
     @field_validator("tolerations", "node_selector", mode="before")
     @classmethod
     def _from_json(cls, value: Any) -> Any:
@@ -138,12 +143,18 @@ class TrainWhere(Section):
     nodes: int = Field(1, gt=0, description="machines that train together, with one file system for the store")
     node_rank: int = Field(0, ge=0, description="number of this machine; 0 prepares the job and reports")
     master: str = Field("", description="host:port of machine 0, at which several machines meet")
+    launcher: Literal["here", "TrainJob", "PyTorchJob"] = Field(
+        "here", description="who starts the processes: this command, or pods, by the Kubeflow manifest that it writes"
+    )
     state_seconds: float = Field(20.0, ge=0, description="seconds between two states that a stopped run goes on from")
     layout: Literal["auto", "packed", "bucketed"] = Field(
         "auto", description="samples behind one another in a row, or one in a row, those of similar length together"
     )
     activation_checkpointing: bool = Field(False, description="compute activations twice, to hold fewer of them")
     compile: bool = Field(False, description="compile the model's layers: slow to start, faster afterwards")
+    kernels: Literal["auto", "torch", "liger"] = Field(
+        "auto", description="what computes norms, rotations and gates: PyTorch, or Liger's kernels where they are there"
+    )
     forecast: Literal["refuse", "warn"] = Field(
         "refuse", description="what to do before the start where memory will not be enough, by the estimate"
     )
@@ -174,7 +185,9 @@ class TrainWhere(Section):
         if self.node_rank >= self.nodes:
             raise ValueError(f"node_rank {self.node_rank}: machines are numbered 0 to {self.nodes - 1}")
         host, _, port = self.master.rpartition(":")
-        if self.nodes > 1 and not (host and port.isdecimal()):
+        if self.launcher != "here" and self.probe:
+            raise ValueError(f"probe tries a step on this machine, but {self.launcher} trains on others; leave it out")
+        if self.launcher == "here" and self.nodes > 1 and not (host and port.isdecimal()):
             raise ValueError("several machines need where.train.master, host:port of the first")
         return self
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.train_job import handing_over, placements, show_placements
 from ilab.cli.train_options import OLD, adapter_defaults, parameters, training_options
 from ilab.cli.train_result import RESULT, Trained, Wanted, finish
 from ilab.errors import InputError
@@ -46,7 +47,8 @@ def train(options: Options, /, dry_run: bool, **given: Any) -> None:
     if dry_run:
         _forecast(options, build)
     else:
-        finish(options, _train(build), wanted)
+        with handing_over(options, bool(given["manifest"]), given["manifest_file"]):
+            finish(options, _train(build), wanted)
 
 
 # -- what is meant ---------------------------------------------------------------------------------------------------
@@ -131,8 +133,10 @@ def _placed(options: Options, given: Mapping[str, Any], old: bool) -> tuple[Load
     from ilab.training.choice import checked_device
 
     flags = {"where__device": given["device"], "where__train__processes": given["gpus"]}
-    loaded: Loaded = options.load(**flags)
+    loaded: Loaded = options.load(**flags, where__train__launcher=given["manifest"])
     where = loaded.config.where
+    if where.train.launcher != "here":
+        return loaded, where.train.kubernetes.device
     if not (given["device"] or given["gpus"] or old or given["pipeline"] == "simple"):
         return loaded, ""
     device, note = checked_device(where.device, where.train.processes, or_cpu=old)
@@ -197,10 +201,13 @@ def _forecast(options: Options, build: Build) -> None:
             if free and all(_is_made(engine, build, source) for source in _sources(planned.inputs)):
                 engine.run_step(build.plan, name, latest=False)
         previews = engine.preview(build.plan)
+        placed = placements(engine, build)
     if options.as_json:
-        options.result({preview.planned.name: {**preview.expected, "state": preview.state} for preview in previews})
+        told = {one.planned.name: {**one.expected, "state": one.state} for one in previews}
+        options.result({name: {**told[name], **placed.get(name, {})} for name in told})
     else:
         console().print(plan_table(previews))
+        show_placements(placed)
 
 
 def _sources(wiring: Any) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from ilab.cli.old_options import OldOptions
+from ilab.cli.train_job import MANIFEST_OPTIONS
 from ilab.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,7 +73,8 @@ OPTIONS = (
     click.option(
         "--phased-base-dir", metavar="DIR", help="Copy the chosen checkpoint of each phase below this folder."
     ),
-    click.option("--dry-run", is_flag=True, help="Say what would be done, and train nothing."),
+    click.option("--dry-run", is_flag=True, help="Say what would be done, what it takes and where; train nothing."),
+    *MANIFEST_OPTIONS,
     click.option("-p", "parameters_", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter."),
 )
 OLD = OldOptions(

@@ -1,15 +1,16 @@
 """Attention inside the samples of a packed row, and nowhere else.
 
 A packed row holds samples one behind the other; where each ends is handed to every layer (``cu_seq_lens_q``, the name
-that transformers gives it). On CUDA in half precision PyTorch's variable-length attention does all of them at once;
-everywhere else each sample is attended to by itself. No mask of length x length is ever made, and no package is needed.
-Rows of one sample go through PyTorch's causal attention as they are.
+that transformers gives it). On Nvidia's GPUs in half precision PyTorch's variable-length attention does all of
+them at once; everywhere else (older GPUs, AMD's, fp32) each sample is attended to by itself. No mask of length x length
+is ever made, and no package is needed. Rows of one sample go through PyTorch's causal attention as they are.
 
 Models whose layers look back a limited way only, or bend their logits, keep transformers' own attention and its mask.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -64,7 +65,7 @@ def _attend(
     options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": shared, "is_causal": True}
     if ends is None:
         made = scaled_dot_product_attention(query, key, value, **options)
-    elif query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
+    elif query.dtype in (torch.bfloat16, torch.float16) and not dropout and has_varlen(query.device):
         return _at_once(query, key, value, (ends, more["max_length_q"], scaling, shared)), None
     else:
         places = ends.tolist()
@@ -74,6 +75,15 @@ def _attend(
         ]
         made = torch.cat(parts, dim=2)
     return made.transpose(1, 2).contiguous(), None
+
+
+@cache
+def has_varlen(device: torch.device) -> bool:
+    """Whether PyTorch's variable-length attention runs there: on Nvidia's GPUs from compute capability 8.0 on.
+
+    AMD's GPUs are called cuda too; there it has not been tried, so it is not used.
+    """
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _at_once(query: Tensor, key: Tensor, value: Tensor, how: tuple[Tensor, int, float | None, bool]) -> Tensor:

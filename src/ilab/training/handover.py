@@ -25,7 +25,13 @@ def write_job(job: TrainJob, device: str) -> Path:
     (folder / JOB).unlink(missing_ok=True)  # written last: where it stands, all of it does
     for name, data in (("data", job.data), ("held_out", job.held_out)):
         _write_set(folder / name, data)
-    told = {
+    write_json(folder / JOB, told(job, device))
+    return folder
+
+
+def told(job: TrainJob, device: str) -> dict[str, Any]:
+    """All of ``job`` but its samples, as JSON."""
+    return {
         "base": str(job.base.resolve()),
         "work": str(job.work.resolve()),
         "device": device,
@@ -34,35 +40,40 @@ def write_job(job: TrainJob, device: str) -> Path:
         "settings": job.settings.model_dump(mode="json"),
         "where": job.where.model_dump(mode="json"),
     }
-    write_json(folder / JOB, told)
-    return folder
 
 
 def read_job(folder: Path, emit: Emit, stopping: Callable[[], bool]) -> tuple[TrainJob, str]:
     """The job of a folder, and the device that it asks for."""
-    told: dict[str, Any] = read_json(folder / JOB)
+    found: dict[str, Any] = read_json(folder / JOB)
     job = TrainJob(
         data=_read_set(folder / "data"),
         held_out=_read_set(folder / "held_out"),
-        base=Path(told["base"]),
-        work=Path(told["work"]),
-        settings=TrainSettings.model_validate(told["settings"]),
+        base=Path(found["base"]),
+        work=Path(found["work"]),
+        settings=TrainSettings.model_validate(found["settings"]),
         emit=emit,
         stopping=stopping,
-        threads=told["threads"],
-        where=TrainWhere.model_validate(told["where"]),
-        dropped_tokens=told["dropped_tokens"],
+        threads=found["threads"],
+        where=TrainWhere.model_validate(found["where"]),
+        dropped_tokens=found["dropped_tokens"],
     )
-    return job, told["device"]
+    return job, found["device"]
 
 
 def _write_set(stem: Path, data: EncodedSet) -> None:
     """Flat arrays, which every process maps instead of holding a copy."""
     for name, rows, dtype in (("ids", data.ids, TOKEN), ("trained", data.trained, MASK)):
         parts = [np.asarray(row, dtype=dtype) for row in rows]
-        np.save(f"{stem}.{name}.npy", np.concatenate([np.zeros(0, dtype), *parts]))
-    np.save(f"{stem}.ends.npy", np.cumsum(data.lengths, dtype=np.int64))
+        _write_array(Path(f"{stem}.{name}.npy"), np.concatenate([np.zeros(0, dtype), *parts]))
+    _write_array(Path(f"{stem}.ends.npy"), np.cumsum(data.lengths, dtype=np.int64))
     write_json(stem.with_suffix(".json"), list(data.rows))
+
+
+def _write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+    """In place of an older one at once: a process that maps that one keeps it."""
+    beside = path.with_name(f".{path.name}")
+    np.save(beside, array)  # the name ends in .npy already
+    beside.replace(path)
 
 
 def _read_set(stem: Path) -> EncodedSet:

@@ -1,12 +1,14 @@
 """Starting the processes that train: this one alone, or several under ``torchrun``, on one machine or on many.
 
     run_job ──▶ one process:  the loop, here
-            └─▶ several:      job/ on the disk ─▶ torchrun on each machine ─▶ ilab.training.worker, once for each device
+            ├─▶ several:      job/ on the disk ─▶ torchrun on each machine ─▶ ilab.training.worker, once for each device
+            └─▶ pods:         job/ and a manifest on the disk, and no more (ilab.training.elsewhere)
 
 The workers are told everything by the folder ``job`` and tell everything by files: their first one writes events, line
 by line, to its standard output, an error to ``error.json``; a file ``stop`` asks them to save and end. Several machines
 need one file system in common and the address of the first (``where.train.master``), which prepares the job; on every
-other one the line that :func:`commands` gives is typed, or pods do it (:mod:`ilab.training.manifests`).
+other one the line that :func:`commands` gives is typed, at any time: it waits for the first. It reads ``job`` and opens
+no store.
 """
 
 from __future__ import annotations
@@ -23,24 +25,34 @@ from pathlib import Path
 
 from ilab import errors
 from ilab.config import TrainWhere
-from ilab.core.files import read_json
 from ilab.errors import IlabError, SetupError
+from ilab.training.elsewhere import ERROR, check_not_away, hand_over, is_finished, noted_error
 from ilab.training.handover import FOLDER, JOB, write_job
+from ilab.training.kernels import check_kernels
 from ilab.training.loop import TrainJob, train
 from ilab.training.sinks import wanted
 from ilab.training.start import before_start, keep_measured_speed
-from ilab.training.world import World
+from ilab.training.world import World, check_together
 
-ERROR, LOG, STOP = "error.json", "train.log", "stop"
+LOG, STOP = "train.log", "stop"
 LOOK = 0.2  # seconds between looks at whether to stop
+WAITS = 86400  # seconds that another machine waits for the first: its line may be typed long before it is wanted
 
 
 def run_job(job: TrainJob, device: str) -> None:
     """Train, with as many processes as ``job.where`` says. Raises what the loop raises.
 
-    Before anything is spent, ``SetupError`` where memory or disk will not be enough, or a package is missing.
+    Before anything is spent, ``SetupError`` where memory or disk will not be enough, or a package is missing. Where
+    pods train, ``HandedOver`` until they are done.
     """
+    if is_finished(job.work):  # by pods, or killed before the result was published
+        return
+    if job.where.launcher != "here":
+        hand_over(job)
+    check_not_away(job.work)
     wanted(job.where)
+    check_kernels(job.where, device)
+    check_together(job.where, device)
     if job.where.node_rank == 0:
         before_start(job, device)
     if job.where.world == 1:
@@ -68,6 +80,7 @@ def command(folder: Path, processes: int, *, nodes: int = 1, node: int = 0, mast
     if nodes > 1:
         host, _, port = master.rpartition(":")
         where += ["--master-addr", host.strip("[]"), "--master-port", port]
+        where += ["--rdzv-conf", f"timeout={WAITS}"] if node else []
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
     return [*run, *where, "-m", "ilab.training.worker", str(folder)]
 
@@ -88,11 +101,16 @@ def _run_processes(job: TrainJob, device: str) -> None:
     for node in range(where.nodes):
         if where.node_rank == 0 and node > 0:
             job.emit.progress(0, None, "steps", note=f"on machine {node}: {shlex.join(lines[node])}")
-    listener = threading.Thread(target=_listen, args=(process.stdout or (), job), daemon=True)
+    met = threading.Event()
+    listener = threading.Thread(target=_listen, args=(process.stdout or (), job, met), daemon=True)
     listener.start()
+    asked = False
     while process.poll() is None:
         if job.stopping():
             (job.work / STOP).touch()
+            if where.nodes > 1 and not met.is_set() and not asked:  # it waits for other machines, with nothing to save
+                process.terminate()
+            asked = True
         try:
             process.wait(LOOK)
         except subprocess.TimeoutExpired:
@@ -102,6 +120,8 @@ def _run_processes(job: TrainJob, device: str) -> None:
         process.stdout.close()
     if where.nodes > 1 and where.node_rank == 0:
         (folder / JOB).unlink(missing_ok=True)  # so that nobody takes it for that of the next run
+    if process.returncode and asked and not met.is_set():
+        raise errors.Stopped("stopped while waiting for the other machines", hint="run the same command to go on")
     if process.returncode:
         raise _failure(job.work, process.returncode)
 
@@ -124,14 +144,15 @@ def _prepared(job: TrainJob, device: str) -> Path:
     return folder
 
 
-def _listen(lines: Iterable[str], job: TrainJob) -> None:
-    """Pass the events of the first worker on."""
+def _listen(lines: Iterable[str], job: TrainJob, met: threading.Event) -> None:
+    """Pass the events of the first worker on. Sets ``met`` at the first: all workers have found each other."""
     for line in lines:
         try:
             told = json.loads(line)
             kind, data = told["event"], told["data"]
         except (ValueError, KeyError, TypeError):  # a library's remark
             continue
+        met.set()
         if kind == "progress":
             job.emit.progress(**data)
         elif kind == "metric":
@@ -140,10 +161,8 @@ def _listen(lines: Iterable[str], job: TrainJob) -> None:
 
 def _failure(work: Path, code: int) -> IlabError:
     """What the workers failed of: their own error, else the end of their log."""
-    if (work / ERROR).is_file():
-        told = read_json(work / ERROR)
-        kind: type[IlabError] = getattr(errors, told["kind"])
-        return kind(told["message"], where=told["where"], hint=told["hint"])
+    if (found := noted_error(work)) is not None:
+        return found
     lines = (work / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     said = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "they said nothing")
     return SetupError(

@@ -34,6 +34,7 @@ from ilab.training.encode import EncodedSet
 from ilab.training.estimate import load_of, step_flops
 from ilab.training.export import export_model
 from ilab.training.forward import LossModel, PackingError, check
+from ilab.training.kernels import use_kernels
 from ilab.training.method import Method, method_of, trained
 from ilab.training.metrics import Gauge, Metrics, Spent, peak_memory
 from ilab.training.optimizer import make_optimizer, schedule
@@ -61,8 +62,8 @@ class TrainJob:
     dropped_tokens: int = 0  # of rows that were left out
 
 
-def train(job: TrainJob, world: World) -> None:
-    """Run, or go on with, a job: called by every process of ``world`` alike.
+def train(job: TrainJob, world: World) -> int:
+    """Run, or go on with, a job: called by every process of ``world`` alike. Returns the number of its steps.
 
     Raises ``Stopped`` after saving when ``job.stopping`` turns true in any of them, and ``InputError`` when the loss is
     no number.
@@ -73,10 +74,11 @@ def train(job: TrainJob, world: World) -> None:
     peak = world.total((matrix_peak(world.device, low=job.settings.precision == "bf16"),))[0]
     if not world.leads:
         run.go(total, None)
-        return
+        return total
     done = run.cursor.steps
     with Metrics(job.work, job.emit, total, done, run.gauge(peak)) as metrics, following(job.where, job.work, done):
         run.go(total, metrics)
+    return total
 
 
 def rehearse(job: TrainJob, device: str) -> tuple[int, float]:
@@ -110,6 +112,7 @@ class _Run:
         self.job, self.world, self.settings = job, world, job.settings
         self.method: Method = method_of(self.settings)
         self.model: Any = self.method.load(job.base, world.device)
+        use_kernels(self.model, job.where, world.device)
         self.module = LossModel(self.model)
         self.shape = self._shape()
         prepare(self.module, job, world)

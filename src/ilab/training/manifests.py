@@ -12,8 +12,8 @@ https://github.com/kubeflow/trainer/tree/release-1.9 (``kubeflow.org/v1``).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -33,7 +33,8 @@ def manifest(kind: Kind, name: str, folder: Path, where: TrainWhere) -> str:
 
     Raises ``InputError`` where the settings ``where.train.kubernetes`` are not enough for it.
     """
-    _check(name, folder, where)
+    found = read_json(folder / JOB)
+    check(name, (folder, Path(found["base"]), Path(found["work"])), where)
     made = _train_job(name, folder, where) if kind == "TrainJob" else _pytorch_job(name, folder, where)
     return yaml.safe_dump(made, sort_keys=False, allow_unicode=True)
 
@@ -126,7 +127,7 @@ def _metadata(name: str, place: KubernetesWhere) -> dict[str, Any]:
 
 
 def _command(folder: Path) -> list[str]:
-    return ["torchrun", "-m", "ilab.training.worker", str(folder)]
+    return ["torchrun", "-m", "ilab.training.worker", str(folder.resolve())]
 
 
 def _environment(place: KubernetesWhere) -> list[dict[str, Any]]:
@@ -160,7 +161,8 @@ def _present(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, "", [], {})}
 
 
-def _check(name: str, folder: Path, where: TrainWhere) -> None:
+def check(name: str, paths: Iterable[Path], where: TrainWhere) -> None:
+    """Raises ``InputError`` where ``where`` is not enough for a manifest, or the pods could not see ``paths``."""
     place = where.kubernetes
 
     def refuse(message: str, setting: str, hint: str) -> None:
@@ -179,9 +181,8 @@ def _check(name: str, folder: Path, where: TrainWhere) -> None:
     for variable, reference in place.secrets.items():
         if not SECRET.fullmatch(reference):
             refuse(f"{variable}: a secret is named, as SECRET/KEY", ".secrets", "its value has no place here")
-    told = read_json(folder / JOB)
-    for path in (str(folder.absolute()), told["base"], told["work"]):
-        if not any(PurePosixPath(path).is_relative_to(mount) for mount in place.volumes.values()):
+    for path in (path.resolve() for path in paths):
+        if not any(path.is_relative_to(mount) for mount in place.volumes.values()):
             refuse(
                 f"{path} lies on no volume that the pods mount",
                 ".volumes",

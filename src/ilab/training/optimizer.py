@@ -7,7 +7,7 @@ takes a quarter of their memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -16,13 +16,14 @@ import torch
 from ilab.errors import SetupError
 from ilab.training.settings import TrainSettings
 
+EIGHT_BITS_FROM = 4096  # numbers of a tensor, from which on bitsandbytes holds its moments in eight bits
 LEAST = 0.05  # of the learning rate, where a cosine ends
 
 
 def make_optimizer(
     settings: TrainSettings, parameters: Mapping[str, torch.nn.Parameter], device: str
 ) -> torch.optim.Optimizer:
-    """For ``parameters``. Raises ``SetupError`` where eight bits are asked for and bitsandbytes is not installed."""
+    """For ``parameters``. Raises ``SetupError`` where eight bits are asked for and cannot be had on ``device``."""
     rate, betas, decay = settings.learning_rate, settings.betas, settings.weight_decay
     if settings.optimizer == "adamw":
         fused = True if device.startswith("cuda") else None
@@ -33,8 +34,22 @@ def make_optimizer(
             where="train_optimizer",
             hint="pip install 'ilab[lora]', or train with train_optimizer=adamw",
         )
+    try:  # one step of a tensor that is large enough to get eight bits: the one thing that decides
+        tried = torch.nn.Parameter(torch.zeros(EIGHT_BITS_FROM, device=device))
+        tried.grad = torch.zeros_like(tried)
+        _in_eight_bits([tried], settings).step()
+    except (ImportError, OSError, RuntimeError, NotImplementedError, AttributeError, ValueError) as error:
+        raise SetupError(
+            f"bitsandbytes has no optimizer in eight bits on {device}: {str(error)[:200]}",
+            where="train_optimizer",
+            hint="-p train_optimizer=adamw; to save memory in another way: -p train_method=lora",
+        ) from error
+    return _in_eight_bits(parameters.values(), settings)
+
+
+def _in_eight_bits(parameters: Iterable[torch.nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
     made: torch.optim.Optimizer = import_module("bitsandbytes.optim").AdamW8bit(
-        parameters.values(), rate, betas, weight_decay=decay
+        parameters, settings.learning_rate, settings.betas, weight_decay=settings.weight_decay
     )
     return made
 

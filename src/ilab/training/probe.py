@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 from ilab.config import TrainWhere, cache_home
 from ilab.core.files import read_json, write_json
 from ilab.core.step import fingerprint
-from ilab.errors import SetupError
+from ilab.errors import InputError, SetupError
 from ilab.training.estimate import Estimate
 from ilab.training.memory import Machine
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 SPEEDS = "training-speed.json"
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
+QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(?:([kKMGTP])(i?))?")
 LIMIT = 0.2  # seconds in which the peak is measured
 LEAST = 0.5  # of the closed form: small models vanish in what Python and PyTorch hold
 SIDES = {"cpu": 384, "cuda": 4096, "mps": 2048}  # of the square matrices
@@ -58,6 +60,27 @@ def this_machine(device: str, work: Path, where: TrainWhere, speed: float | None
     return Machine(device, where.world, memory, shutil.disk_usage(_existing(work)).free, speed)
 
 
+def pod(device: str, work: Path, where: TrainWhere) -> Machine:
+    """What is known of a pod that trains: a process's share of its memory limit, where the CPU trains; the free disk.
+
+    How much memory its GPUs have nobody says. Raises ``InputError`` for a limit that is no quantity of Kubernetes.
+    """
+    memory = quantity(where.kubernetes.memory) if device == "cpu" and where.kubernetes.memory else None
+    share = memory // where.processes if memory is not None else None
+    return Machine(device, where.world, share, shutil.disk_usage(_existing(work)).free)
+
+
+def quantity(text: str) -> int:
+    """Bytes of a quantity as Kubernetes writes it: ``200Gi``, ``1.5G``, ``1000``."""
+    found = QUANTITY.fullmatch(text.strip())
+    if found is None:
+        raise InputError(
+            f"{text!r} is no amount of memory", where="where.train.kubernetes.memory", hint="for example 200Gi"
+        )
+    power = "kmgtp".index(found[2].lower()) + 1 if found[2] else 0
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+
+
 def free_memory(device: str) -> int | None:
     """Bytes that can still be had; None where the system does not say."""
     if device.startswith("cuda"):
@@ -67,7 +90,7 @@ def free_memory(device: str) -> int | None:
     if device.startswith("mps"):
         import torch
 
-        return int(torch.mps.recommended_max_memory())
+        return max(int(torch.mps.recommended_max_memory()) - int(torch.mps.driver_allocated_memory()), 0)
     if not MEMINFO.exists():
         return None
     line = next(line for line in MEMINFO.read_text(encoding="ascii").splitlines() if line.startswith("MemAvailable:"))

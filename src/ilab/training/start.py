@@ -19,7 +19,7 @@ from ilab.errors import InputError, SetupError
 from ilab.training.architecture import architecture
 from ilab.training.estimate import Estimate, estimate
 from ilab.training.metrics import read_metrics
-from ilab.training.probe import corrected, keep_speed, known_speed, probe, speed_key, this_machine
+from ilab.training.probe import corrected, keep_speed, known_speed, pod, probe, speed_key, this_machine
 from ilab.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -140,7 +140,11 @@ def key_of(config: Mapping[str, Any], settings: TrainSettings, device: str, thre
 def _made(job: TrainJob, config: Mapping[str, Any], device: str) -> Estimate:
     """By the closed form; where it is asked for, corrected by one step on one device."""
     speed = known_speed(key_of(config, job.settings, device, job.threads, job.where))
-    machine = this_machine(device, job.work, job.where, speed)
+    machine = (
+        this_machine(device, job.work, job.where, speed)
+        if job.where.launcher == "here"
+        else pod(device, job.work, job.where)
+    )
     lengths = job.data.lengths
     if job.where.probe:
         alone = estimate(config, job.settings, lengths, replace(machine, size=1), job.where)

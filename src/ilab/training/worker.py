@@ -1,4 +1,7 @@
-"""One of several training processes, which :mod:`ilab.training.launch` starts: ``-m ilab.training.worker FOLDER``."""
+"""One of several training processes, which torchrun starts: ``-m ilab.training.worker FOLDER``.
+
+The first of them tells events on its standard output, and how it ended by a file in the work folder.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ import sys
 from pathlib import Path
 
 from ilab.core.events import Bus, Event
-from ilab.core.files import write_json
 from ilab.errors import IlabError
+from ilab.training.elsewhere import ERROR, note_error, note_finished
 from ilab.training.handover import read_job
-from ilab.training.launch import ERROR, STOP
+from ilab.training.launch import STOP
 from ilab.training.loop import train
 from ilab.training.world import joined
 
@@ -24,13 +27,17 @@ def main(folder: Path) -> int:
     work = folder.parent
     job, device = read_job(folder, Bus([_tell]).for_step("train"), lambda: bool(asked) or (work / STOP).exists())
     with joined(device) as world:
+        if world.leads:
+            (work / ERROR).unlink(missing_ok=True)  # of an earlier try, where a pod was started again
+            job.emit.progress(0, None, "steps", note=f"{world.size} processes have found each other")
         try:
-            train(job, world)
+            steps = train(job, world)
         except IlabError as error:
             if world.leads:
-                told = {"message": error.message, "where": error.where, "hint": error.hint}
-                write_json(work / ERROR, {"kind": type(error).__name__, **told})
+                note_error(work, error)
             return 1
+        if world.leads:
+            note_finished(work, steps)
     return 0
 
 

@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from ilab.config import TrainWhere
+from ilab.errors import SetupError
+
 PATIENCE = timedelta(minutes=30)  # for a rank that loads, saves or exports while the others wait
 
 
@@ -70,6 +73,16 @@ class World:
         """Until every process is here."""
         if self.size > 1:
             dist.barrier()
+
+
+def check_together(where: TrainWhere, device: str) -> None:
+    """Raises ``SetupError`` where several processes could not train together on ``device``."""
+    if where.world > 1 and not device.startswith(("cpu", "cuda")):
+        raise SetupError(
+            f"several processes train together on CPUs or CUDA devices, not on {device}",
+            where="where.train.processes",
+            hint="--set where.train.processes=1, or --set where.device=cpu",
+        )
 
 
 def whole(tensor: Tensor) -> Tensor:

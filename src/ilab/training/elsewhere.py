@@ -1,0 +1,124 @@
+"""A training that pods do: it is handed over by files, and taken back by the same command.
+
+    the command ─▶ job/ and job.yaml in the work folder ─▶ HandedOver (exit status 6)
+    kubectl apply -f job.yaml ─▶ the pods train on job/ and end with finished.json, or with error.json
+    the same command again ─▶ the candidates as if they had been trained here, or what went wrong
+
+The work folder is that of the step's key, so nothing can be taken for the result of another training. No process of
+this program runs in between, and nothing of the store is open.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ilab import errors
+from ilab.core.files import read_json, write_json, write_text
+from ilab.core.step import fingerprint
+from ilab.errors import IlabError, SetupError, Stopped
+from ilab.training.handover import FOLDER, JOB, told, write_job
+from ilab.training.loop import TrainJob
+from ilab.training.manifests import check, manifest
+from ilab.training.metrics import read_metrics
+from ilab.training.start import before_start
+
+ERROR, FINISHED, MANIFEST = "error.json", "finished.json", "job.yaml"
+
+
+class HandedOver(Stopped):
+    """The training waits for pods, or they are at it. ``manifest`` is the file to apply."""
+
+    def __init__(self, message: str, *, hint: str, where: str, manifest: Path) -> None:
+        super().__init__(message, hint=hint, where=where)
+        self.manifest = manifest
+
+
+def hand_over(job: TrainJob) -> None:
+    """Prepare ``job`` for pods. Always raises: ``HandedOver``; or the error with which the pods ended, once.
+
+    ``InputError`` where the settings are not enough for a manifest, ``SetupError`` where the disk is too small.
+    """
+    if job.where.launcher == "here":
+        raise ValueError("this job is not for pods")
+    folder, path = job.work / FOLDER, job.work / MANIFEST
+    check(job_name(job.work), (folder, job.base, job.work), job.where)
+    device = job.where.kubernetes.device
+    if (job.work / ERROR).is_file():
+        raise _given_back(job.work)
+    if _stands(job, device):
+        step = max((int(row["step"]) for row in read_metrics(job.work)), default=0)
+        raise HandedOver(
+            f"the training is with the pods: {f'step {step} is done' if step else 'they have not begun'}",
+            hint=f"kubectl apply -f {path}  (unless you did); run the same command again when they are done",
+            where=str(path),
+            manifest=path,
+        )
+    before_start(job, device)
+    write_job(job, device)
+    write_text(path, manifest(job.where.launcher, job_name(job.work), folder, job.where))
+    raise HandedOver(
+        "the training is prepared for the pods",
+        hint=f"kubectl apply -f {path}  and, when they are done, the same command again",
+        where=str(path),
+        manifest=path,
+    )
+
+
+def check_not_away(work: Path) -> None:
+    """Raises ``SetupError`` where pods may be training in ``work``, so that nobody else begins there too."""
+    path = work / FOLDER / JOB
+    if path.is_file() and read_json(path)["where"].get("launcher", "here") != "here":
+        raise SetupError(
+            "this training was handed over to pods",
+            where=str(path),
+            hint="go on with the same launcher (where.train.launcher). To train here: end the job (kubectl delete -f "
+            f"{work / MANIFEST}), then remove {path}",
+        )
+
+
+def is_finished(work: Path) -> bool:
+    """Whether workers have come to the end of the training whose folder this is."""
+    return (work / FINISHED).is_file()
+
+
+def note_finished(work: Path, steps: int) -> None:
+    write_json(work / FINISHED, {"steps": steps})
+
+
+def note_error(work: Path, error: IlabError) -> None:
+    """Write down what the workers ended with, for whoever started them."""
+    kind = {"kind": type(error).__name__, "message": error.message, "where": error.where, "hint": error.hint}
+    write_json(work / ERROR, kind)
+
+
+def noted_error(work: Path) -> IlabError | None:
+    """What the workers ended with, if it was an error that they could tell."""
+    if not (work / ERROR).is_file():
+        return None
+    found = read_json(work / ERROR)
+    kind = getattr(errors, found["kind"], None)
+    known: type[IlabError] = kind if isinstance(kind, type) and issubclass(kind, IlabError) else IlabError
+    return known(found["message"], where=found["where"], hint=found["hint"])
+
+
+def job_name(work: Path) -> str:
+    """A name for the cluster: the same for the same training in the same store, another for any other."""
+    return f"ilab-train-{fingerprint(str(work.resolve()))[:10]}"
+
+
+def _stands(job: TrainJob, device: str) -> bool:
+    """Whether this very job is written, with its manifest: pods may be reading it."""
+    path = job.work / FOLDER / JOB
+    return path.is_file() and (job.work / MANIFEST).is_file() and bool(read_json(path) == told(job, device))
+
+
+def _given_back(work: Path) -> IlabError:
+    """The error of the pods. It is told once: the next run prepares the job anew, and it goes on from its state."""
+    found = noted_error(work)
+    for path in (work / ERROR, work / FOLDER / JOB):
+        path.unlink(missing_ok=True)
+    again = f"the same command again; then kubectl replace --force -f {work / MANIFEST}"
+    if found is None:
+        return SetupError("the pods ended with an error that cannot be read", where=str(work), hint=again)
+    found.hint = f"{found.hint}; {again}" if found.hint else again
+    return found
