@@ -81,10 +81,9 @@ def gate(
 ) -> Counts:
     """Write the verdict. ``rule`` is (threshold, metrics, what to do when nobody can know yet)."""
     comparison = evaluation.report()
-    candidate = [score for score in evaluation.scores() if score.model == comparison["candidate"]]
     threshold, metrics, on_inconclusive = rule
     decision = decide(
-        comparison, candidate, items, threshold=threshold, metrics=metrics, on_inconclusive=on_inconclusive
+        comparison, evaluation.scores(), items, threshold=threshold, metrics=metrics, on_inconclusive=on_inconclusive
     )
     out.write(decision)
     return {"items": decision["items"], "published": int(decision["publish"])}
