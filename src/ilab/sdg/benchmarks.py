@@ -13,21 +13,19 @@ The identity is the names, the columns and the content of the files, never where
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ilab.core.step import Found, fingerprint
+from ilab.core.tables import FORMS, Row, read_table
 from ilab.data import Rejected
-from ilab.errors import InputError, SetupError
+from ilab.errors import InputError
 from ilab.sdg.made import Made
 from ilab.sdg.text import normal
 
@@ -41,10 +39,7 @@ ANSWERS = (
     *("answer", "answers", "target", "solution", "output", "response", "completion", "correct_answer", "best_answer"),
     *("choices", "options", "endings"),
 )
-FORMS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 HINT = "name the columns, the question first: PATH#QUESTION+ANSWER"
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -118,7 +113,7 @@ def digest_of(sources: Sequence[Source]) -> str:
 
 def read_benchmark(source: Source) -> Benchmark:
     """Read one file. Raises ``InputError`` with the line of what is no row, or where no column holds questions."""
-    rows = list(_rows(source.path))
+    rows = list(read_table(source.path))
     known = list(dict.fromkeys(name for row in rows[:100] for name in row))
     lacking = [column for column in source.columns if column not in known]
     columns = source.columns or _guessed(known)
@@ -204,60 +199,3 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [text for one in value for text in _texts(one)]
     return []
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    if path.suffix.lower() == ".parquet":
-        return _parquet(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path)) from error
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return _table(path, text)
-    return _objects(path, text)
-
-
-def _objects(path: Path, text: str) -> Iterator[Row]:
-    """JSON lines, or one JSON list of objects."""
-    try:
-        whole = json.loads(text) if text.lstrip().startswith("[") else None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"not JSON: {error}", where=str(path)) from error
-    lines = enumerate(whole, 1) if isinstance(whole, list) else _lines(path, text)
-    for number, row in lines:
-        if not isinstance(row, dict):
-            raise InputError("not an object of columns", where=f"{path}:{number}", hint="one JSON object a line")
-        yield row
-
-
-def _lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                where = f"{path}:{number}"
-                raise InputError(f"not JSON: {error}", where=where, hint="one JSON object a line") from error
-
-
-def _table(path: Path, text: str) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    try:
-        for row in reader:
-            yield {name: value for name, value in row.items() if name is not None}
-    except csv.Error as error:
-        raise InputError(f"not a table: {error}", where=f"{path}:{reader.line_num}") from error
-
-
-def _parquet(path: Path) -> Iterator[Row]:
-    try:
-        arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
-    except ImportError as error:
-        hint = "pip install 'ilab[parquet]', or give the benchmark as JSONL or CSV"
-        raise SetupError("Parquet is read with pyarrow, which is not installed", where=str(path), hint=hint) from error
-    try:
-        rows: list[Row] = parquet.read_table(path).to_pylist()
-    except (arrow.ArrowException, OSError) as error:
-        raise InputError(f"not readable Parquet: {error}", where=str(path)) from error
-    return iter(rows)
