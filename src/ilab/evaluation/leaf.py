@@ -14,30 +14,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from ilab.core.step import Site
 from ilab.data import Item, Message, Score
 from ilab.evaluation.answers import plain, token_f1
 from ilab.models.chat import prompt_text
+from ilab.models.likelihood import Pair, score_all
+from ilab.models.likelihood_local import LocalLikelihoods
 from ilab.models.local import DivergedError, LocalModel
 
-BATCH_TOKENS = 8192  # padded tokens of one forward pass
 ANSWER_TOKENS = 64  # a greedy answer may be this much longer than the reference
 SCORING = 1  # raised together with the version of the step `evaluate`: scores of an earlier one are not used again
-
-
-@dataclass(frozen=True)
-class Request:
-    """One option of one item as token ids: ``context`` is given, ``continuation`` is scored."""
-
-    item: int
-    option: int
-    context: tuple[int, ...]
-    continuation: tuple[int, ...]
 
 
 def score_items(name: str, folder: Path, items: Sequence[Item], device: str, site: Site) -> list[Score]:
@@ -58,51 +46,19 @@ def prompt(item: Item) -> list[Message]:
 
 
 def _score_choices(name: str, model: LocalModel, items: Sequence[tuple[int, Item]]) -> Iterator[tuple[int, Score]]:
-    requests = []
-    for index, item in items:
+    pairs = []
+    for _, item in items:
         context = tuple(model.renderer.prompt_ids(prompt(item)))
-        for option, text in enumerate(item.options):
-            requests.append(Request(index, option, context, tuple(model.renderer.encode_text(text))))
-    values = log_likelihoods(model, requests)
+        pairs += [Pair(context, tuple(model.renderer.encode_text(text))) for text in item.options]
+    values = iter(score_all(LocalLikelihoods(model), pairs))
     for index, item in items:
-        sums = [values[index, option] for option in range(len(item.options))]
+        sums = [next(values).total for _ in item.options]
         if not all(map(math.isfinite, sums)):
             yield index, _unscored(name, item)
             continue
         rates = [value / max(len(text.encode()), 1) for value, text in zip(sums, item.options, strict=True)]
         chosen = item.options[max(range(len(rates)), key=lambda option: (rates[option], -option))]
         yield index, _score(name, item, float(chosen == item.gold), chosen, tuple(round(v, 6) for v in sums))
-
-
-def log_likelihoods(model: LocalModel, requests: Sequence[Request]) -> dict[tuple[int, int], float]:
-    """(item, option) to the summed log-probability (nats). A row is a request, padded on the right."""
-    values: dict[tuple[int, int], float] = {}
-    order = sorted(requests, key=lambda r: (len(r.context) + len(r.continuation), r.item, r.option))
-    for batch in _batches(order):
-        longest = len(batch[-1].context) + len(batch[-1].continuation)
-        ids = torch.zeros(len(batch), longest, dtype=torch.long)
-        for row, request in enumerate(batch):
-            sequence = torch.tensor([*request.context, *request.continuation])
-            ids[row, : len(sequence)] = sequence
-        logits = model.logits(ids)
-        for row, request in enumerate(batch):
-            start, end = len(request.context), len(request.context) + len(request.continuation)
-            probabilities = torch.log_softmax(logits[row, start - 1 : end - 1].float(), dim=-1)
-            targets = torch.tensor(request.continuation, device=probabilities.device).unsqueeze(1)
-            values[request.item, request.option] = probabilities.gather(1, targets).sum().item()
-    return values
-
-
-def _batches(requests: Sequence[Request]) -> Iterator[list[Request]]:
-    batch: list[Request] = []
-    for request in requests:
-        length = len(request.context) + len(request.continuation)
-        if batch and (len(batch) + 1) * length > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(request)
-    if batch:
-        yield batch
 
 
 def _score_answer(name: str, model: LocalModel, item: Item) -> Score:

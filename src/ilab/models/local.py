@@ -110,12 +110,10 @@ class LocalModel:
             yield token
             fed = [token]
 
-    @torch.inference_mode()
-    def logits(self, ids: torch.Tensor) -> torch.Tensor:
-        """Logits [rows, length, vocabulary] of whole sequences. Rows may be padded on the right: attention is causal,
-        so what stands behind a token cannot change its logits."""
-        logits: torch.Tensor = self._model(input_ids=ids.to(self.device), use_cache=False).logits
-        return logits
+    @property
+    def network(self) -> Any:
+        """The transformers module itself, for whoever needs more than the next token."""
+        return self._model
 
     @torch.inference_mode()
     def _logits(self, ids: list[int], cache: Any) -> torch.Tensor:

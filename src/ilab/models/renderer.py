@@ -227,16 +227,26 @@ class Renderer:
         What the tokenizer puts before a text (usually the beginning-of-text token, or nothing; ``add_bos_token`` of
         tokenizer_config.json decides where it is given) comes first, the end-of-text token last, where there is one.
         """
-        before, after = self._around
-        bos = self._token_id("bos_token")
-        if self._template.add_bos is not None:
-            before = [] if not self._template.add_bos else [bos] if bos is not None else before
         end = self._token_id("eos_token")
         if end is None and self._eos:
             end = min(self._eos)
-        closing = [end] if end is not None else after
-        ids = [*before, *self.encode_text(text), *closing]
+        closing = [end] if end is not None else self._around[1]
+        ids = [*self.begin_ids, *self.encode_text(text), *closing]
         return Encoded(ids, [True] * len(ids), [0] * len(ids))
+
+    @cached_property
+    def begin_ids(self) -> list[int]:
+        """What the tokenizer puts before a text on its own: the beginning-of-text token, or nothing."""
+        before, bos = self._around[0], self._token_id("bos_token")
+        if self._template.add_bos is None:
+            return before
+        return [] if not self._template.add_bos else [bos] if bos is not None else before
+
+    @property
+    def first_id(self) -> int:
+        """The token that stands for an empty text: the one that begins a text, else the one that ends it, else 0."""
+        known = (self._token_id("bos_token"), self._token_id("eos_token"), min(self._eos, default=0))
+        return next(token for token in known if token is not None)
 
     def prompt_ids(self, messages: Messages, tools: Tools = None) -> list[int]:
         """Tokens after which the model writes the next answer: always a prefix of that answer's training row."""
@@ -246,6 +256,12 @@ class Renderer:
         """Tokens of plain text: no template, no tokens added, special tokens read as ordinary text."""
         check_unicode(text)
         ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Tokens of a text that a chat template made: special tokens in it are control tokens. None are added."""
+        check_unicode(text)
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: Sequence[int], keep_special: bool = False) -> str:
