@@ -20,7 +20,9 @@ from ilab.evaluation.prompts import LETTERS
 _MARK = r"(?P<open>\()?(?P<letter>[A-Za-z])(?:\)|(?(open)(?!)|[.:]))"
 _AT_LINE = re.compile(rf"^[ \t>*-]*{_MARK}[ \t]*", re.MULTILINE)
 _INLINE = re.compile(rf"(?:(?<=\s)|^){_MARK}[ \t]*")
-_ANSWER = re.compile(rf"^\W*(?:(?:the\s+)?(?:correct\s+|right\s+)?answer(?:\s+is)?\W*)?\(?(?P<letter>[A-Z])(?=[).:\s]|$)\W*", re.I)
+_ANSWER = re.compile(
+    r"^\W*(?:(?:the\s+)?(?:correct\s+|right\s+)?answer(?:\s+is)?\W*)?\(?(?P<letter>[A-Z])(?=[).:\s]|$)\W*", re.I
+)
 
 
 @dataclass(frozen=True)

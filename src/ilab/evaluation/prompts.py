@@ -23,7 +23,9 @@ LETTERS = string.ascii_uppercase
 ANSWER = "Answer:"
 SHOT_END = "\n\n"  # behind each shot
 BLANK = " "  # between a question and its answer, in plain text
-MMLU = "The following are multiple choice questions (with answers) about {}.\n\n"  # the wording that scores are known by
+MMLU = (
+    "The following are multiple choice questions (with answers) about {}.\n\n"  # the wording that scores are known by
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,11 @@ def lettered(question: str, options: Sequence[str]) -> str:
     """A question with its options A, B, C …, asking for the letter. Raises ``ValueError`` beyond 26 options."""
     if len(options) > len(LETTERS):
         raise ValueError(f"{len(options)} options: there are {len(LETTERS)} letters")
-    lines = [question.strip(), *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)), ANSWER]
+    lines = [
+        question.strip(),
+        *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)),
+        ANSWER,
+    ]
     return "\n".join(lines)
 
 

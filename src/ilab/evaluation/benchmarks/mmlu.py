@@ -143,7 +143,9 @@ def _files(path: Path) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
         return [(path, path.stem)], [(beside, path.stem)] if beside.is_file() and beside != path else []
     for root in (path, path / "data"):
         found = {
-            split: [(file, file.stem.removesuffix(f"_{split}")) for file in sorted((root / split).glob(f"*_{split}.csv"))]
+            split: [
+                (file, file.stem.removesuffix(f"_{split}")) for file in sorted((root / split).glob(f"*_{split}.csv"))
+            ]
             for split in ("test", "dev")
         }
         if found["test"]:
@@ -158,7 +160,10 @@ def _files(path: Path) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
     }
     if parts["test"]:
         return parts["test"], parts["dev"]
-    plain = {split: [(file, split) for file in sorted(path.glob(f"{split}.*")) if file.suffix in FORMS] for split in ("test", "dev")}
+    plain = {
+        split: [(file, split) for file in sorted(path.glob(f"{split}.*")) if file.suffix in FORMS]
+        for split in ("test", "dev")
+    }
     return plain["test"], plain["dev"]
 
 
@@ -177,9 +182,7 @@ def _archive(file: Path, subject: str) -> Iterator[Choice]:
         for cells in reader:
             where = f"{file}:{reader.line_num}"
             if len(cells) != 6 or cells[5].strip() not in LETTERS[:4]:
-                raise InputError(
-                    "a line has the question, four options and the letter of the right one", where=where
-                )
+                raise InputError("a line has the question, four options and the letter of the right one", where=where)
             row = {"question": cells[0], "choices": cells[1:5], "answer": LETTERS.index(cells[5].strip())}
             yield choice_of(row, subject, where)
     except (OSError, UnicodeDecodeError, csv.Error) as error:

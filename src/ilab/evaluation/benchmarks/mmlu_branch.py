@@ -69,7 +69,7 @@ def find_tasks(folder: Path) -> Path:
 
 
 def read_branch(folder: Path) -> Branch:
-    """The tasks in ``folder``. Raises ``InputError`` for a task file that cannot be read, or whose questions are gone."""
+    """The tasks in ``folder``. Raises ``InputError`` for a task that cannot be read, or whose questions are gone."""
     branch = Branch()
     for file in _task_files(folder):
         task = read_yaml(file)
@@ -149,8 +149,8 @@ def _notes(branch: Branch, rows: Sequence[Row], form: Form, asked: int) -> list[
     without = sorted({row.group for row in rows if row.details["shots"] < form.shots})
     if without:
         notes.append(
-            f"{len(without)} of {len({row.group for row in rows})} leaves have fewer than {form.shots} questions in a dev "
-            "file of their own: shots are never taken from the questions that are asked"
+            f"{len(without)} of {len({row.group for row in rows})} leaves have fewer than {form.shots} questions in a "
+            "dev file: shots are never taken from the questions that are asked"
         )
     texts = [bool(row.details["text_correct"]) for row in rows if "text_correct" in row.details]
     if texts:
@@ -197,4 +197,3 @@ def _choice(row: Mapping[str, Any], leaf: str, where: str) -> Choice | str:
     cluster = next((str(row[name]) for name in ("cluster", "chunk_id") if row.get(name)), "")
     identity = str(row.get("item") or one.id)  # our own tasks say which item a row is
     return one.model_copy(update={"cluster": cluster, "id": identity})
-

@@ -94,7 +94,7 @@ ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, ke
 
 
 def rendered(template: str, row: Mapping[str, Any], where: str) -> str:
-    """A task's template with the columns of ``row``. Raises ``InputError`` where it fails or may not do what it does."""
+    """A task's template with the columns of ``row``. Raises ``InputError`` where it fails or does what it may not."""
     try:
         text = _template(template).render(**{str(name): value for name, value in row.items()})
     except SecurityError as error:
