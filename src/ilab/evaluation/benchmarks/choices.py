@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ilab.core.step import Site, fingerprint
@@ -55,11 +56,18 @@ class Choice(Record):
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model that says how likely texts are. ``identity`` changes with weights, tokenizer and number format."""
+    """A model that says how likely texts are. ``identity`` changes with weights, tokenizer and number format.
+
+    ``open`` loads it, when the first question is not known yet.
+    """
 
     identity: str
     renderer: Renderer
-    likelihoods: Likelihoods
+    open: Callable[[], Likelihoods]
+
+    @cached_property
+    def likelihoods(self) -> Likelihoods:
+        return self.open()
 
     def pair(self, prompt: Prompt, continuation: str) -> Pair:
         """The tokens of one option behind its prompt."""
