@@ -12,11 +12,15 @@ from ilab.evaluation.statistics import (
     bootstrap_interval,
     clustered_standard_error,
     holm,
+    items_needed,
     mcnemar,
     mean_interval,
     minimum_detectable_effect,
+    observed_variance,
+    paired_change,
     paired_difference,
     proportion,
+    sign_flip,
     t_quantile,
     t_two_sided,
     wilson,
@@ -204,3 +208,81 @@ def test_bootstrap_is_seeded_ignores_order_and_resembles_scipy():
 def test_bootstrap_bounds_stay_inside_the_values(numbers: list[float]):
     ours = bootstrap_interval(numbers, own(numbers), seed=1, replicates=50)
     assert min(numbers) - 1e-12 <= ours.low <= ours.high <= max(numbers) + 1e-12
+
+
+flips = st.lists(st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 3)), min_size=2, max_size=9)
+
+
+@settings(max_examples=60)
+@given(flips)
+def test_sign_flip_equals_scipy_s_exact_permutation_test(moved: list[float]):
+    theirs = stats.permutation_test((moved,), math.fsum, permutation_type="samples", n_resamples=math.inf)
+    assert sign_flip(moved, own(moved)) == pytest.approx(theirs.pvalue, abs=1e-9)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_sign_flip_of_right_and_wrong_is_the_exact_mcnemar_test(gained: int, lost: int):
+    moved = [1.0] * gained + [-1.0] * lost + [0.0] * 3
+    expected = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert sign_flip(moved, own(moved)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_sign_flip_turns_whole_clusters():
+    """Three clusters, all better: 2 of 8 sign patterns are as far out, however many items each has."""
+    assert sign_flip([1.0] * 12, ["a", "b", "c"] * 4) == 0.25
+    assert sign_flip([1.0, -1.0] * 6, ["a", "b", "c", "a", "b", "c"] * 2) == 1.0
+    draw = random.Random(1)
+    clusters = [f"c{draw.randrange(8)}" for _ in range(40)]
+    moved = [draw.choice([-1.0, 0.0, 1.0, 1.0]) for _ in clusters]
+    sums = [math.fsum(m for m, c in zip(moved, clusters, strict=True) if c == name) for name in sorted(set(clusters))]
+    theirs = stats.permutation_test((sums,), math.fsum, permutation_type="samples", n_resamples=math.inf)
+    assert sign_flip(moved, clusters) == pytest.approx(theirs.pvalue, abs=1e-9)
+
+
+def test_sign_flip_of_many_graded_scores_is_drawn_seeded_and_close_to_t():
+    draw = random.Random(2)
+    moved = [draw.gauss(0.05, 0.3) for _ in range(150)]
+    ours = sign_flip(moved, own(moved), seed=3)
+    assert ours == sign_flip(moved[::-1], own(moved)[::-1], seed=3)
+    assert ours == pytest.approx(stats.ttest_1samp(moved, 0).pvalue, abs=0.01)
+    sure = sign_flip([abs(value) for value in moved], own(moved), seed=3)
+    assert sure == 1e-4, "never 0: the observed pattern is one of the 10,000"
+
+
+def test_paired_change_is_never_surer_than_either_test():
+    draw = random.Random(6)
+    for _ in range(200):
+        moved = [draw.choices([0.0, 1.0, -1.0], [0.7, 0.25, 0.05])[0] for _ in range(draw.randrange(2, 30))]
+        base, clusters = [0.0] * len(moved), own(moved)
+        ours, t = paired_change(base, moved, clusters), paired_difference(base, moved, clusters)
+        assert (ours.mean, ours.low, ours.high) == (t.mean, t.low, t.high)
+        assert ours.p >= t.p and (ours.p > 0.05 or ours.p >= sign_flip(moved, clusters))
+        assert ours.p > 0.05 or ours.low > 0 or ours.high < 0
+
+
+@given(st.floats(0.005, 1), st.floats(0.01, 1), st.floats(0.5, 0.99), st.floats(0.8, 0.99))
+def test_items_needed_is_the_textbook_formula(effect: float, variance: float, power: float, level: float):
+    """As statsmodels' NormalIndPower solves it for one sample: the effect, in standard errors, is z(a/2) + z(power)."""
+    count = items_needed(effect, variance, power=power, level=level, fewest=1)
+
+    def reached(n: int) -> float:
+        return stats.norm.sf(stats.norm.isf((1 - level) / 2) - effect * math.sqrt(n / variance))
+
+    assert reached(count) >= power - 1e-6
+    assert count == 1 or reached(count - 1) <= power + 1e-6
+
+
+def test_items_needed_on_known_figures():
+    assert [items_needed(effect) for effect in (0.4, 0.1, 0.05, 0.01)] == [10, 157, 628, 15_698]
+    assert items_needed(1.0) == 6, "with fewer no outcome is significant"
+    with pytest.raises(ValueError, match="effect of 0"):
+        items_needed(0)
+
+
+def test_clusters_need_as_many_more_items_as_the_design_effect_says():
+    moved = [1.0, 0.0, 0.0, -1.0, 1.0] * 20
+    alone = observed_variance(paired_difference([0.0] * 100, moved, own(moved)))
+    fourfold, clusters = [m for m in moved for _ in range(4)], [f"c{n // 4}" for n in range(400)]
+    together = observed_variance(paired_difference([0.0] * 400, fourfold, clusters))
+    assert alone == pytest.approx(stats.tvar(moved)) and together == pytest.approx(4 * alone)
+    assert observed_variance(paired_difference([0.0] * 8, [0.0] * 8, [f"c{n // 4}" for n in range(8)])) == 0.2 * 4
