@@ -172,17 +172,17 @@ def hugging_face(**options: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 def trl_packed(job: dict[str, Any]) -> dict[str, Any]:
-    import builtins
+    import itertools
 
-    import pyarrow
     import torch
-    from datasets import Dataset
+    from datasets import Dataset, fingerprint
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
     from trl import SFTConfig, SFTTrainer
 
-    builtins.MonthDayNano = pyarrow.MonthDayNano  # type: ignore[attr-defined]  # or dill cannot pickle pyarrow
+    unused = itertools.count()
+    fingerprint.Hasher.hash = classmethod(lambda *_: f"{next(unused):016x}")  # names of cache files; dill fails at them
     torch.set_num_threads(job["threads"])
     rows = samples(job["count"], job["mean"])
     data = Dataset.from_dict(

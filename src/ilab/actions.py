@@ -110,6 +110,8 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: C
                 hint=f"add `parameters: {{{name}: ...}}` to ilab.yaml, or -p {name}=...",
             )
     notes = _choose_flow(values, loaded.config.where) if "$sdg_pipeline" in used else ()
+    if "$eval_judge_model" in used:
+        notes = (*notes, *_choose_judge(values, loaded.config.where))
     where = _where(loaded, values)
     derived = derive(values)
     if only:
@@ -160,6 +162,28 @@ def _choose_flow(values: dict[str, Any], where: Where) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _choose_judge(values: Mapping[str, Any], where: Where) -> tuple[str, ...]:
+    """Check that judge and endpoint go together; say what there is to know of a build without one."""
+    from ilab.evaluation.rule_judge import RULE
+
+    name = values["eval_judge_model"]
+    if where.judge and not name:
+        raise InputError(
+            "a judge is configured, but not the name of the model that judges",
+            where="where.judge",
+            hint=f"add -p eval_judge_model=NAME; which names it serves: ilab endpoint check {where.judge.url}",
+        )
+    if name and name != RULE and not where.judge:
+        raise InputError(
+            "eval_judge_model is given, but no endpoint serves it",
+            where="where.judge",
+            hint="add --set where.judge.url=http://127.0.0.1:8002/v1, or -p eval_judge_model=rule for word overlap",
+        )
+    if not name:
+        return ("no judge: checkpoints are chosen, and the model is evaluated, by likelihood and exact match",)
+    return ("the judge is a rule (word overlap with the reference), no language model",) if name == RULE else ()
+
+
 def _where(loaded: Loaded, values: Mapping[str, Any]) -> Where:
     """The settings about where, with paths made absolute and the requests in flight filled in."""
     where = loaded.config.where
@@ -169,7 +193,9 @@ def _where(loaded: Loaded, values: Mapping[str, Any]) -> Where:
         update["cache"] = str(loaded.path(where.cache))
     if where.web.ca_file:
         update["web"] = where.web.model_copy(update={"ca_file": str(loaded.path(where.web.ca_file))})
-    for name, endpoint in (("teacher", where.teacher), ("verifier", where.verifier)):
+    if where.evaluate.batch is None:
+        update["evaluate"] = where.evaluate.model_copy(update={"batch": values["eval_batch_size"]})
+    for name, endpoint in (("teacher", where.teacher), ("verifier", where.verifier), ("judge", where.judge)):
         if endpoint is None:
             continue
         given: dict[str, Any] = {}
@@ -200,6 +226,9 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
     since, base = values["taxonomy_base"], values["sdg_base_model"]
     from ilab.documents.locate import find_documents, fitting
     from ilab.documents.stage import find_tokenizer
+    from ilab.evaluation.general import find_general
+    from ilab.evaluation.judging import find_marks, find_mt_bench
+    from ilab.packaging.previous import find_previous
     from ilab.sdg.benchmarks import find_benchmarks
     from ilab.sdg.recipe import find_recipe
     from ilab.sdg.stage import find_flow, find_items_flow
@@ -246,6 +275,15 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
         "rows": lambda locator: find_rows(locator, loaded.base),
         "flow": lambda locator: find_flow(locator, loaded.base),
         "items-flow": find_items_flow,
+        "general": lambda locator: find_general(locator, loaded.base),
+        "marks": lambda locator: find_marks(locator, loaded.base),
+        "mt-bench": lambda locator: find_mt_bench(locator, loaded.base),
+        "previous": lambda locator: find_previous(
+            locator,
+            loaded.base,
+            registry_path(loaded),
+            (values["output_model_name"], values["output_model_version"]),
+        ),
         "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
     }
 

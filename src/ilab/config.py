@@ -192,6 +192,14 @@ class TrainWhere(Section):
         return self
 
 
+class EvaluateWhere(Section):
+    """How scoring uses the machine."""
+
+    batch: int | Literal["auto"] | None = Field(
+        None, description="items that are scored at once; auto: as many as fit; empty: eval_batch_size"
+    )
+
+
 class Where(Section):
     """Everything about *where*: none of it is part of any step's identity."""
 
@@ -204,6 +212,7 @@ class Where(Section):
     teacher: Endpoint | None = Field(None, description="the server that plays the teacher")
     train: TrainWhere = TrainWhere()
     verifier: Endpoint | None = Field(None, description="the server of a second teacher, for the block `agreement`")
+    evaluate: EvaluateWhere = EvaluateWhere()
     judge: Endpoint | None = Field(None, description="the server of the model that marks answers")
     documents: DocumentsWhere = DocumentsWhere()
     web: WebWhere = WebWhere()

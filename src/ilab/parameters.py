@@ -54,6 +54,9 @@ def _version(value: Any) -> bool:
     return re.fullmatch(r"\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?", value) is not None
 
 
+TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+METRICS = ("accuracy", "f1", "judge", "declined")  # those that ilab.evaluation.measures knows
+
 TABLE: tuple[Parameter, ...] = (
     Parameter("sdg_base_model", str, "", "model to fine-tune: `tiny`, or a Hugging Face directory"),
     Parameter("sdg_repo_url", str, "", "taxonomy: a folder, one qna.yaml, or a git URL (URL@ref)"),
@@ -329,14 +332,55 @@ TABLE: tuple[Parameter, ...] = (
         check=_positive,
     ),
     Parameter(
+        "eval_judge_model",
+        str,
+        "",
+        "name under which where.judge serves the judge; `rule`: word overlap with the reference, no model; empty: none",
+    ),
+    Parameter(
+        "eval_judge_marks",
+        str,
+        "",
+        "file of answers that people marked (question, answer, reference, mark), by which the judge is calibrated",
+    ),
+    Parameter("eval_open_book", bool, True, "ask the held-out items a second time beside their passage"),
+    Parameter(
+        "eval_general",
+        str,
+        "builtin",
+        "questions beside the taxonomy, on which nothing may be lost: `builtin`, a file, or empty for none",
+    ),
+    Parameter("mt_bench_questions", str, "builtin", "conversations that the judge marks: `builtin`, or a file"),
+    Parameter("eval_batch_size", int, 16, "items that are scored at once", "where", "> 0", _positive),
+    Parameter(
+        "previous_model",
+        str,
+        "",
+        "the release to replace, measured beside the new model: `registry`, `registry:VERSION`, or a folder",
+    ),
+    Parameter(
         "eval_metrics",
         str,
         "accuracy,f1",
         "what the gate's score is the mean of",
-        valid="accuracy, f1",
-        check=lambda value: all(part.strip() in ("accuracy", "f1") for part in value.split(",")),
+        valid=", ".join(METRICS),
+        check=lambda value: all(part.strip() in METRICS for part in value.split(",")),
     ),
     Parameter("eval_quality_threshold", float, 0.8, "lowest score that may be published", valid="0-1", check=_share),
+    Parameter(
+        "gate_margin", float, 0.05, "loss that is borne on leaves that did not change", valid="0-1", check=_share
+    ),
+    Parameter(
+        "gate_general_margin", float, 0.03, "loss that is borne on the general questions", valid="0-1", check=_share
+    ),
+    Parameter(
+        "gate_on",
+        str,
+        "point",
+        "what must reach eval_quality_threshold: the score, or the lower bound of its interval",
+        valid="point, lower",
+        check=_one_of("point", "lower"),
+    ),
     Parameter(
         "gate_on_inconclusive",
         str,
@@ -345,6 +389,7 @@ TABLE: tuple[Parameter, ...] = (
         valid="stop, publish",
         check=_one_of("stop", "publish"),
     ),
+    Parameter("publish_anyway", bool, False, "package and register whatever the gate says; the lineage tells it"),
     Parameter("output_model_name", str, "instructlab-model", "registered name"),
     Parameter("output_model_version", str, "0.1.0", "registered version", valid="semantic version", check=_version),
 )
@@ -413,7 +458,9 @@ def _typed(parameter: Parameter, value: Any, origin: str) -> Any:
         value = float(value)
     if parameter.type is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, parameter.type) or isinstance(value, bool):
+    if parameter.type is bool and str(value).lower() in TRUTH:
+        value = TRUTH[str(value).lower()]
+    if not isinstance(value, parameter.type) or isinstance(value, bool) != (parameter.type is bool):
         raise InputError(f"takes {parameter.type.__name__}, not {value!r}", where=where)
     if not parameter.check(value):
         raise InputError(f"{value!r} is out of range", where=where, hint=f"valid: {parameter.valid}")

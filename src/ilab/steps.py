@@ -7,6 +7,7 @@ Whatever is imported inside ``run`` is heavy and only needed there.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import StrictFloat, StrictInt
@@ -249,16 +250,80 @@ class Train(Step):
         return expect_training(self.fields(), inputs["dataset"].rows(), inputs["base"].model, site.where)
 
 
+class GeneralItems(Step):
+    """Questions that have nothing to do with the taxonomy: did training cost what the base knew? ``questions`` is the
+    hash of the suite; empty: none.
+    """
+
+    type: ClassVar[str] = "general"
+    cheap: ClassVar[bool] = True
+    questions: Annotated[str, Resolve("general")] = ""
+
+    def run(self, *, out: Items, site: Site) -> Counts:
+        from ilab.evaluation.general import read_general
+
+        details = site.locate(self.questions).details if self.questions else None
+        return {"items": out.write(read_general(Path(details["path"])) if details else [], [])[0]}
+
+
+class PreviousRelease(Step):
+    """The model that this build is to replace, to be measured beside the new one. Empty: this is the first."""
+
+    type: ClassVar[str] = "previous"
+    model: Annotated[str, Resolve("previous")] = ""
+
+    def run(self, *, out: Candidates, site: Site) -> Counts:
+        from ilab.packaging.previous import take_previous
+
+        return take_previous(site.locate(self.model) if self.model else None, site.work, out)
+
+
+class Calibrate(Step):
+    """Does the judge agree with people? ``marks`` is the hash of a file of answers that people marked."""
+
+    type: ClassVar[str] = "calibrate"
+    judge: str = ""
+    marks: Annotated[str, Resolve("marks")] = ""
+
+    def run(self, *, out: Report, site: Site) -> Counts:
+        from ilab.evaluation.judging import calibrate_judge
+
+        return calibrate_judge(self.judge, site.locate(self.marks) if self.marks else None, out, site)
+
+
 class Evaluate(Step):
-    """Scores of one model, or of all candidates of a phase, on the held-out items of one split."""
+    """Scores of one model, or of all candidates of a phase, on the held-out items of one split.
+
+    A ``judge`` marks written answers, also to questions that are multiple choice otherwise. With ``open_book`` each item
+    is asked a second time beside its passage. ``general`` is the suite that has nothing to do with the taxonomy.
+    """
 
     type: ClassVar[str] = "evaluate"
+    version: ClassVar[int] = 2
     split: Split
+    judge: str = ""
+    open_book: bool = False
 
-    def run(self, model: Candidates | Checkpoint, items: Items, *, out: Report, site: Site) -> Counts:
+    def run(
+        self,
+        model: Candidates | Checkpoint,
+        items: Items,
+        general: Items | None = None,
+        documents: Documents | None = None,
+        *,
+        out: Report,
+        site: Site,
+    ) -> Counts:
         from ilab.evaluation.stage import evaluate
 
-        return evaluate(model.models(), items.items(self.split), self.split, out, site)
+        asked = [*items.items(self.split), *(general.items() if general else ())]
+        chunks = documents.chunks() if documents and self.open_book else []
+        return evaluate(model.models(), (self.split, asked), chunks, self.judge, out, site)
+
+    def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
+        from ilab.evaluation.judging import expect_judgments
+
+        return expect_judgments(self.judge, len(inputs["model"].models()), inputs["items"].items(self.split))
 
 
 class Select(Step):
@@ -290,31 +355,88 @@ class Answers(Step):
         return compare_answers(folders, questions.rows(), self.max_tokens, out, site)
 
 
+class MtBench(Step):
+    """General skills in conversation, marked by the judge; without a judge nothing. ``questions`` is their hash."""
+
+    type: ClassVar[str] = "mt-bench"
+    judge: str = ""
+    questions: Annotated[str, Resolve("mt-bench")] = ""
+
+    def run(self, models: Mapping[str, Checkpoint], *, out: Report, site: Site) -> Counts:
+        from ilab.evaluation.judging import mt_bench
+
+        questions = site.locate(self.questions) if self.questions else None
+        return mt_bench(self.judge, questions, models, out, site)
+
+
+class MtBenchBranch(Step):
+    """The seed examples of all skills, asked again and marked by the judge; without a judge nothing."""
+
+    type: ClassVar[str] = "mt-bench-branch"
+    judge: str = ""
+
+    def run(self, taxonomy: Taxonomy, models: Mapping[str, Checkpoint], *, out: Report, site: Site) -> Counts:
+        from ilab.evaluation.judging import mt_bench_branch
+
+        return mt_bench_branch(self.judge, taxonomy.leaves(), models, out, site)
+
+
 class Compare(Step):
     """The final evaluation: all models on the same test items, per leaf, paired, with intervals and baselines."""
 
     type: ClassVar[str] = "compare"
+    version: ClassVar[int] = 2
 
     def run(
-        self, models: Mapping[str, Report], items: Items, documents: Documents, *, out: Report, site: Site
+        self,
+        models: Mapping[str, Report],
+        items: Items,
+        documents: Documents,
+        general: Items | None = None,
+        *,
+        out: Report,
+        site: Site,
     ) -> Counts:
         from ilab.evaluation.stage import compare_models
 
-        return compare_models(models, items.items("test"), documents.chunks(), out)
+        asked = [*items.items("test"), *(general.items() if general else ())]
+        return compare_models(models, asked, documents.chunks(), out)
 
 
 class Gate(Step):
-    """May this model be published? Always writes its verdict; a failed or open one is a result too."""
+    """May this model be published? Always writes its verdict; a failed or open one is a result too.
+
+    ``margin`` and ``general_margin`` are the losses that are borne on unchanged leaves and on the general suite; ``on``
+    is what must reach the threshold, the estimate or its lower bound; ``publish_anyway`` lets the model through
+    whatever the verdict, and says so in its lineage.
+    """
 
     type: ClassVar[str] = "gate"
+    version: ClassVar[int] = 2
     threshold: float = 0.8
     metrics: tuple[str, ...] = ("accuracy", "f1")
+    margin: float = 0.05
+    general_margin: float = 0.03
+    on: Literal["point", "lower"] = "point"
     on_inconclusive: Literal["stop", "publish"] = "stop"
+    publish_anyway: bool = False
 
-    def run(self, evaluation: Report, items: Items, *, out: Report, site: Site) -> Counts:
-        from ilab.evaluation.stage import gate
+    def run(
+        self,
+        evaluation: Report,
+        items: Items,
+        general: Items | None = None,
+        taxonomy: Taxonomy | None = None,
+        previous: Candidates | None = None,
+        judge: Report | None = None,
+        *,
+        out: Report,
+        site: Site,
+    ) -> Counts:
+        from ilab.evaluation.stage import Release, gate
 
-        return gate(evaluation, items.items("test"), (self.threshold, self.metrics, self.on_inconclusive), out)
+        asked = [*items.items("test"), *(general.items() if general else ())]
+        return gate(self, evaluation, asked, Release(taxonomy, previous, judge), out)
 
 
 class PackageModel(Step):
@@ -367,14 +489,19 @@ STEPS: dict[str, type[Step]] = {
         CollectDocuments,
         HoldOut,
         MakeBase,
+        PreviousRelease,
+        GeneralItems,
         Generate,
         Mix,
         ReadRows,
         Stack,
         Train,
+        Calibrate,
         Evaluate,
         Select,
         Answers,
+        MtBench,
+        MtBenchBranch,
         Compare,
         Gate,
         PackageModel,

@@ -3,89 +3,172 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from ilab.artifacts import Candidates, Checkpoint, Report
+from ilab.artifacts import Candidates, Checkpoint, Report, Taxonomy
 from ilab.core.files import take_over
-from ilab.core.step import Counts, Site, fingerprint
-from ilab.core.store import digest_tree
-from ilab.data import Chunk, Item, Score
-from ilab.errors import Stopped
+from ilab.core.step import Counts, Site
+from ilab.data import Chunk, Item, Judgment, Score
 from ilab.evaluation.baseline import choices_only, open_book
 from ilab.evaluation.choose import By, choose, leaf_weights
-from ilab.evaluation.compare import compare
-from ilab.evaluation.gate import OnInconclusive, decide
+from ilab.evaluation.compare import GENERAL, compare, kind_of
+from ilab.evaluation.gate import OnInconclusive, Rules, decide
+from ilab.evaluation.judging import JUDGE, judge_scores, the_judge, told
 
 
-def evaluate(models: Mapping[str, Path], items: Sequence[Item], split: str, out: Report, site: Site) -> Counts:
-    """Score every model on every item. A split without items gives an empty report, not an error."""
-    scores: list[Score] = []
-    for name, folder in models.items() if items else ():
-        scores += _scores_of(name, folder, items, site)
-    means: dict[str, Any] = {name: _mean([score.value for score in scores if score.model == name]) for name in models}
-    out.write({"split": split, "items": len(items), "mean": means}, scores)
-    return {"models": len(models), "items": len(items)}
+class GateFields(Protocol):
+    """The fields of the step ``gate``."""
+
+    @property
+    def threshold(self) -> float: ...
+    @property
+    def metrics(self) -> Sequence[str]: ...
+    @property
+    def margin(self) -> float: ...
+    @property
+    def general_margin(self) -> float: ...
+    @property
+    def on(self) -> Any: ...
+    @property
+    def on_inconclusive(self) -> OnInconclusive: ...
+    @property
+    def publish_anyway(self) -> bool: ...
 
 
-def _scores_of(name: str, folder: Path, items: Sequence[Item], site: Site) -> list[Score]:
-    """One model's scores, kept by the contents of model and items: a checkpoint is scored once, whatever it is called.
+@dataclass(frozen=True)
+class Release:
+    """What the gate looks at besides the scores: today's leaves, the release to be replaced, the judge's calibration."""
 
-    Raises ``Stopped`` between two models; those before it are not scored again.
+    taxonomy: Taxonomy | None = None
+    previous: Candidates | None = None
+    judge: Report | None = None
+
+    def changed(self) -> frozenset[str] | None:
+        """Today's leaves that teach something else than the release was taught; None (all) where nobody knows."""
+        taught = next((one.get("leaves") for one in self.previous.index()), None) if self.previous else None
+        if not taught or self.taxonomy is None:
+            return None
+        return frozenset(leaf.path for leaf in self.taxonomy.leaves() if taught.get(leaf.path) != leaf.digest)
+
+
+def evaluate(
+    models: Mapping[str, Path],
+    asked: tuple[str, Sequence[Item]],
+    chunks: Sequence[Chunk],
+    judge: str,
+    out: Report,
+    site: Site,
+) -> Counts:
+    """Score every model on every item of a split; ``asked`` is (split, items). No items or models: an empty report.
+
+    With ``chunks`` the items are asked beside their passage as well. What is scored, answered or judged is kept one by
+    one, by contents: nothing is asked twice, and a checkpoint is scored once whatever it is called.
     """
-    from ilab.evaluation.leaf import SCORING, score_items
+    from ilab.evaluation.leaf import Asking, score_items
+    from ilab.evaluation.passages import passages
     from ilab.models.device import pick_device
 
-    memo = site.memo("scores")
-    key = fingerprint("scores", SCORING, digest_tree(folder), [item.model_dump(mode="json") for item in items])
-    known = memo.get(key)
-    if known is not None:
-        return [Score.model_validate({**score, "model": name}) for score in known]
-    scores = score_items(name, folder, items, pick_device(site.where.device), site)
-    if site.stopping():
-        raise Stopped("evaluation stopped", hint="run the same command to go on")
-    memo.put(key, [score.model_dump(mode="json") for score in scores])
-    return scores
+    split, items = asked
+    own = [item for item in items if kind_of(item.leaf) != GENERAL]
+    device, batch = pick_device(site.where.device), site.where.evaluate.batch or "auto"
+    asking = Asking(device, site.where.threads, batch, passages(own, chunks) if chunks else {})
+    chosen = the_judge(judge, site) if own else None
+    scores: list[Score] = []
+    judgments: list[Judgment] = []
+    for name, folder in models.items() if items else ():
+        found = score_items(name, folder, items, asking, site)
+        if chosen is not None:
+            found, said = judge_scores(found, items, (name, folder), chosen, site)
+            judgments += said
+        scores += found
+    means = {name: _mean([score.value for score in scores if score.model == name]) for name in models}
+    report = {"split": split, "items": len(items), "mean": means, "judging": told(judge, judgments)}
+    out.write(report, scores, judgments)
+    return {"models": len(models), "items": len(items), **({"judged": len(judgments)} if chosen else {})}
 
 
 def select(candidates: Candidates, evaluation: Report | None, by: By, out: Checkpoint) -> Counts:
-    """Take over the chosen candidate, with the rule and the weights of leaves that are still weak."""
+    """Take over the chosen candidate, with the rule and the weights of leaves that are still weak.
+
+    Where a judge has marked the answers, its marks choose and weigh.
+    """
     scores: dict[str, list[Score]] = {}
     for score in evaluation.scores() if evaluation else ():
-        scores.setdefault(score.model, []).append(score)
+        scores.setdefault(score.model, []).append(_as_judged(score))
     choice = choose(candidates.index(), scores, by)
     name = choice["name"]
     shutil.copytree(candidates.models()[name], out.model, copy_function=take_over)
-    out.write_choice({**choice, "weights": leaf_weights(scores.get(name, []))})
+    judging = evaluation.report().get("judging", {}) if evaluation else {}
+    out.write_choice({**choice, "judge": judging.get("judge"), "weights": leaf_weights(scores.get(name, []))})
     return {"candidates": len(candidates.index())}
 
 
+def _as_judged(score: Score) -> Score:
+    mark = score.metrics.get(JUDGE)
+    return score if mark is None else score.model_copy(update={"value": mark})
+
+
 def compare_models(models: Mapping[str, Report], items: Sequence[Item], chunks: Sequence[Chunk], out: Report) -> Counts:
-    """All models on the same items, with the baselines that need no model beside them."""
+    """All models on the same items, with the baselines that need no model beside them.
+
+    A model that there is none of (no previous release) is left out.
+    """
     # The mapping's order in the pipeline file says which is the base and which the candidate.
-    scores = {name: report.scores() for name, report in models.items()}
-    baselines = {"open book": open_book(items, chunks), "choices only": choices_only(items)}
+    found = {name: report.scores() for name, report in models.items()}
+    first, last = next(iter(found)), next(reversed(found))
+    scores = {name: one for name, one in found.items() if one or name in (first, last) or not items}
+    own = [item for item in items if kind_of(item.leaf) != GENERAL]
+    baselines = {"open book": open_book(own, chunks), "choices only": choices_only(own)}
     comparison = compare(scores, items, baselines)
+    judging = [report.report().get("judging", {}) for report in models.values()]
+    comparison["judging"] = _together([one for one in judging if one.get("judge")])
     out.write(
-        comparison, [score.model_copy(update={"model": name}) for name, found in scores.items() for score in found]
+        comparison,
+        [score.model_copy(update={"model": name}) for name, one in scores.items() for score in one],
+        [said.model_copy(update={"model": name}) for name, report in models.items() for said in report.judgments()],
     )
-    return {"models": len(models), "items": len(items), "leaves": len(comparison["leaves"])}
+    return {"models": len(scores), "items": len(items), "leaves": len(comparison["leaves"])}
 
 
-def gate(
-    evaluation: Report,
-    items: Sequence[Item],
-    rule: tuple[float, Sequence[str], OnInconclusive],
-    out: Report,
-) -> Counts:
-    """Write the verdict. ``rule`` is (threshold, metrics, what to do when nobody can know yet)."""
-    comparison = evaluation.report()
-    threshold, metrics, on_inconclusive = rule
+def _together(judging: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is said of the judge over all models; without one that there is none."""
+    if not judging:
+        return told("", [])
+    unscored: Counter[str] = Counter()
+    for one in judging:
+        unscored.update(one["unscored"])
+    marked = sum(one["marked"] for one in judging)
+    return {**judging[0], "marked": marked, "unscored": dict(sorted(unscored.items())), "passes_apart": None}
+
+
+def gate(fields: GateFields, evaluation: Report, items: Sequence[Item], release: Release, out: Report) -> Counts:
+    """Write the verdict, and whether the model is let through in spite of it."""
+    judge = release.judge.report() if release.judge else {}
+    rules = Rules(
+        changed=release.changed(),
+        margin=fields.margin,
+        general_margin=fields.general_margin,
+        on=fields.on,
+        judge_trusted=bool(judge.get("trusted")),
+    )
     decision = decide(
-        comparison, evaluation.scores(), items, threshold=threshold, metrics=metrics, on_inconclusive=on_inconclusive
+        evaluation.report(),
+        evaluation.scores(),
+        items,
+        threshold=fields.threshold,
+        metrics=fields.metrics,
+        on_inconclusive=fields.on_inconclusive,
+        rules=rules,
     )
-    out.write(decision)
+    anyway = fields.publish_anyway and not decision["publish"]
+    if anyway:
+        line = f"{decision['line']}; published anyway (publish_anyway)"
+        decision = {**decision, "publish": True, "line": line}
+    out.write({**decision, "published_anyway": anyway, "judge": judge})
     return {"items": decision["items"], "published": int(decision["publish"])}
 
 

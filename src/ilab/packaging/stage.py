@@ -115,8 +115,12 @@ def _registry(site: Site) -> Registry:
 
 
 def _taxonomy(tree: str, leaves: Sequence[Leaf]) -> dict[str, Any]:
-    """Which taxonomy, and the authors' own words about works and licences, by leaf."""
-    return {"digest": tree, "attributions": {leaf.path: leaf.attribution for leaf in leaves if leaf.attribution}}
+    """Which taxonomy, what each leaf taught (by digest), and the authors' own words about works and licences."""
+    return {
+        "digest": tree,
+        "leaves": {leaf.path: leaf.digest for leaf in leaves},
+        "attributions": {leaf.path: leaf.attribution for leaf in leaves if leaf.attribution},
+    }
 
 
 def _facts(

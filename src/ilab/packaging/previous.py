@@ -1,0 +1,104 @@
+"""The release that a build is to replace, as a model that can be measured beside the new one.
+
+    ""                   none: this is the first
+    registry             the newest other version of the model in the registry
+    registry:VERSION     that version
+    DIR                  a Hugging Face directory, or an OCI layout that ``package`` wrote
+
+What it was taught is read from its package (leaf digests in ``lineage.json``): leaves that are the same today must not
+get worse, the others must get better. Of a bare directory nobody knows, so all of today's leaves count as changed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ilab.artifacts import Candidates
+from ilab.core.files import take_over
+from ilab.core.step import Counts, Found, fingerprint
+from ilab.core.store import digest_file
+from ilab.errors import InputError
+from ilab.packaging.lineage import NAME as LINEAGE
+from ilab.packaging.oci import extract_layout, read_layout
+from ilab.packaging.registry import Registry, semantic
+
+PREVIOUS = "previous"
+REGISTRY = "registry"
+WHERE = "previous_model"
+KEPT = (".safetensors", ".json", ".jinja", ".model", ".txt")
+
+
+def find_previous(locator: str, folder: Path, registry: Path, entry: tuple[str, str]) -> Found:
+    """Resolve the previous release; ``entry`` is the (name, version) that is being built.
+
+    Raises ``InputError`` where there is no such model.
+    """
+    if locator == REGISTRY or locator.startswith(f"{REGISTRY}:"):
+        path = _registered(locator.partition(":")[2], registry, entry)
+    else:
+        path = folder / Path(locator).expanduser()
+    if (path / "index.json").is_file() and (path / "oci-layout").is_file():
+        return Found(f"oci:{read_layout(path).digest}", locator, details={"path": str(path), "form": "oci"})
+    weights = sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    if not weights or not (path / "config.json").is_file():
+        raise InputError(
+            f"no such model: {locator}",
+            where=WHERE,
+            hint="give a Hugging Face directory, an OCI layout, or `registry` (ilab registry list)",
+        )
+    files = {file.name: digest_file(file) for file in _files(path)}
+    return Found(f"sha256:{fingerprint(files)}", locator, details={"path": str(path), "form": "directory"})
+
+
+def take_previous(found: Found | None, work: Path, out: Candidates) -> Counts:
+    """Write the release as one candidate named ``previous``, with the digests of the leaves it was taught; or none."""
+    if found is None:
+        out.write_index([])
+        return {"models": 0}
+    details = found.details or {}
+    path, leaves = Path(details["path"]), dict[str, str]()
+    if details["form"] == "oci":
+        shutil.rmtree(work / PREVIOUS, ignore_errors=True)
+        path = extract_layout(path, work / PREVIOUS)
+        leaves = _taught(path / LINEAGE)
+    target = out.path / PREVIOUS
+    target.mkdir()
+    for file in _files(path):
+        take_over(str(file.resolve()), str(target / file.name))
+    out.write_index([{"name": PREVIOUS, "epoch": None, "step": None, "loss": None, "leaves": leaves}])
+    return {"models": 1, "leaves": len(leaves)}
+
+
+def _files(path: Path) -> list[Path]:
+    """What belongs to the model; not the papers that a package adds."""
+    papers = {LINEAGE, "evaluation.json", "gate.json"}
+    return sorted(file for file in path.iterdir() if file.is_file() and file.suffix in KEPT and file.name not in papers)
+
+
+def _taught(file: Path) -> dict[str, str]:
+    """Leaf to digest, as the package's lineage says; empty for packages that do not say."""
+    try:
+        lineage: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    leaves = lineage.get("taxonomy", {}).get("leaves", {})
+    return {str(name): str(digest) for name, digest in leaves.items()} if isinstance(leaves, dict) else {}
+
+
+def _registered(version: str, registry: Path, entry: tuple[str, str]) -> Path:
+    name, building = entry
+    known = [one for one in Registry(registry).list() if one.name == name] if registry.exists() else []
+    if version:
+        wanted = [one for one in known if one.version == version]
+    else:
+        wanted = sorted((one for one in known if one.version != building), key=lambda one: semantic(one.version))
+    if not wanted:
+        other = f"version {version}" if version else f"other version than {building}"
+        raise InputError(
+            f"the registry has no {other} of {name}", where=WHERE, hint="see what there is: ilab registry list"
+        )
+    return Path(wanted[-1].uri.removeprefix("oci:"))
