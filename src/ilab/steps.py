@@ -250,20 +250,21 @@ class Train(Step):
         return expect_training(self.fields(), inputs["dataset"].rows(), inputs["base"].model, site.where)
 
 
-class GeneralItems(Step):
-    """Questions that have nothing to do with the taxonomy: did training cost what the base knew? ``questions`` is the
-    hash of the suite; empty: none.
+class Suite(Step):
+    """What models are measured on at the end: the held-out items, and questions that have nothing to do with the
+    taxonomy (did training cost what the base knew?). ``general`` is the hash of the latter; empty: none.
     """
 
-    type: ClassVar[str] = "general"
+    type: ClassVar[str] = "suite"
     cheap: ClassVar[bool] = True
-    questions: Annotated[str, Resolve("general")] = ""
+    general: Annotated[str, Resolve("general")] = ""
 
-    def run(self, *, out: Items, site: Site) -> Counts:
+    def run(self, items: Items, *, out: Items, site: Site) -> Counts:
         from ilab.evaluation.general import read_general
 
-        details = site.locate(self.questions).details if self.questions else None
-        return {"items": out.write(read_general(Path(details["path"])) if details else [], [])[0]}
+        details = site.locate(self.general).details if self.general else None
+        general = read_general(Path(details["path"])) if details else []
+        return {"items": out.write([*items.items(), *general], [])[0], "general": len(general)}
 
 
 class PreviousRelease(Step):
@@ -294,8 +295,8 @@ class Calibrate(Step):
 class Evaluate(Step):
     """Scores of one model, or of all candidates of a phase, on the held-out items of one split.
 
-    A ``judge`` marks written answers, also to questions that are multiple choice otherwise. With ``open_book`` each item
-    is asked a second time beside its passage. ``general`` is the suite that has nothing to do with the taxonomy.
+    A ``judge`` marks written answers, also to questions that are multiple choice otherwise. With ``open_book`` each
+    item is asked a second time beside its passage.
     """
 
     type: ClassVar[str] = "evaluate"
@@ -308,7 +309,6 @@ class Evaluate(Step):
         self,
         model: Candidates | Checkpoint,
         items: Items,
-        general: Items | None = None,
         documents: Documents | None = None,
         *,
         out: Report,
@@ -316,9 +316,8 @@ class Evaluate(Step):
     ) -> Counts:
         from ilab.evaluation.stage import evaluate
 
-        asked = [*items.items(self.split), *(general.items() if general else ())]
         chunks = documents.chunks() if documents and self.open_book else []
-        return evaluate(model.models(), (self.split, asked), chunks, self.judge, out, site)
+        return evaluate(model.models(), (self.split, items.items(self.split)), chunks, self.judge, out, site)
 
     def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
         from ilab.evaluation.judging import expect_judgments
@@ -392,15 +391,13 @@ class Compare(Step):
         models: Mapping[str, Report],
         items: Items,
         documents: Documents,
-        general: Items | None = None,
         *,
         out: Report,
         site: Site,
     ) -> Counts:
         from ilab.evaluation.stage import compare_models
 
-        asked = [*items.items("test"), *(general.items() if general else ())]
-        return compare_models(models, asked, documents.chunks(), out)
+        return compare_models(models, items.items("test"), documents.chunks(), out)
 
 
 class Gate(Step):
@@ -425,7 +422,6 @@ class Gate(Step):
         self,
         evaluation: Report,
         items: Items,
-        general: Items | None = None,
         taxonomy: Taxonomy | None = None,
         previous: Candidates | None = None,
         judge: Report | None = None,
@@ -435,8 +431,7 @@ class Gate(Step):
     ) -> Counts:
         from ilab.evaluation.stage import Release, gate
 
-        asked = [*items.items("test"), *(general.items() if general else ())]
-        return gate(self, evaluation, asked, Release(taxonomy, previous, judge), out)
+        return gate(self, evaluation, items.items("test"), Release(taxonomy, previous, judge), out)
 
 
 class PackageModel(Step):
@@ -490,7 +485,7 @@ STEPS: dict[str, type[Step]] = {
         HoldOut,
         MakeBase,
         PreviousRelease,
-        GeneralItems,
+        Suite,
         Generate,
         Mix,
         ReadRows,

@@ -1,8 +1,8 @@
 """The general suite: questions that have nothing to do with the taxonomy. Did training cost what the base knew?
 
-It is multiple choice, scored like a leaf's own items, under leaves named ``general/SUBJECT``. ``builtin`` is our own set
-(arithmetic, language, geography, science, reasoning and the like: plain facts that any language model may know); any
-table with a question, its options and the answer stands in for it.
+It is multiple choice, scored like a leaf's own items, under leaves named ``general/SUBJECT``. ``builtin`` is our own
+set (arithmetic, language, geography, science, reasoning and the like: plain facts that any language model may know);
+any table with a question, its options and the answer stands in for it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HINT = "columns: question, choices (or options), answer (a text, a letter or a n
 
 
 def find_general(locator: str, folder: Path) -> Found:
-    """Resolve a suite: ``builtin``, or a table relative to ``folder``. Reads all of it, so mistakes are told at once."""
+    """Resolve a suite: ``builtin``, or a table relative to ``folder``. Reads all of it: mistakes are told at once."""
     if locator == BUILTIN:
         path = Path(str(files("ilab.evaluation.benchmarks").joinpath("questions", "general.jsonl")))
     else:

@@ -83,10 +83,7 @@ def judge_scores(
     written = dict(
         zip((score.item for score in unwritten), subject.answer(prompts, max_tokens=ANSWER_TOKENS), strict=True)
     )
-    asked = [
-        _asked(by_id[score.item], name, written[score.item] if score.item in written else score.answer)
-        for score in marked
-    ]
+    asked = [_asked(by_id[score.item], name, written.get(score.item, score.answer)) for score in marked]
     judgments = judge.mark(asked)
     found = {judgment.item: judgment for judgment in judgments}
     return [_with_mark(score, by_id[score.item], found.get(score.item)) for score in scores], judgments
@@ -111,7 +108,7 @@ def calibrate_judge(name: str, marks: Found | None, out: Report, site: Site) -> 
     """Write how the judge agrees with people: ``trusted``, and the figures where there are any."""
     judge = the_judge(name, site)
     if judge is None or marks is None:
-        line = f"no judge: set eval_judge_model and where.judge" if judge is None else _uncalibrated(name)
+        line = "no judge: set eval_judge_model and where.judge" if judge is None else _uncalibrated(name)
         out.write({"judge": name or None, "trusted": False, "line": line})
         return {"marked": 0}
     rows = read_marked(Path((marks.details or {})["path"]))

@@ -41,7 +41,7 @@ class GateFields(Protocol):
 
 @dataclass(frozen=True)
 class Release:
-    """What the gate looks at besides the scores: today's leaves, the release to be replaced, the judge's calibration."""
+    """What the gate looks at besides scores: today's leaves, the release to be replaced, the judge's calibration."""
 
     taxonomy: Taxonomy | None = None
     previous: Candidates | None = None
