@@ -233,7 +233,7 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
     from ilab.sdg.recipe import find_recipe
     from ilab.sdg.stage import find_flow, find_items_flow
     from ilab.taxonomy.locate import find_taxonomy, read_found
-    from ilab.training.base import find_base
+    from ilab.training.base import check_template, find_base, find_template
     from ilab.training.rows import find_rows
 
     taxonomies: dict[str, Found] = {}
@@ -254,6 +254,9 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
     def model(locator: str) -> Found:
         if locator not in models:
             models[locator] = find_base(locator, loaded.base)
+            if locator == base:
+                chosen = values["train_chat_template"], loaded.base, values["train_method"]
+                notes.extend(check_template(models[locator], *chosen))
         return models[locator]
 
     def tokenizer(locator: str) -> Found:
@@ -271,6 +274,7 @@ def _resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: l
         "documents": documents,
         "tokenizer": tokenizer,
         "model": model,
+        "chat-template": lambda choice: find_template(choice, loaded.base),
         "recipe": recipe,
         "rows": lambda locator: find_rows(locator, loaded.base),
         "flow": lambda locator: find_flow(locator, loaded.base),

@@ -231,6 +231,13 @@ TABLE: tuple[Parameter, ...] = (
         check=_one_of("assistant", "last", "all"),
     ),
     Parameter(
+        "train_chat_template",
+        str,
+        "",
+        "chat template that the base gets: granite, llama, mistral, qwen, chatml, instructlab, a .jinja file, or none; "
+        "empty: its own, else the one that its special tokens name",
+    ),
+    Parameter(
         "train_over_length",
         str,
         "drop",

@@ -96,15 +96,21 @@ class HoldOut(Step):
 
 
 class MakeBase(Step):
-    """The model to start from: the tiny built-in one, made on the spot, or a Hugging Face directory."""
+    """The model to start from: the tiny built-in one, made on the spot, or a Hugging Face directory.
+
+    ``chat_template`` is the hash of the template that it gets; without one it keeps its own, and a model that has none
+    gets the one that its special tokens name.
+    """
 
     type: ClassVar[str] = "base"
     model: Annotated[str, Resolve("model")]
+    chat_template: Annotated[str, Resolve("chat-template")] = ""
 
     def run(self, *, out: Checkpoint, site: Site) -> Counts:
         from ilab.training.base import make_base
 
-        return make_base(site.locate(self.model), out)
+        chosen = self.chat_template
+        return make_base(site.locate(self.model), out, (chosen, site.locate(chosen)) if chosen else None)
 
 
 class Generate(Step):

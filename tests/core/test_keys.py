@@ -23,7 +23,7 @@ def plan(name: str, **changes: object) -> Plan:
     pipeline = read_pipeline(find_pipeline(name, Path()), lambda parent: find_pipeline(parent, Path()))
     given = {"sdg_repo_url": "taxonomy", "sdg_base_model": "base", "sdg_pipeline": "flow", **changes}
     values = {key: one.value for key, one in collect({"file": pipeline.parameters, "test": given}).items()}
-    kinds = ("documents", "model", "flow", "items-flow", "tokenizer", "recipe", "benchmarks")
+    kinds = ("documents", "model", "chat-template", "flow", "items-flow", "tokenizer", "recipe", "benchmarks")
     resolvers = {kind: (lambda locator, kind=kind: Found(f"{kind}:{locator}", locator)) for kind in kinds}
     since = "" if values["taxonomy_base"] == "empty" else f":{values['taxonomy_base']}"  # which leaves are meant
     resolvers["taxonomy"] = lambda locator: Found(f"taxonomy:{locator}{since}", locator)
@@ -66,6 +66,7 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "document_converter": "docling",
         "mix_sampling_size": "30",
         "train_method": "lora",
+        "train_chat_template": "granite",
         "train_on": "all",
         "train_over_length": "split",
         "train_lora_targets": "q_proj",

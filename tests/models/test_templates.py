@@ -18,8 +18,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from ilab.errors import InputError
 from ilab.models.renderer import Renderer
-from ilab.models.templates import TEMPLATES, choose_template, named_template
-from ilab.models.templates.adopt import plan_adoption, write_adopted
+from ilab.models.templates import ALIASES, TEMPLATES, choose_template, named_template
+from ilab.models.templates.adopt import Adoption, plan_adoption, write_adopted
 
 GOLDEN = Path(__file__).parent / "golden"
 WORDS = [
@@ -103,6 +103,10 @@ def family(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
     return name, model_folder(tmp_path, SPECIAL[name], BOS.get(name, ""), EOS[name])
 
 
+def adopted(folder: Path, name: str) -> Adoption:
+    return plan_adoption(folder, named_template(name, folder))
+
+
 def marked(renderer: Renderer, messages: list[dict[str, Any]], train_on: Any) -> str:
     """The text, with ⟦ ⟧ around what bears loss."""
     encoded = renderer.encode(messages, train_on)
@@ -184,20 +188,42 @@ def test_the_tokenizer_decides_which_template_fits() -> None:
 def test_a_name_wins_and_must_fit(tmp_path: Path) -> None:
     folder = model_folder(tmp_path, [*SPECIAL["chatml"], *SPECIAL["llama3"]])
     assert not Renderer.load(folder).has_template
-    with pytest.raises(InputError, match="no chat template"):
+    with pytest.raises(InputError, match="no chat template") as caught:
         Renderer.load(folder).prompt_ids(TURNS[:2])
-    assert "<|im_start|>" in Renderer.load(folder, "qwen").text(TURNS, False)
+    assert all(name in caught.value.hint for name in (*TEMPLATES, *ALIASES, "train_chat_template"))
+    assert "<|im_start|>" in adopted(folder, "qwen").renderer.text(TURNS, False)
     (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
     assert Renderer.load(folder).text(TURNS, False) == "Be brief.", "a model's own template is used as it is"
-    assert (
-        Renderer.load(folder, "llama3").text(TURNS[1:2], False).startswith("<|begin_of_text|><|start_header_id|>user")
-    )
-    with pytest.raises(
-        InputError, match="lacks: <|start_of_role|>, <|end_of_role|>, <|end_of_text|>".replace("|", r"\|")
-    ):
-        named_template("granite", SPECIAL["chatml"], "here")
-    with pytest.raises(InputError, match="no chat template called 'grannite'"):
-        Renderer.load(folder, "grannite")
+    llama = adopted(folder, "llama").renderer.text(TURNS[1:2], False)
+    assert llama.startswith("<|begin_of_text|><|start_header_id|>user")
+    with pytest.raises(InputError, match="no chat template called 'grannite', and no such file") as caught:
+        named_template("grannite", folder)
+    assert "granite, llama3, mistral, chatml, instructlab, qwen, llama, legacy" in caught.value.hint
+    for name, text in (("empty", b" "), ("binary", b"\xff\xfe")):
+        (folder / name).write_bytes(text)
+        with pytest.raises(InputError, match=r"is empty|no UTF-8 text"):
+            named_template(name, folder)
+    for name in ("nul\0", "..", "x" * 5000):
+        with pytest.raises(InputError, match="no chat template called"):
+            named_template(name, folder)
+
+
+def test_a_file_is_a_template_of_the_format_that_it_writes(tmp_path: Path) -> None:
+    for name, template in TEMPLATES.items():
+        (tmp_path / f"{name}.jinja").write_text(template.source + "{# mine #}")
+        found = named_template(f"{name}.jinja", tmp_path)
+        assert (found.marks, found.stop, found.source[-10:]) == (template.marks, template.stop, "{# mine #}")
+    (tmp_path / "own.jinja").write_text("{% for m in messages %}{{ m.role + m.content + eos_token }}{% endfor %}")
+    own = named_template("own.jinja", tmp_path)
+    assert (own.marks, own.stop) == ((), ""), "a format that nobody knows asks for no tokens"
+    plan = plan_adoption(model_folder(tmp_path / "model", ["</s>", "<s>"], eos="</s>"), own)
+    assert (plan.added, plan.stop, plan.renderer.stop_ids) == ((), "", {0})
+    (tmp_path / "end.jinja").write_text("{% for m in messages %}{{ m.role + ':' + m.content + '<s>' }}{% endfor %}")
+    plan = plan_adoption(tmp_path / "model", named_template("end.jinja", tmp_path))
+    assert (plan.stop, plan.stops) == ("<s>", (1, 0)), "what it puts behind an answer ends one"
+    (tmp_path / "broken.jinja").write_text("{% for %}")
+    with pytest.raises(InputError, match="the chat template has an error"):
+        named_template("broken.jinja", tmp_path)
 
 
 def test_documents_begin_and_end_as_the_model_has_it(tmp_path: Path) -> None:
@@ -289,10 +315,11 @@ def test_a_model_can_adopt_a_template_whose_tokens_it_lacks(tiny_model: Path, tm
     import torch
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    plan = plan_adoption(tiny_model, "granite")
+    plan = adopted(tiny_model, "granite")
     before = Renderer.load(tiny_model)
     assert plan.added == ("<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>")
-    assert (plan.first_id, plan.rows_before, plan.rows) == (before.vocab_size, before.vocab_size, before.vocab_size + 3)
+    assert (plan.known, plan.rows_before, plan.rows) == (before.vocab_size, before.vocab_size, before.vocab_size + 3)
+    assert plan.new == tuple(range(plan.known, plan.rows)) and plan.unlearnable_stop
     assert plan.grows
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     ids = torch.tensor([before.encode_text("How many locks?")])
@@ -316,10 +343,8 @@ def test_a_model_can_adopt_a_template_whose_tokens_it_lacks(tiny_model: Path, tm
     # A vocabulary that is padded has room; a tokenizer that has the tokens needs none.
     padded = model_folder(tmp_path / "padded", ["<|endoftext|>"])
     (padded / "config.json").write_text('{"vocab_size": 512}')
-    assert not plan_adoption(padded, "qwen").grows
-    assert plan_adoption(tmp_path, "granite").added == ()
-    with pytest.raises(InputError, match="no chat template called"):
-        plan_adoption(padded, "grannite")
+    assert not adopted(padded, "qwen").grows and adopted(padded, "qwen").new
+    assert adopted(tmp_path, "granite").added == ()
 
 
 CONTENTS = st.text(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ import click
 from ilab.cli.app import Options
 
 if TYPE_CHECKING:
+    from ilab.config import Loaded
     from ilab.models.renderer import Renderer
     from ilab.training.pieces import Cut, Piece
     from ilab.training.records import RawSample
@@ -26,7 +25,13 @@ BEARS, SHOWN = "⟦", "⟧"  # around what bears loss, where there is no colour
 @click.command()
 @click.argument("file", metavar="FILE")
 @click.option("--model", metavar="DIR", help="The model to train, for its tokenizer.  [default: the project's base]")
-@click.option("--template", metavar="NAME", default="", help="A built-in chat template instead of the model's own.")
+@click.option(
+    "--template",
+    "--chat-template",
+    "template",
+    metavar="NAME|FILE",
+    help="A built-in chat template, or a file, instead of the model's own.  [default: train_chat_template]",
+)
 @click.option(
     "--train-on",
     type=click.Choice(["assistant", "last", "all"]),
@@ -44,21 +49,22 @@ BEARS, SHOWN = "⟦", "⟧"  # around what bears loss, where there is no colour
 )
 @click.option("--number", type=click.IntRange(0), default=3, show_default=True, metavar="N", help="Rows to show.")
 @click.pass_obj
-def mask(options: Options, /, file: str, model: str | None, template: str, number: int, **given: Any) -> None:
+def mask(options: Options, /, file: str, model: str | None, template: str | None, number: int, **given: Any) -> None:
     """Show which tokens of a training file bear loss, and what training would make of the whole file.
 
     FILE is JSONL, a JSON array or Parquet, or a folder of them: messages, {system, user, assistant}, {prompt,
     completion}, {instruction, output} or {text}. Nothing is trained. Ends with 2 where training would be refused.
     """
+    from ilab.actions import parameters_of
     from ilab.training.audit import Tally
     from ilab.training.pieces import EncodeOptions
     from ilab.training.records import RecordFiles
     from ilab.training.workers import cut_in_order
 
     loaded = options.load()
-    base, length = _defaults(loaded)
-    with _tokenizer_of(loaded.path(base) if model is None else options.directory / model, base, model) as folder:
-        renderer = _renderer(folder, template)
+    values = {row["name"]: row["value"] for row in parameters_of(loaded, {})}
+    length = values["train_sequence_length"]
+    renderer = _renderer(options, loaded, (model, template), values)
     chosen = EncodeOptions(
         max_length=given["max_length"] or length, train_on=given["train_on"], over_length=given["over_length"]
     )
@@ -78,33 +84,28 @@ def mask(options: Options, /, file: str, model: str | None, template: str, numbe
     audit.check()
 
 
-def _defaults(loaded: Any) -> tuple[str, int]:
-    """The project's base model and its longest sample."""
-    from ilab.actions import parameters_of
-
-    values = {row["name"]: row["value"] for row in parameters_of(loaded, {})}
-    return values["sdg_base_model"] or "tiny", values["train_sequence_length"]
-
-
-@contextmanager
-def _tokenizer_of(path: Path, base: str, model: str | None) -> Iterator[Path]:
-    """The folder to read the tokenizer from; the built-in base is made for the occasion."""
-    from ilab.training.base import TINY
-
-    if (base if model is None else model) != TINY:
-        yield path
-        return
-    from ilab.training.tiny import TinySpec, write_tokenizer
-
-    with tempfile.TemporaryDirectory() as folder:
-        write_tokenizer(Path(folder), TinySpec())
-        yield Path(folder)
-
-
-def _renderer(folder: Path, template: str) -> Renderer:
+def _renderer(
+    options: Options, loaded: Loaded, given: tuple[str | None, str | None], values: Mapping[str, Any]
+) -> Renderer:
+    """By the tokenizer and the chat template that the options name, else by those of the project's base."""
+    from ilab.cli.train_options import template_choice
     from ilab.models.renderer import Renderer
+    from ilab.models.templates import named_template
+    from ilab.models.templates.adopt import plan_adoption
+    from ilab.training.base import NONE, TINY, tokenizer_of
 
-    return Renderer.load(folder, template)
+    model, template = given
+    if model is None:
+        model = values["sdg_base_model"] or TINY
+        folder = loaded.base
+        chosen = values["train_chat_template"] if template is None else template_choice(options.directory, template)
+    else:
+        folder = options.directory
+        chosen = template or ""
+    with tokenizer_of(model if model == TINY else str(folder / Path(model).expanduser())) as place:
+        if chosen in ("", NONE):
+            return Renderer.load(place)
+        return plan_adoption(place, named_template(chosen, folder)).renderer
 
 
 # -- for people ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.train_job import handing_over, placements, show_placements
-from ilab.cli.train_options import OLD, adapter_defaults, parameters, training_options
+from ilab.cli.train_options import OLD, adapter_defaults, parameters, template_choice, training_options
 from ilab.cli.train_result import RESULT, Trained, Wanted, finish
 from ilab.errors import InputError
 
@@ -157,6 +157,8 @@ def _values(options: Options, loaded: Loaded, given: Mapping[str, Any], device: 
         named = given["model_path"]
         folder = (options.directory / Path(named).expanduser()).resolve()
         values["sdg_base_model"] = named if named == "tiny" and not folder.is_dir() else str(folder)
+    if given["chat_template"]:
+        values["train_chat_template"] = template_choice(options.directory, given["chat_template"])
     unsaid = {row["name"] for row in parameters_of(loaded, values) if row["origin"] == "default"}
     if "sdg_base_model" in unsaid:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -35,6 +36,12 @@ OPTIONS = (
     click.option("--phased-phase1-data", metavar="FILE", help="Data of the knowledge phase."),
     click.option("--phased-phase2-data", metavar="FILE", help="Data of the skills phase."),
     click.option("--model-path", "--model-dir", "model_path", metavar="DIR", help="Model to train, or `tiny`."),
+    click.option(
+        "--chat-template",
+        metavar="NAME|FILE",
+        help="Chat template of the base: granite, llama, mistral, qwen, chatml, instructlab, or a file; none for plain "
+        "text alone.  [default: its own]",
+    ),
     click.option(
         "--pipeline", type=click.Choice(["simple", "full", "accelerated"]), help="simple: QLoRA; else all weights."
     ),
@@ -161,6 +168,14 @@ def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     named["train_lora_targets"] = ",".join(given["lora_target_modules"]) or None
     named["train_save_samples"] = _save_samples(given)
     return {name: value for name, value in named.items() if value is not None}
+
+
+def template_choice(folder: Path, choice: str) -> str:
+    """What ``--chat-template`` means as a parameter: a name as it is, a file relative to ``folder`` by its path."""
+    from ilab.models.templates import ALIASES, TEMPLATES
+
+    path = (folder / Path(choice).expanduser()).resolve()
+    return str(path) if choice not in (*TEMPLATES, *ALIASES) and path.is_file() else choice
 
 
 def adapter_defaults(unsaid: set[str]) -> dict[str, Any]:

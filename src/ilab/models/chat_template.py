@@ -22,6 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from ilab.errors import InputError
+from ilab.models.templates import CHOICE, NAMES
 
 _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -75,7 +76,8 @@ class ChatTemplate:
             raise InputError(
                 "this model has no chat template, and its special tokens fit none of the built-in ones",
                 where=self.where,
-                hint="put a chat_template.jinja beside its tokenizer.json",
+                hint=f"train it with one ({NAMES}, or a file: -p {CHOICE}=NAME), or put a chat_template.jinja beside "
+                "its tokenizer.json",
             )
         try:
             return self._compiled.render(

@@ -28,7 +28,7 @@ from ilab.data import Message, digest_text, short
 from ilab.errors import InputError
 from ilab.models.chat_template import ChatTemplate, json_object
 from ilab.models.rendering import Dialogue, Rendering, Span, Turn, check_unicode, locate, plain_turns
-from ilab.models.templates import TEMPLATES, choose_template, named_template
+from ilab.models.templates import TEMPLATES, choose_template
 
 TINY_SPECIAL_TOKENS = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 TINY_TEMPLATE = (
@@ -78,12 +78,11 @@ class Renderer:
         return type(self), (self._text, self._template, self._eos)
 
     @classmethod
-    def load(cls, model_dir: Path, template: str = "") -> Renderer:
+    def load(cls, model_dir: Path) -> Renderer:
         """Read tokenizer.json, the chat template and the special tokens of a Hugging Face directory.
 
-        ``template`` names a built-in one to use instead of the model's own; without it, a model that has none gets
-        the one that its special tokens name, if any does. Raises ``InputError`` where a file is missing or cannot be
-        understood. A model without a template can still encode text.
+        A model that has no template gets the one that its special tokens name, if any does. Raises ``InputError``
+        where a file is missing or cannot be understood. A model without a template can still encode text.
         """
         path = model_dir / "tokenizer.json"
         if not path.is_file():
@@ -97,23 +96,21 @@ class Renderer:
             value = json_object(model_dir / name).get("eos_token_id")
             eos.update(number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int))
         own = cls(path.read_text(encoding="utf-8"), ChatTemplate.load(model_dir), eos)
-        special = own.special_tokens.values()
-        if template:
-            chosen = named_template(template, special, str(path))
-        elif own.has_template:
-            return own
-        else:
-            model_type = str(json_object(model_dir / "config.json").get("model_type", ""))
-            found = choose_template(special, model_type)
-            if found is None:
-                return own
-            chosen = found
-        return own.with_template(chosen.source, f"{chosen.name}.jinja (built-in)")
+        model_type = str(json_object(model_dir / "config.json").get("model_type", ""))
+        chosen = None if own.has_template else choose_template(own.special_tokens.values(), model_type)
+        return own if chosen is None else own.with_template(chosen.source, f"{chosen.name}.jinja (built-in)")
 
     def with_template(self, source: str, where: str) -> Renderer:
         """The same tokenizer under another chat template. Raises ``InputError`` where that one has an error."""
-        named = ChatTemplate(source, self._template.named, where, self._template.add_bos)
-        return Renderer(self._text, named, self._eos)
+        return self._under(self._text, source, where, {})
+
+    def with_tokens(self, tokenizer: str, source: str, stop: str, where: str) -> Renderer:
+        """The same model under another tokenizer.json and another chat template; ``stop`` ends its texts, if given."""
+        return self._under(tokenizer, source, where, {"eos_token": stop} if stop else {})
+
+    def _under(self, tokenizer: str, source: str, where: str, named: Mapping[str, str]) -> Renderer:
+        own = self._template
+        return Renderer(tokenizer, ChatTemplate(source, {**own.named, **named}, where, own.add_bos), self.end_ids)
 
     @property
     def special_tokens(self) -> Mapping[int, str]:

@@ -2,12 +2,20 @@
 
 ``tiny`` is made on the spot (:mod:`ilab.training.tiny`); anything else is a Hugging Face directory on this machine,
 taken into the store by hard link where the file system allows, else by copy. Its identity is the hash of its files.
+
+It leaves here with the chat template that it is trained, asked and served with: its own, the one that somebody chose,
+or the one that its special tokens name. Where the template needs tokens that the model lacks, it gets them, and the
+rows of its embeddings for them. ``none`` takes a model as it is: without a template it learns from plain text alone.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ilab.artifacts import Checkpoint
 from ilab.core.files import take_over
@@ -15,8 +23,13 @@ from ilab.core.step import Counts, Found, fingerprint
 from ilab.core.store import digest_file
 from ilab.data import digest_text
 from ilab.errors import InputError, SetupError
+from ilab.models.chat_template import ChatTemplate, json_object
+from ilab.models.renderer import Renderer
+from ilab.models.templates import CHOICE, NAMES, Template, choose_template, named_template
+from ilab.models.templates.adopt import Adoption, plan_adoption, write_adopted
 
 TINY = "tiny"
+NONE = "none"  # the choice of no chat template
 NEEDED = ("config.json", "tokenizer.json")
 
 
@@ -54,20 +67,110 @@ def model_files(path: Path) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.is_file() and file.suffix in kept)
 
 
-def make_base(found: Found, out: Checkpoint) -> Counts:
-    """Write the base model as a checkpoint."""
+def find_template(choice: str, folder: Path) -> Found:
+    """Resolve a chat template: a built-in one's name, a file relative to ``folder``, or ``none``.
+
+    Raises InputError for anything else.
+    """
+    if choice == NONE:
+        return Found(f"template:{NONE}", NONE)
+    return Found(f"template:{digest_text(named_template(choice, folder).source)}", choice, details={"in": str(folder)})
+
+
+def check_template(base: Found, choice: str, folder: Path, method: str) -> list[str]:
+    """What a person should know of the chat template that ``base`` will have, before anything is made; a line each.
+
+    Raises InputError where there is none that it could have, and where ``method`` cannot learn its stop token.
+    """
+    if choice == NONE:
+        return []
+    with tokenizer_of(base.locator) as model:
+        plan = _plan(model, named_template(choice, folder) if choice else None)
+        if plan is None and ChatTemplate.load(model).source is None:
+            raise InputError(
+                "this base model has no chat template, and its special tokens fit none of the built-in ones or several",
+                where=base.locator,
+                hint=f"name one with -p {CHOICE}=NAME (model train: --chat-template NAME): {NAMES}, a file with its "
+                f"Jinja text, or `{NONE}` to train on plain text alone",
+            )
+    if plan is None or not plan.added:
+        return []
+    told = f"the chat template gives {base.locator} {len(plan.added)} new tokens: {', '.join(plan.added)}"
+    if method == "full":
+        return [told]
+    if plan.unlearnable_stop:
+        raise InputError(
+            f"{told}; the one that ends an answer is among them, and {method} does not learn new tokens, so the tuned "
+            "model would never stop",
+            where=CHOICE,
+            hint="train all weights (-p train_method=full), or take a template whose tokens the model has",
+        )
+    return [f"{told}; {method} does not learn them, only how they are used (-p train_method=full does)"]
+
+
+def make_base(found: Found, out: Checkpoint, template: tuple[str, Found] | None = None) -> Counts:
+    """Write the base model as a checkpoint, with the chat template of this digest and place.
+
+    Raises ``InputError`` where the template has changed since the plan was made.
+    """
     if found.locator == TINY:
         from ilab.training.tiny import TinySpec, make_tiny
 
-        parameters = make_tiny(out.model, TinySpec())
-        out.write_choice({"name": TINY, "rule": "made on the spot, untrained", "weights": {}})
-        return {"parameters": parameters}
-    out.model.mkdir()
-    for file in model_files(Path(found.locator)):
-        take_over(str(file.resolve()), str(out.model / file.name))
-    _refuse_code(out.model)
-    out.write_choice({"name": Path(found.locator).name, "rule": "given", "weights": {}})
-    return {"files": len(list(out.model.iterdir()))}
+        counts = {"parameters": make_tiny(out.model, TinySpec())}
+        choice: dict[str, Any] = {"name": TINY, "rule": "made on the spot, untrained", "weights": {}}
+    else:
+        out.model.mkdir()
+        for file in model_files(Path(found.locator)):
+            take_over(str(file.resolve()), str(out.model / file.name))
+        _refuse_code(out.model)
+        counts = {"files": len(list(out.model.iterdir()))}
+        choice = {"name": Path(found.locator).name, "rule": "given", "weights": {}}
+    as_it_is = template is not None and template[1].locator == NONE
+    plan = None if as_it_is else _plan(out.model, _as_planned(*template) if template else None)
+    if plan is not None:
+        from ilab.training.vocabulary import write_vocabulary
+
+        write_vocabulary(out.model, plan)
+        write_adopted(plan, out.model)
+        choice["chat_template"] = plan.renderer.template_name
+        counts["new_tokens"] = len(plan.added)
+    out.write_choice(choice)
+    return counts
+
+
+@contextmanager
+def tokenizer_of(locator: str) -> Iterator[Path]:
+    """A folder with the tokenizer of a base model; the built-in one's is made for the occasion."""
+    if locator != TINY:
+        yield Path(locator)
+        return
+    from ilab.training.tiny import TinySpec, write_tokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_tokenizer(Path(folder), TinySpec())
+        yield Path(folder)
+
+
+def _plan(model: Path, template: Template | None) -> Adoption | None:
+    """How ``model`` gets the template that was chosen, or without one that its special tokens name; None: it does not.
+
+    A model that has a template of its own needs no other.
+    """
+    if template is None:
+        if ChatTemplate.load(model).source is not None:
+            return None
+        special = Renderer.load(model).special_tokens.values()
+        template = choose_template(special, str(json_object(model / "config.json").get("model_type", "")))
+    return None if template is None else plan_adoption(model, template)
+
+
+def _as_planned(digest: str, found: Found) -> Template:
+    template = named_template(found.locator, Path((found.details or {})["in"]))
+    if f"template:{digest_text(template.source)}" != digest:
+        raise InputError(
+            "the chat template has changed since the run began", where=found.locator, hint="run the same command again"
+        )
+    return template
 
 
 def _refuse_code(model: Path) -> None:
