@@ -5,9 +5,9 @@
     probes     the reference itself must get 9 or more of 10, another question's reference 3 or less: a judge that fails
                there has not read what it marks
 
-A judge is trusted from κ = 0.4 ("moderate", Landis and Koch 1977; below that a coin that knows how often people say
-"good" comes near) on at least 30 answers that both marked. Without that its marks are shown, but no gate may hang on
-them alone.
+κ is 0 for a coin that knows how often people say "good", and 1 for a judge that always agrees. A judge is trusted from
+0.4 ("moderate", Landis and Koch 1977) on at least 30 answers that both marked. Without that its marks are shown, but
+no gate may hang on them alone.
 """
 
 from __future__ import annotations
