@@ -126,3 +126,70 @@ def test_weights_of_weak_leaves():
     ]
     assert leaf_weights(measured, ["e"]) == {"a": 1.33, "b": 2.0, "c": 1.0, "d": 1.0, "e": 1.0}
     assert leaf_weights(measured, floor=0.5)["b"] == 1.5
+
+
+def judged(marks: list[float | None], leaf: str) -> list[Score]:
+    """Free answers whose value is the judge's mark; ``None``: it said nothing that can be read."""
+    return [
+        one.model_copy(
+            update={"kind": "free", "metrics": {} if one.value is None else {"judge": one.value}, "note": "unreadable"}
+        )
+        for one in scores(marks, leaf)
+    ]
+
+
+def test_a_judge_s_marks_decide_against_the_other_items():
+    """By likelihood e1 is ahead by one item of ten; the judge finds the written answers of e2 far better."""
+    choices = {"e1": right(6, 10), "e2": right(5, 10)}
+    assert choose(index(None, None), choices)["name"] == "e1"
+    marks = {"e1": [0.1, 0.2, 0.1, 0.2] * 5, "e2": [0.9, 0.8, 0.9, 1.0] * 5}
+    with_judge = {name: [*choices[name], *judged(marks[name], "skill/f")] for name in choices}
+    assert choose(index(None, None), with_judge)["name"] == "e2"
+    swapped = {"e1": with_judge["e1"], "e2": [*choices["e2"], *judged(marks["e1"], "skill/f")]}
+    assert choose(index(None, None), swapped)["name"] == "e1"
+
+
+def test_equal_marks_go_to_the_earliest_in_any_order():
+    marks = judged([0.25, 0.5, 0.75, 1.0] * 3, "skill/f")
+    for order in (("e1", "e2", "e3"), ("e3", "e1", "e2")):
+        found = choose(index(None, None, None), {name: marks[::-1] if name == "e2" else marks for name in order})
+        assert found["name"] == "e1" and [row["behind"] for row in found["table"]] == [0.0, 0.0, 0.0]
+
+
+def test_a_checkpoint_that_the_judge_broke_off_on_does_not_decide_on_which_items_others_are_compared():
+    """e1 has a mark on one item of twenty: there it is as good as any; the others differ clearly on all twenty."""
+    first = judged([1.0] + [None] * 19, "skill/f")
+    weak, strong = judged([1.0] + [0.2] * 19, "skill/f"), judged([1.0] + [0.9] * 19, "skill/f")
+    result = choose(index(None, None, None), {"e1": first, "e2": weak, "e3": strong})
+    assert result["name"] == "e3" and [row["items"] for row in result["table"]] == [0, 20, 20]
+    assert result["table"][0]["score"] is None
+
+
+def test_marks_on_different_items_cannot_be_compared_and_the_loss_decides():
+    first = judged([0.9] * 10 + [None] * 10, "skill/f")
+    second = judged([None] * 10 + [0.1] * 10, "skill/f")
+    assert choose(index(0.9, 0.4), {"e1": first, "e2": second}) | {"table": 0} == {
+        "name": "e2",
+        "rule": BY_LOSS,
+        "table": 0,
+    }
+
+
+def test_a_leaf_that_the_judge_marks_low_gets_more_rows():
+    weights = leaf_weights(
+        [
+            *judged([0.1, 0.2, 0.3], "skill/weak"),
+            *judged([0.9, 0.8, 1.0], "skill/strong"),
+            *judged([None, 0.4, float("nan")], "skill/unreadable"),
+            *judged([None], "skill/none"),
+            *scores([1.0, 1.0], "knowledge/a"),
+        ]
+    )
+    assert weights == {
+        "knowledge/a": 1.0,
+        "skill/none": 1.0,
+        "skill/strong": 1.1,
+        "skill/unreadable": 1.6,
+        "skill/weak": 1.8,
+    }
+    assert leaf_weights(judged([0.1, 0.2, 0.3], "a")[::-1]) == leaf_weights(judged([0.3, 0.1, 0.2], "a")) == {"a": 1.8}

@@ -1,11 +1,12 @@
 """Which checkpoint a training run hands on, and which leaves are still weak.
 
 The one-standard-error rule (Breiman et al. 1984, section 3.4.3), paired: the earliest checkpoint that is behind the
-best mean dev score by no more than the standard error of that very difference. All checkpoints answer the same
-items, so most noise is shared, and the error of the difference, not of a mean, says what is noise (docs/decisions/
-0004). The earliest good one has over-fitted least. Whether likelihoods, exact matches or a judge gave the scores makes
-no difference here. Without scores the lowest held-out loss decides, the earliest of equals; without that, the last
-checkpoint is taken and the result says so. What is no number counts as not measured. Only dev items may come in here.
+best mean dev score by no more than the standard error of that very difference. All checkpoints answer the same items,
+so most noise is shared, and the error of the difference, not of a mean, says what is noise (docs/decisions/0004).
+The earliest good one has over-fitted least. Whether likelihoods, exact matches or a judge gave the scores makes no
+difference here: a judged item's value is the judge's mark. Without scores the lowest held-out loss decides, the
+earliest of equals; without that, the last checkpoint is taken and the result says so. What is no number counts as not
+measured. Only dev items may come in here.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ BY_SCORE = "earliest within one standard error (paired) of the best dev score"
 BY_LOSS = "lowest held-out loss"
 UNSELECTED = "not selected: no validation data"
 LAST = "the last, as asked for"
+COMPARABLE = 0.5  # of the most that any checkpoint has scores on: with fewer it is not measured
+
 By = Literal["auto", "score", "loss", "last"]
 
 
@@ -94,7 +97,11 @@ def leaf_weights(scores: Iterable[Score], leaves: Iterable[str] = (), floor: flo
 
 
 def _standings(names: Sequence[str], scores: Mapping[str, Sequence[Score]]) -> dict[str, Standing]:
-    """Where each checkpoint stands, over the items that every measured checkpoint has a score on."""
+    """Where each checkpoint stands, over the items that every measured checkpoint has a score on.
+
+    One with scores on less than half as many items as another (a judge broke off, a model computes no numbers) is
+    not measured: it would leave the others to be compared on a few items.
+    """
     values: dict[str, dict[str, float]] = {}
     clusters: dict[str, str] = {}
     for name in names:
@@ -103,6 +110,8 @@ def _standings(names: Sequence[str], scores: Mapping[str, Sequence[Score]]) -> d
             if value is not None:
                 values.setdefault(name, {})[score.item] = value
                 clusters[score.item] = score.cluster
+    most = max((len(found) for found in values.values()), default=0)
+    values = {name: found for name, found in values.items() if len(found) >= COMPARABLE * most}
     shared = sorted(set.intersection(*(set(found) for found in values.values()))) if values else []
     if not shared:
         return {}
