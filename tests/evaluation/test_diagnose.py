@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 
 from ilab.data import Chunk, Item, Leaf, Message, Origin, Place, QuestionAnswer, Rejected, Sample, Score, SeedExample
-from ilab.evaluation.diagnose import Diagnosis, Taught, Tries, agrees, asks_same, covers, diagnose
+from ilab.evaluation.diagnose import Diagnosis, Tries, covers, diagnose
 from ilab.evaluation.diagnose_index import WordIndex, stems
+from ilab.evaluation.diagnose_taught import Taught, agrees, asks_same
 
 MILL, ABBEY = "knowledge/places/ostrey_mill", "knowledge/places/ostrey_abbey"
 NOTE = "compositional_skills/notes/short_note"
