@@ -71,7 +71,22 @@ def draw_report(build: Build, engine: Engine, folder: Path) -> Path | None:
     view = _view(build, engine, records, ran)
     write_text(folder / "report.html", render(view))
     write_json(folder / "report.json", twin(view))
+    _save_metrics(build, folder, view)
     return folder / "report.html"
+
+
+def _save_metrics(build: Build, folder: Path, view: Any) -> None:
+    """The figures as a table beside the report, in the form that ``output_metrics_format`` names, if wanted."""
+    from ilab.evaluation.report_rows import csv_text, metric_rows
+
+    wanted = {name: setting.value for name, setting in build.given.items()}
+    if not wanted.get("output_save_metrics", True):
+        return
+    rows = metric_rows(folder.name, view.comparison, view.gate, view.items, view.scores)
+    if wanted.get("output_metrics_format", "csv") == "csv":
+        write_text(folder / "metrics.csv", csv_text(rows))
+    else:
+        write_json(folder / "metrics.json", rows)
 
 
 def _shows(page: Path, records: Mapping[str, RecordFile]) -> bool:
@@ -177,6 +192,11 @@ def _view(build: Build, engine: Engine, records: Mapping[str, RecordFile], ran: 
         items=opened("items").items("test"),
         scores=scores,
         chunks=opened("documents").chunks(),
+        leaves=opened("taxonomy").leaves() if "taxonomy" in records else (),
+        judgments=evaluation.judgments(),
+        calibration=evaluation.report().get("calibration") or {},
+        settings={name: {"value": one.value, "origin": one.origin} for name, one in sorted(build.given.items())},
+        prices=_prices(build),
         package=_package(opened("package")) if "package" in records else {},
         registry=opened("register").report() if "register" in records else {},
         notes=notes_of(build, engine),
@@ -194,6 +214,14 @@ def _step_row(name: str, record: RecordFile, ran: set[str]) -> dict[str, Any]:
         "seconds": record.seconds,
         "counts": record.counts,
     }
+
+
+def _prices(build: Build) -> dict[str, Any]:
+    """What a million tokens of the teacher cost, where it is known."""
+    teacher = build.where.teacher
+    if teacher is None:
+        return {}
+    return {"read": teacher.price_read, "written": teacher.price_written, "currency": teacher.currency}
 
 
 def _package(package: Any) -> dict[str, Any]:

@@ -39,6 +39,10 @@ class Taught:
         return WordIndex([said(sample) for sample in self.samples])
 
     @cached_property
+    def by_id(self) -> Mapping[str, Sample]:
+        return {sample.id: sample for sample in self.samples}
+
+    @cached_property
     def passages(self) -> WordIndex:
         return WordIndex([" ".join((*chunk.heading, chunk.text)) for chunk in self.chunks])
 
