@@ -131,6 +131,7 @@ def twin(view: View) -> dict[str, Any]:
             "comparison": view.comparison,
             "summary": summary_rows(view.comparison),
             "causes": counted(view.diagnoses),
+            "wrong": still_wrong(view.diagnoses, view.comparison, view.items, answers_of(view.scores), view.taught),
             "diagnoses": [found.facts() for found in view.diagnoses],
             "changed": changed(view.comparison, view.items, answers_of(view.scores), view.taught),
             "scored": _scored(view),

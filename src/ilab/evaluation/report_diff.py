@@ -6,6 +6,7 @@ shares, without an interval. A report is a file that anybody may hand over: what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -120,6 +121,8 @@ def _change(leaf: str, before: Told, after: Told) -> dict[str, Any]:
     clusters = [pair[0][1] for pair in pairs]
     difference = paired_difference([pair[0][0] for pair in pairs], [pair[1][0] for pair in pairs], clusters, LEVEL)
     shares = [_share(told, leaf) for told in (before, after)]
+    if pairs:  # on the same questions, as the change is
+        shares = [round(math.fsum(pair[side][0] for pair in pairs) / len(pairs), 6) for side in (0, 1)]
     known = None if shares[0] is None or shares[1] is None else round(shares[1] - shares[0], 6)
     change: dict[str, float | None] = {"value": known, "low": None, "high": None}
     if pairs:
@@ -167,6 +170,7 @@ def _verdict(leaf: Mapping[str, Any]) -> str:
 
 
 def _other(before: Mapping[str, Any], after: Mapping[str, Any], nothing: Any = None) -> dict[str, Sequence[Any]]:
-    names = sorted({*before, *after})
+    """What differs between two mappings; of a report from before these were kept there is nothing to say."""
+    names = sorted({*before, *after}) if before and after else []
     pairs = {name: [before.get(name, nothing), after.get(name, nothing)] for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
