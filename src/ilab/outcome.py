@@ -48,10 +48,45 @@ def open_registry(loaded: Loaded) -> Registry:
 
 def newest_report(loaded: Loaded) -> Path:
     """The page of the newest run that drew one."""
+    return find_report(loaded)
+
+
+def find_report(loaded: Loaded, name: str = "") -> Path:
+    """The page that ``name`` means: a run of this project by the beginning of its folder's name, or a path to a
+    report (its page, its JSON, or their folder); without a name the newest. Raises InputError for none or several.
+    """
     pages = sorted((loaded.store / "runs").glob("*/report.html"))
-    if not pages:
+    if not name and not pages:
         raise InputError("there is no report yet", where=str(loaded.store), hint="build one with: ilab run")
-    return pages[-1]
+    if not name:
+        return pages[-1]
+    path = Path(name).expanduser()
+    path = path if path.is_absolute() else loaded.base / path
+    if path.is_dir():
+        path = path / "report.html"
+    if path.suffix in (".html", ".json") and path.is_file():
+        return path.with_suffix(".html")
+    named = [page for page in pages if page.parent.name.startswith(name)]
+    if len(named) != 1:
+        runs = ", ".join(page.parent.name for page in pages[-3:]) or "none yet"
+        what = f"{len(named)} runs begin with {name!r}" if named else f"there is no report {name!r}"
+        raise InputError(what, where=str(loaded.store), hint=f"give a file report.json, or a run; the newest: {runs}")
+    return named[0]
+
+
+def read_report(page: Path) -> dict[str, Any]:
+    """The JSON beside a report's page. Raises InputError where there is none or it is none of ours."""
+    path = page.with_suffix(".json")
+    try:
+        plain = read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read this report: {error}", where=str(path), hint="draw it again: ilab run"
+        ) from error
+    from ilab.evaluation.report_diff import read_told
+
+    read_told(plain, str(path))
+    return dict(plain)
 
 
 def draw_report(build: Build, engine: Engine, folder: Path) -> Path | None:
@@ -71,7 +106,22 @@ def draw_report(build: Build, engine: Engine, folder: Path) -> Path | None:
     view = _view(build, engine, records, ran)
     write_text(folder / "report.html", render(view))
     write_json(folder / "report.json", twin(view))
+    _save_metrics(build, folder, view)
     return folder / "report.html"
+
+
+def _save_metrics(build: Build, folder: Path, view: Any) -> None:
+    """The figures as a table beside the report, in the form that ``output_metrics_format`` names, if wanted."""
+    from ilab.evaluation.report_rows import csv_text, metric_rows
+
+    wanted = {name: setting.value for name, setting in build.given.items()}
+    if not wanted.get("output_save_metrics", True):
+        return
+    rows = metric_rows(folder.name, view.comparison, view.gate, view.items, view.scores)
+    if wanted.get("output_metrics_format", "csv") == "csv":
+        write_text(folder / "metrics.csv", csv_text(rows))
+    else:
+        write_json(folder / "metrics.json", rows)
 
 
 def _shows(page: Path, records: Mapping[str, RecordFile]) -> bool:
@@ -177,6 +227,11 @@ def _view(build: Build, engine: Engine, records: Mapping[str, RecordFile], ran: 
         items=opened("items").items("test"),
         scores=scores,
         chunks=opened("documents").chunks(),
+        leaves=opened("taxonomy").leaves() if "taxonomy" in records else (),
+        judgments=evaluation.judgments(),
+        calibration=evaluation.report().get("calibration") or {},
+        settings={name: {"value": one.value, "origin": one.origin} for name, one in sorted(build.given.items())},
+        prices=_prices(build),
         package=_package(opened("package")) if "package" in records else {},
         registry=opened("register").report() if "register" in records else {},
         notes=notes_of(build, engine),
@@ -194,6 +249,14 @@ def _step_row(name: str, record: RecordFile, ran: set[str]) -> dict[str, Any]:
         "seconds": record.seconds,
         "counts": record.counts,
     }
+
+
+def _prices(build: Build) -> dict[str, Any]:
+    """What a million tokens of the teacher cost, where it is known."""
+    teacher = build.where.teacher
+    if teacher is None:
+        return {}
+    return {"read": teacher.price_read, "written": teacher.price_written, "currency": teacher.currency}
 
 
 def _package(package: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ilab.data import Chunk, Item, Message, Origin, Rejected, Sample, Score, Verdict
+from ilab.data import Chunk, Item, Judgment, Message, Origin, Rejected, Sample, Score, Verdict
 from ilab.evaluation.baseline import choices_only, open_book
 from ilab.evaluation.choose import choose
 from ilab.evaluation.compare import compare
@@ -215,6 +215,13 @@ def view() -> View:
         items=items,
         scores=scores,
         chunks=chunks,
+        judgments=[
+            Judgment(
+                item=item.id, leaf=item.leaf, model="phase 2", judge="rule", mark=mark, marks=(mark, 0.5), note=note
+            )
+            for item, mark, note in ((items[0], 0.75, ""), (items[1], None, "no mark in the reply"))
+        ],
+        settings={"sdg_scale_factor": {"value": 30, "origin": "ilab.yaml"}},
         package={"path": ".ilab/store/package/3f0c", "digest": "sha256:" + "3f" * 32, "bytes": 2_310_448},
         registry={
             "name": "tideline-assistant",
@@ -280,7 +287,9 @@ def test_page_is_one_small_file_without_scripts_or_links_outside(view: View):
 def test_page_shows_sections_in_order_and_every_figure_of_the_comparison(view: View):
     html = render(view)
     heads = re.findall(r'<h2 id="(\w+)"', html)
-    assert heads == ["learned", "changed", "training", "data", "built", "published", "machine"]
+    parts = ["learned", "wrong", "changed", "training", "data", "judge", "built", "settings", "published", "machine"]
+    assert heads == parts
+    assert {f"#{part}" for part in parts} <= {attrs.get("href") for tag, attrs in Page(html).tags if tag == "a"}
     text = " ".join("".join(Page(html).text).split())
     assert view.gate["line"] in text
     for row in summary_rows(view.comparison):

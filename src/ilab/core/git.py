@@ -65,6 +65,15 @@ class Origin:
     hint: str = ""
 
 
+@dataclass(frozen=True)
+class Change:
+    """The commit that changed a file last: its id, who wrote it, and the day (``2026-03-14``)."""
+
+    commit: str
+    author: str
+    date: str
+
+
 def is_url(text: str) -> bool:
     """Whether ``text`` is an address git can fetch from, as opposed to a local path."""
     return bool(_URL.match(text))
@@ -92,6 +101,16 @@ def head(folder: Path) -> str:
         return _git("-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD")
     except (_GitError, IlabError):
         return ""
+
+
+def last_change(file: Path) -> Change | None:
+    """Who changed ``file`` last, or ``None`` where it is in no repository or was never committed."""
+    try:
+        told = _git("-C", str(file.parent), "log", "-1", "--format=%H%x1f%an%x1f%as", "--", f"./{file.name}")
+    except (_GitError, IlabError):
+        return None
+    parts = told.split("\x1f")
+    return Change(*parts) if len(parts) == 3 else None
 
 
 def is_repository(folder: Path) -> bool:

@@ -35,7 +35,7 @@ def compare_answers(
     questions = [row for row in questions if row.messages and row.messages[-1].role == "assistant"]
     if not questions:
         raise InputError("none of these rows is a question with its answer", hint="give conversations, not plain text")
-    answers = {name: _answers(name, folder, questions, max_tokens, site) for name, folder in models.items()}
+    answers = {name: ask(name, folder, questions, max_tokens, site) for name, folder in models.items()}
     rows: list[dict[str, str]] = [
         {
             "question": _question(row),
@@ -60,8 +60,8 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _answers(name: str, folder: Path, questions: Sequence[TrainingRow], max_tokens: int, site: Site) -> list[str]:
-    """One model's answers in the order of ``questions``. Raises ``Stopped`` between two of them."""
+def ask(name: str, folder: Path, questions: Sequence[TrainingRow], max_tokens: int, site: Site) -> list[str]:
+    """The answers of the model in ``folder`` in the order of ``questions``. Raises ``Stopped`` between two of them."""
     memo, digest = site.memo("answers"), digest_tree(folder)
     prompts = [row.messages[:-1] for row in questions]
     keys = [fingerprint(ASKING, digest, [one.model_dump() for one in prompt], max_tokens) for prompt in prompts]

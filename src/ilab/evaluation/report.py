@@ -11,22 +11,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ilab.data import Chunk, Item, Rejected, Sample, Score
+from ilab.data import Chunk, Item, Judgment, Leaf, Rejected, Sample, Score
 from ilab.evaluation import charts
+from ilab.evaluation.diagnose import Diagnosis
+from ilab.evaluation.diagnose_taught import Taught
+from ilab.evaluation.report_cost import judged, spent
 from ilab.evaluation.report_data import card_view, drawn_examples
+from ilab.evaluation.report_diff import SCHEMA
+from ilab.evaluation.report_learned import answers_of, changed, counted, explained, still_wrong
 from ilab.evaluation.summary import percent, summary_rows
 
 TEMPLATE = "report.html.j2"
 SAMPLES_PER_LEAF = 5
 SAMPLES = 100  # in all
 REJECTED = 20
-CHANGED_PER_LEAF = 8  # items gained, and as many lost
 TEXT = 700  # characters of any one text
 CONTEXT = 160  # characters of the document on either side of the evidence
 
@@ -42,7 +47,10 @@ class View:
     run, linked), seconds, counts. ``choices``, ``metrics`` and ``cards`` are keyed by what they belong to (a
     phase, a data set): a choice is that of ``choose``, metrics are one object per optimizer step (step, epoch,
     loss, gradient_norm, learning_rate, tokens), a card is that of the generated samples. ``items`` and ``scores``
-    (by model) give the answers behind the gained and lost items, ``chunks`` the text around a sample's evidence.
+    (by model) give the answers behind the gained and lost items, ``chunks`` the text around a sample's evidence;
+    together with ``rejected`` and ``leaves`` they say why an answer is still wrong. ``settings`` are the parameters
+    ({name: {value, origin}}), ``prices`` those of a million teacher tokens (read, written, currency),
+    ``calibration`` what the judge's marks are worth against people's.
     """
 
     title: str
@@ -58,10 +66,25 @@ class View:
     items: Sequence[Item] = ()
     scores: Mapping[str, Sequence[Score]] = field(default_factory=dict)
     chunks: Sequence[Chunk] = ()
+    leaves: Sequence[Leaf] = ()
+    judgments: Sequence[Judgment] = ()
+    calibration: JSON = field(default_factory=dict)
+    settings: Mapping[str, JSON] = field(default_factory=dict)
+    prices: JSON = field(default_factory=dict)
     package: JSON = field(default_factory=dict)
     registry: JSON = field(default_factory=dict)
     notes: Sequence[str] = ()
     machine: JSON = field(default_factory=dict)
+
+    @cached_property
+    def taught(self) -> Taught:
+        """Everything that could have taught an answer, indexed once."""
+        return Taught(self.samples, self.rejected, self.chunks, self.leaves)
+
+    @cached_property
+    def diagnoses(self) -> list[Diagnosis]:
+        """Why each wrong answer of the candidate is wrong."""
+        return explained(self.comparison, self.items, self.scores, self.taught)
 
 
 def render(view: View) -> str:
@@ -74,13 +97,18 @@ def render(view: View) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "seconds": seconds, "clip": clip, "figure": figure}
-    rows = summary_rows(view.comparison)
+    rows, answers = summary_rows(view.comparison), answers_of(view.scores)
     return environment.get_template(TEMPLATE).render(
         view=view,
         meaning=_MEANING[view.gate["verdict"]],
         published=view.gate["publish"],
         rows=[{**row, "chart": _dots(row)} for row in rows],
-        changed=_changed(view),
+        causes=counted(view.diagnoses),
+        wrong=still_wrong(view.diagnoses, view.comparison, view.items, answers, view.taught),
+        changed=changed(view.comparison, view.items, answers, view.taught),
+        further=_further(view.comparison),
+        spent=spent(view.samples, view.metrics, view.prices),
+        judged=judged(view.judgments),
         curves=_curves(view.metrics, view.choices),
         cards=[card_view(name, card) for name, card in view.cards.items()],
         samples=_samples(view),
@@ -96,13 +124,22 @@ def twin(view: View) -> dict[str, Any]:
     shown = _shown(view)
     plain: dict[str, Any] = _finite(
         {
-            "schema": "ilab-report/1",
+            "schema": SCHEMA,
             "title": view.title,
             "pipeline": view.pipeline,
             "gate": view.gate,
             "comparison": view.comparison,
             "summary": summary_rows(view.comparison),
-            "changed": _changed(view),
+            "causes": counted(view.diagnoses),
+            "wrong": still_wrong(view.diagnoses, view.comparison, view.items, answers_of(view.scores), view.taught),
+            "diagnoses": [found.facts() for found in view.diagnoses],
+            "changed": changed(view.comparison, view.items, answers_of(view.scores), view.taught),
+            "scored": _scored(view),
+            "leaves": {leaf.path: leaf.digest for leaf in view.leaves},
+            "settings": {name: setting["value"] for name, setting in view.settings.items()},
+            "spent": spent(view.samples, view.metrics, view.prices),
+            "judged": judged(view.judgments),
+            "calibration": view.calibration,
             "choices": view.choices,
             "metrics": view.metrics,
             "cards": view.cards,
@@ -160,32 +197,32 @@ def _dots(row: JSON) -> str:
     return charts.dots(cells, marks)
 
 
-def _changed(view: View) -> list[dict[str, Any]]:
-    """Per leaf with changes: the items gained and lost, with gold and both answers."""
-    items = {item.id: item for item in view.items}
-    answers = {model: {score.item: score.answer for score in scores} for model, scores in view.scores.items()}
-    before = answers.get(view.comparison["reference"], {})
-    after = answers.get(view.comparison["candidate"], {})
-    leaves = []
-    for leaf in view.comparison["leaves"]:
-        entry: dict[str, Any] = {"leaf": leaf["name"]}
-        for side in ("gained", "lost"):
-            known = [items[identity] for identity in leaf[side] if identity in items]
-            entry[f"{side}_count"] = len(leaf[side])
-            entry[side] = [
-                {
-                    "id": item.id,
-                    "question": item.question,
-                    "context": item.context,
-                    "gold": item.gold,
-                    "before": before.get(item.id),
-                    "after": after.get(item.id),
-                }
-                for item in known[:CHANGED_PER_LEAF]
-            ]
-        if entry["gained_count"] or entry["lost_count"]:
-            leaves.append(entry)
-    return leaves
+def _scored(view: View) -> list[dict[str, Any]]:
+    """Every item's values by model, without its text: what a comparison of two reports pairs."""
+    values: dict[str, dict[str, float | None]] = {}
+    for model, scores in view.scores.items():
+        for score in scores:
+            values.setdefault(score.item, {})[model] = score.value
+    ordered = sorted(view.items, key=lambda item: item.id)
+    return [
+        {"id": item.id, "leaf": item.leaf, "cluster": item.cluster, "values": values.get(item.id, {})}
+        for item in ordered
+    ]
+
+
+def _further(comparison: JSON) -> list[dict[str, Any]]:
+    """What the items carry besides their score, per group: figures of Score.metrics, questions without an answer."""
+    general = comparison.get("general")
+    groups = [*comparison["leaves"], comparison["total"], *([general] if general else [])]
+    found = []
+    for group in groups:
+        lines = [(metric, means) for metric, means in (group.get("metrics") or {}).items()]
+        declined = group.get("declined")
+        if declined:
+            shares = {model: cell["value"] for model, cell in declined["models"].items()}
+            lines.append((f"says that it does not know ({declined['n']} questions without an answer)", shares))
+        found += [{"leaf": group["name"], "metric": metric, "means": means} for metric, means in lines]
+    return found
 
 
 def _curves(metrics: Mapping[str, Sequence[JSON]], choices: Mapping[str, JSON]) -> list[dict[str, Any]]:
