@@ -42,7 +42,7 @@ SOURCES = {
     "config": "src/ilab/config.py",
     "errors": "src/ilab/errors.py",
     "flows": "src/ilab/sdg/",
-    "parameters": "src/ilab/parameters.py",
+    "parameters": "src/ilab/parameters/",
     "steps": "src/ilab/steps.py",
     "training-metrics": "src/ilab/training/metrics.py",
 }
