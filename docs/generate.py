@@ -43,7 +43,7 @@ SOURCES = {
     "errors": "src/ilab/errors.py",
     "flows": "src/ilab/sdg/",
     "parameters": "src/ilab/parameters/",
-    "steps": "src/ilab/steps.py",
+    "steps": "src/ilab/steps/",
     "training-metrics": "src/ilab/training/metrics.py",
 }
 
