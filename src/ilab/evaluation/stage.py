@@ -13,6 +13,7 @@ from ilab.artifacts import Candidates, Checkpoint, Report, Taxonomy
 from ilab.core.files import take_over
 from ilab.core.step import Counts, Site
 from ilab.data import Chunk, Item, Judgment, Score
+from ilab.errors import Stopped
 from ilab.evaluation.baseline import choices_only, open_book
 from ilab.evaluation.choose import By, choose, leaf_weights
 from ilab.evaluation.compare import GENERAL, compare, kind_of
@@ -68,7 +69,8 @@ def evaluate(
     With ``chunks`` the items are asked beside their passage as well. What is scored, answered or judged is kept one by
     one, by contents: nothing is asked twice, and a checkpoint is scored once whatever it is called.
     """
-    from ilab.evaluation.leaf import Asking, score_items
+    from ilab.evaluation.asking import Asking
+    from ilab.evaluation.leaf import score_items
     from ilab.evaluation.passages import passages
     from ilab.models.device import pick_device
 
@@ -81,6 +83,8 @@ def evaluate(
     judgments: list[Judgment] = []
     for name, folder in models.items() if items else ():
         found = score_items(name, folder, items, asking, site)
+        if len(found) < len(items):
+            raise Stopped("evaluation stopped", hint="run the same command to go on")
         if chosen is not None:
             found, said = judge_scores(found, items, (name, folder), chosen, site)
             judgments += said
