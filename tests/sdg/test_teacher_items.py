@@ -25,7 +25,7 @@ from ilab.sdg.flow import load_flow
 from ilab.sdg.generate import starts_of
 from ilab.sdg.hold_out import hold_out, kept_apart, set_apart
 from ilab.sdg.stage import find_items_flow
-from ilab.steps import HoldOut
+from ilab.steps.data import HoldOut
 from ilab.testing.lab_teacher import answer_lab_prompts
 from ilab.testing.teacher import Teacher, serve
 

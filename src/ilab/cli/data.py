@@ -194,7 +194,7 @@ def _run(build: Build, allowance: Allowance, quiet: bool) -> Run:
 def _so_far(build: Build, engine: Engine, folder: Path) -> None:
     """Put what a spent budget gave into the run's folder: it is no result, but it is paid for."""
     from ilab.artifacts import Samples
-    from ilab.steps import Generate
+    from ilab.steps.data import Generate
 
     planned = next(one for one in build.plan.steps.values() if one.step.type == Generate.type)
     made = Samples(engine.store.partial(planned.step.type, planned.key).artifact)

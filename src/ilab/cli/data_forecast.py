@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ilab.core.run import Engine
     from ilab.data import Chunk, Leaf
     from ilab.sdg.flow import FlowSet
-    from ilab.steps import Generate
+    from ilab.steps.data import Generate
 
 SHOWN = 40  # leaves, the dearest first; --json has all
 
@@ -36,7 +36,7 @@ def generate_inputs(build: Build, engine: Engine) -> GenerateInputs:
     from ilab.artifacts import Documents, Taxonomy
     from ilab.cli.pipeline import make_cheap
     from ilab.sdg.flow import load_flow
-    from ilab.steps import CollectDocuments, Generate, ReadTaxonomy
+    from ilab.steps.data import CollectDocuments, Generate, ReadTaxonomy
 
     make_cheap(engine, build.plan)
     planned = {type(one.step): one for one in build.plan.steps.values()}

@@ -86,7 +86,7 @@ def check_teachers(build: Build, plan: Plan) -> None:
     """Before leaving: whether the teachers that ``plan`` is going to ask can be asked; see :func:`meet_teachers`."""
     from ilab.cli.pipeline import engine_for
     from ilab.sdg.flow import load_flow
-    from ilab.steps import Generate, HoldOut
+    from ilab.steps.data import Generate, HoldOut
 
     with engine_for(build) as engine:
         previews = engine.preview(plan)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ilab.artifacts import Candidates, Checkpoint, Report, Taxonomy
 from ilab.core.files import take_over
@@ -33,7 +33,7 @@ class GateFields(Protocol):
     @property
     def general_margin(self) -> float: ...
     @property
-    def on(self) -> Any: ...
+    def score(self) -> Literal["point", "lower"]: ...
     @property
     def on_inconclusive(self) -> OnInconclusive: ...
     @property
@@ -156,7 +156,7 @@ def gate(fields: GateFields, evaluation: Report, items: Sequence[Item], release:
         changed=release.changed(),
         margin=fields.margin,
         general_margin=fields.general_margin,
-        on=fields.on,
+        on=fields.score,
         judge_trusted=bool(judge.get("trusted")),
     )
     decision = decide(

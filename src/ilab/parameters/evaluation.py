@@ -73,7 +73,7 @@ EVALUATION: tuple[Parameter, ...] = (
         "gate_general_margin", float, 0.03, "loss that is borne on the general questions", valid="0-1", check=share
     ),
     Parameter(
-        "gate_on",
+        "gate_score",
         str,
         "point",
         "what must reach eval_quality_threshold: the score, or the lower bound of its interval",

@@ -152,7 +152,7 @@ class Compare(Step):
 class Gate(Step):
     """May this model be published? Always writes its verdict; a failed or open one is a result too.
 
-    ``margin`` and ``general_margin`` are the losses that are borne on unchanged leaves and on the general suite; ``on``
+    ``margin`` and ``general_margin`` are the losses that are borne on unchanged leaves and on the general suite; ``score``
     is what must reach the threshold, the estimate or its lower bound; ``publish_anyway`` lets the model through
     whatever the verdict, and says so in its lineage.
     """
@@ -163,7 +163,7 @@ class Gate(Step):
     metrics: tuple[str, ...] = ("accuracy", "f1")
     margin: float = 0.05
     general_margin: float = 0.03
-    on: Literal["point", "lower"] = "point"
+    score: Literal["point", "lower"] = "point"
     on_inconclusive: Literal["stop", "publish"] = "stop"
     publish_anyway: bool = False
 
