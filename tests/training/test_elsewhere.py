@@ -209,7 +209,9 @@ def pods(manifest: dict[str, Any], folder: Path) -> Sequence[tuple[int, str]]:
 @pytest.mark.long
 def test_the_same_command_delivers_what_the_pods_have_trained(here: Path, base: Path) -> None:
     """Two pods of one process each; the losses are those of the training in this process."""
-    command = train(base, "--manifest", "TrainJob", "--output", "job.yaml", "--ckpt-output-dir", "out", *sets(here.parent))
+    command = train(
+        base, "--manifest", "TrainJob", "--output", "job.yaml", "--ckpt-output-dir", "out", *sets(here.parent)
+    )
     first = ilab(here, *command)
     assert first.exception is None, first.exception
     assert "Next: kubectl apply -f" in first.stderr and "Best final" not in first.stdout
