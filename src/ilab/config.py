@@ -141,8 +141,7 @@ class TrainWhere(Section):
 
     processes: int = Field(1, gt=0, description="processes on each machine that train together, one for each device")
     nodes: int = Field(1, gt=0, description="machines that train together, with one file system for the store")
-    node_rank: int = Field(0, ge=0, description="number of this machine; 0 prepares the job and reports")
-    master: str = Field("", description="host:port of machine 0, at which several machines meet")
+    master: str = Field("", description="host:port of the machine that starts it, at which several meet")
     launcher: Literal["here", "TrainJob", "PyTorchJob"] = Field(
         "here", description="who starts the processes: this command, or pods, by the Kubeflow manifest that it writes"
     )
@@ -182,8 +181,6 @@ class TrainWhere(Section):
 
     @model_validator(mode="after")
     def _machines(self) -> TrainWhere:
-        if self.node_rank >= self.nodes:
-            raise ValueError(f"node_rank {self.node_rank}: machines are numbered 0 to {self.nodes - 1}")
         host, _, port = self.master.rpartition(":")
         if self.launcher != "here" and self.probe:
             raise ValueError(f"probe tries a step on this machine, but {self.launcher} trains on others; leave it out")

@@ -13,6 +13,7 @@ from tiny_training import Trains
 from ilab.config import TrainWhere
 from ilab.core.store import digest_tree
 from ilab.errors import Stopped
+from ilab.training.tiny import TinySpec, make_tiny
 
 
 def losses(folder: Path) -> list[float]:
@@ -34,11 +35,14 @@ def test_the_losses_are_much_the_same(trains: Trains, tmp_path: Path, changed: d
 
 
 def test_moments_in_eight_bits_are_resumed_to_the_same_bytes(trains: Trains, tmp_path: Path) -> None:
-    trains(tmp_path / "unbroken", optimizer="adamw_8bit")
+    """Of a model whose matrices are large enough to get eight bits, so that they share the table of their codes."""
+    make_tiny(tmp_path / "base", TinySpec(width=64, heads=2, feed_forward=64, vocabulary=400))
+    changed: dict[str, Any] = {"optimizer": "adamw_8bit", "base": tmp_path / "base"}
+    trains(tmp_path / "unbroken", **changed)
     calls = iter(range(1, 100))
     with pytest.raises(Stopped):
-        trains(tmp_path / "broken", lambda: next(calls) == 5, optimizer="adamw_8bit")
-    trains(tmp_path / "broken", optimizer="adamw_8bit")
+        trains(tmp_path / "broken", lambda: next(calls) == 5, **changed)
+    trains(tmp_path / "broken", **changed)
     assert digest_tree(tmp_path / "broken" / "out") == digest_tree(tmp_path / "unbroken" / "out")
 
 

@@ -22,7 +22,7 @@ from ilab.training.manifests import check, manifest
 from ilab.training.metrics import read_metrics
 from ilab.training.start import before_start
 
-ERROR, FINISHED, MANIFEST = "error.json", "finished.json", "job.yaml"
+ERROR, FINISHED, STOP, MANIFEST = "error.json", "finished.json", "stop", "job.yaml"
 
 
 class HandedOver(Stopped):
@@ -54,6 +54,7 @@ def hand_over(job: TrainJob) -> None:
             manifest=path,
         )
     before_start(job, device)
+    (job.work / STOP).unlink(missing_ok=True)  # of an earlier run, here
     write_job(job, device)
     write_text(path, manifest(job.where.launcher, job_name(job.work), folder, job.where))
     raise HandedOver(

@@ -209,7 +209,7 @@ def _choices(
     told: tuple[tuple[str, str], ...] = ()
     made = settings
     steps: list[tuple[str, str, str]] = [("precision", "bf16", "train_precision")]
-    if settings.method == "full":
+    if settings.method == "full" and where.world == 1:  # such moments are not shared out
         steps.append(("optimizer", "adamw_8bit", "train_optimizer"))
     for field, value, name in steps:
         if getattr(made, field) != value:

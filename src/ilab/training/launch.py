@@ -19,22 +19,20 @@ import shlex
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from ilab import errors
 from ilab.config import TrainWhere
-from ilab.errors import IlabError, SetupError
-from ilab.training.elsewhere import ERROR, check_not_away, hand_over, is_finished, noted_error
-from ilab.training.handover import FOLDER, JOB, write_job
+from ilab.errors import IlabError, SetupError, Stopped
+from ilab.training.elsewhere import ERROR, STOP, check_not_away, hand_over, is_finished, noted_error
+from ilab.training.handover import write_job
 from ilab.training.kernels import check_kernels
 from ilab.training.loop import TrainJob, train
 from ilab.training.sinks import wanted
 from ilab.training.start import before_start, keep_measured_speed
 from ilab.training.world import World, check_together
 
-LOG, STOP = "train.log", "stop"
+LOG = "train.log"
 LOOK = 0.2  # seconds between looks at whether to stop
 WAITS = 86400  # seconds that another machine waits for the first: its line may be typed long before it is wanted
 
@@ -47,20 +45,19 @@ def run_job(job: TrainJob, device: str) -> None:
     """
     if is_finished(job.work):  # by pods, or killed before the result was published
         return
-    if job.where.launcher != "here":
+    elsewhere = job.where.launcher != "here"
+    check_together(job.where, job.settings.optimizer, job.where.kubernetes.device if elsewhere else device)
+    if elsewhere:
         hand_over(job)
     check_not_away(job.work)
     wanted(job.where)
     check_kernels(job.where, device)
-    check_together(job.where, device)
-    if job.where.node_rank == 0:
-        before_start(job, device)
+    before_start(job, device)
     if job.where.world == 1:
         train(job, World(0, 1, device))
     else:
         _run_processes(job, device)
-    if job.where.node_rank == 0:
-        keep_measured_speed(job, device)
+    keep_measured_speed(job, device)
 
 
 def commands(folder: Path, where: TrainWhere) -> list[list[str]]:
@@ -86,21 +83,20 @@ def command(folder: Path, processes: int, *, nodes: int = 1, node: int = 0, mast
 
 
 def _run_processes(job: TrainJob, device: str) -> None:
-    where = job.where
-    folder = _prepared(job, device)
-    lines = commands(folder, where)
+    for name in (ERROR, STOP):
+        (job.work / name).unlink(missing_ok=True)
+    here, *others = commands(write_job(job, device).absolute(), job.where)
     with (job.work / LOG).open("a", encoding="utf-8") as log:
         process = subprocess.Popen(
-            lines[where.node_rank],
+            here,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": str(job.threads)},
             start_new_session=True,  # Ctrl-C is ours to pass on, as a request to save
         )
-    for node in range(where.nodes):
-        if where.node_rank == 0 and node > 0:
-            job.emit.progress(0, None, "steps", note=f"on machine {node}: {shlex.join(lines[node])}")
+    for node, line in enumerate(others, 1):
+        job.emit.progress(0, None, "steps", note=f"on machine {node}: {shlex.join(line)}")
     met = threading.Event()
     listener = threading.Thread(target=_listen, args=(process.stdout or (), job, met), daemon=True)
     listener.start()
@@ -108,7 +104,7 @@ def _run_processes(job: TrainJob, device: str) -> None:
     while process.poll() is None:
         if job.stopping():
             (job.work / STOP).touch()
-            if where.nodes > 1 and not met.is_set() and not asked:  # it waits for other machines, with nothing to save
+            if others and not met.is_set() and not asked:  # it waits for other machines, with nothing to save
                 process.terminate()
             asked = True
         try:
@@ -118,30 +114,10 @@ def _run_processes(job: TrainJob, device: str) -> None:
     listener.join()
     if process.stdout is not None:
         process.stdout.close()
-    if where.nodes > 1 and where.node_rank == 0:
-        (folder / JOB).unlink(missing_ok=True)  # so that nobody takes it for that of the next run
     if process.returncode and asked and not met.is_set():
-        raise errors.Stopped("stopped while waiting for the other machines", hint="run the same command to go on")
+        raise Stopped("stopped while waiting for the other machines", hint="run the same command to go on")
     if process.returncode:
         raise _failure(job.work, process.returncode)
-
-
-def _prepared(job: TrainJob, device: str) -> Path:
-    """The job's folder: written by the first machine, waited for by the others."""
-    folder = job.work / FOLDER
-    if job.where.node_rank == 0:
-        for name in (ERROR, STOP):
-            (job.work / name).unlink(missing_ok=True)
-        return write_job(job, device)
-    told = False
-    while not (folder / JOB).is_file():
-        if job.stopping():
-            raise errors.Stopped("stopped while waiting for the first machine")
-        if not told:
-            job.emit.progress(0, None, "steps", note=f"waiting for machine 0 to prepare {folder}")
-            told = True
-        time.sleep(LOOK)
-    return folder
 
 
 def _listen(lines: Iterable[str], job: TrainJob, met: threading.Event) -> None:

@@ -92,15 +92,21 @@ class State:
         self._optimizer = optimizer
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
-        """The tensors; and for each parameter what its moments look like: a shape and dtype, or a plain value."""
+        """The tensors; and for each parameter what its moments look like: a shape and dtype, or a plain value.
+
+        Moments in eight bits share the table of what their codes mean; each gets a copy, as files have to hold it.
+        """
         found = {name: tensor.detach() for name, tensor in self._kept.items()}
+        tables: set[Tensor] = set()
         plain: dict[str, dict[str, Any]] = {}
         for name, parameter in self._trained.items():
             told = plain[name] = {}
             for key, value in self._optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
                     told[key] = {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
-                    found[_moment(name, key)] = value.detach().reshape(1) if value.ndim == 0 else value.detach()
+                    own = value.detach().clone() if value in tables else value.detach()
+                    tables.add(value)  # by identity
+                    found[_moment(name, key)] = own.reshape(1) if own.ndim == 0 else own
                 else:
                     told[key] = value
         return found, plain

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from ilab.core.events import Bus, Event
 from ilab.errors import IlabError
-from ilab.training.elsewhere import ERROR, note_error, note_finished
+from ilab.training.elsewhere import ERROR, STOP, note_error, note_finished
 from ilab.training.handover import read_job
-from ilab.training.launch import STOP
 from ilab.training.loop import train
 from ilab.training.world import joined
 

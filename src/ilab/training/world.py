@@ -75,8 +75,14 @@ class World:
             dist.barrier()
 
 
-def check_together(where: TrainWhere, device: str) -> None:
-    """Raises ``SetupError`` where several processes could not train together on ``device``."""
+def check_together(where: TrainWhere, optimizer: str, device: str) -> None:
+    """Raises ``SetupError`` where several processes could not train together on ``device``, with this optimizer."""
+    if where.world > 1 and optimizer == "adamw_8bit":
+        raise SetupError(
+            f"moments in eight bits are not shared out over {where.world} processes",
+            where="train_optimizer",
+            hint="-p train_optimizer=adamw, whose moments are shared out; or --set where.train.processes=1",
+        )
     if where.world > 1 and not device.startswith(("cpu", "cuda")):
         raise SetupError(
             f"several processes train together on CPUs or CUDA devices, not on {device}",
