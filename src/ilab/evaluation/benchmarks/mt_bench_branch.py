@@ -55,7 +55,9 @@ def run_mt_bench_branch(
         raise InputError("the taxonomy has no skill with seed examples", hint="knowledge is measured by mmlu_branch")
     names = [file_name(subject.name) for subject in subjects.values()]
     if len(set(names)) < len(names):
-        raise InputError(f"two models go by one name: {', '.join(names)}", hint="their files would overwrite each other")
+        raise InputError(
+            f"two models go by one name: {', '.join(names)}", hint="their files would overwrite each other"
+        )
     place = folder / NAME / file_name(branch)
     write_rows(place / "question.jsonl", [question.model_dump(mode="json") for question in questions])
     references: dict[int | str, list[str | None]] = {one.question_id: list(one.reference) for one in questions}
