@@ -194,9 +194,7 @@ def _superior(case: Case) -> dict[str, Any]:
     if not change.n and case.left_out:
         return _rule(name, INCONCLUSIVE, f"what can be compared rests on {_UNTRUSTED}", **_figures(change))
     wanted = needed(change.n, observed_variance(change), case.level)
-    detail = f"{_said(change)} percentage points against {base}"
-    if case.unmeasured:
-        detail += f" (no test items: {', '.join(case.unmeasured)})"
+    detail = f"{_said(change)} percentage points against {base}{_aside(case)}"
     if change.low is None or change.high is None or change.clusters < FEWEST_CLUSTERS:
         text = f"too few items to compare with {base}: {needed_text(wanted)}"
         return _rule(name, INCONCLUSIVE, text, needed=wanted, **_figures(change))
@@ -204,8 +202,23 @@ def _superior(case: Case) -> dict[str, Any]:
         return _rule(name, PASS, detail, **_figures(change))
     if change.p <= 1 - case.level and change.high < 0:
         return _rule(name, FAIL, f"{detail}: worse", **_figures(change))
-    text = f"{detail}: that may be chance; {needed_text(wanted)}"
+    why = f"{base} knows all of it already" if _known(case, base) else "that may be chance"
+    text = f"{detail}: {why}; {needed_text(wanted)}"
     return _rule(name, INCONCLUSIVE, text, needed=wanted, **_figures(change))
+
+
+def _aside(case: Case) -> str:
+    """What the change does not stand on."""
+    judged_items = sum(item.id in case.left_out for item in case.changed)
+    parts = [f"no test items: {', '.join(case.unmeasured)}"] if case.unmeasured else []
+    parts += [f"{judged_items} judged items left out"] if judged_items else []
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _known(case: Case, model: str) -> bool:
+    """Whether nothing was left to learn on the changed leaves."""
+    scores = case.scores.get(model, {})
+    return all(scores[item.id].value == 1.0 for item in case.changed if item.id in scores and not item.unanswerable)
 
 
 def _no_harm(case: Case) -> dict[str, Any]:

@@ -24,7 +24,7 @@ POWER = 0.8  # how often a true effect of the stated size shall be found
 FLIPS = 9999  # random sign patterns where they cannot all be counted
 _ZERO = 1e-12  # a standard error below this is rounding
 _GRAIN = 1e-9  # sums of differences are whole numbers of this, so that equal ones are equal
-_PRODUCTS = 200_000  # terms of one step of the exact count
+_PRODUCTS = 20_000  # terms of one step of the exact count
 
 
 @dataclass(frozen=True)
