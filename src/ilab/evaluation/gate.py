@@ -38,7 +38,7 @@ Figures = Mapping[str, Any]
 class Rules:
     """What the gate asks for. ``changed``: those of today's leaves that changed since the release; ``None``: all.
 
-    ``margin`` and ``general_margin`` (0 to 1) are the losses that are borne elsewhere. ``on`` is what must reach the
+    ``margin`` and ``general_margin`` (0 to 1) are the losses that are accepted elsewhere. ``on`` is what must reach the
     threshold: the estimate or the lower bound of its interval. ``judge_trusted``: its agreement with people was
     measured, and is good enough.
     """
@@ -249,7 +249,7 @@ def _not_worse(name: str, what: str, items: Sequence[Item], margin: float, case:
     if case.release == case.comparison["candidate"]:
         return _rule(name, INCONCLUSIVE, f"{what}: there is nothing to compare with; {_MORE}")
     change = case.change(name, items, case.release)
-    figures, allowed = _figures(change), f"at most {100 * margin:.2g} are borne"
+    figures, allowed = _figures(change), f"a loss of up to {100 * margin:.2g} is accepted"
     detail = f"{what}: {_said(change, 1)} percentage points against {case.release}, {allowed}"
     if change.low is not None and change.high is not None and change.mean is not None:
         if change.low > -margin:
