@@ -47,6 +47,7 @@ bench: $(SETUP)
 	$(BIN)/python benchmarks/taxonomy.py --write
 	$(BIN)/python benchmarks/documents.py --write
 	$(BIN)/python benchmarks/dedup.py --write
+	$(BIN)/python benchmarks/gate.py --write
 	$(BIN)/python benchmarks/sdg.py
 
 clean:

@@ -1,6 +1,7 @@
 """The gate's three outcomes, and that its line says what decided."""
 
 import json
+import random
 
 import pytest
 from scipy import stats
@@ -307,3 +308,35 @@ def test_every_inconclusive_verdict_of_too_few_items_says_how_many_it_takes():
     every = [*make("mcq", 40), *general]
     lost = gate(every, score(every, [0.0] * 80), score(every, [1.0] * 40 + [None] * 10 + [0.0] * 30))
     assert "30 of 40 general items have a score from every model (no value: 10): n >= 38 needed" in lost["line"]
+
+
+def test_where_the_base_knows_everything_already_that_is_the_reason():
+    items = make("mcq", 300)
+    same = score(items, [1.0] * 300)
+    assert "base knows all of it already" in gate(items, same, same)["line"]
+    assert "that may be chance" in gate(items, score(items, [1.0] * 299 + [0.0]), same)["line"]
+
+
+def test_without_a_second_model_there_is_nothing_to_compare_with():
+    items = make("mcq", 40)
+    scores = score(items, [1.0] * 40)
+    result = decide(compare({"m": scores}, items), scores, items, threshold=0.5, metrics=["accuracy"])
+    assert result["verdict"] == "inconclusive" and "there is no base model to compare with" in result["line"]
+
+
+def test_the_order_of_scores_and_items_changes_nothing():
+    items = [*make("mcq", 30), *make("free", 30, "skills/f"), *make("exact", 30, "general/x")]
+    draw = random.Random(4)
+    base, tuned = (score(items, [round(draw.random(), 2) for _ in items]) for _ in range(2))
+    asked = {"metrics": ("accuracy", "f1"), "changed": frozenset({"skills/f"})}
+    assert gate(items, base, tuned, **asked) == gate(items[::-1], base[::-1], tuned[::-1], **asked)
+
+
+def test_a_leaf_s_family_of_tests_is_corrected_before_it_can_fail_a_model():
+    """One of ten leaves lost 6 of 20 and gained none: p = 0.03 alone, 0.3 among ten."""
+    items = [item for leaf in range(10) for item in make("mcq", 20, f"knowledge/{leaf}")]
+    base = score(items, [1.0] * 20 + [0.0] * 180)
+    tuned = score(items, [1.0] * 14 + [0.0] * 6 + [0.0] * 180)
+    assert verdicts(gate(items, base, tuned))["no harm"] == "pass"
+    alone = gate(items[:20], base[:20], tuned[:20])
+    assert verdicts(alone)["no harm"] == "fail"

@@ -213,13 +213,14 @@ def test_bootstrap_bounds_stay_inside_the_values(numbers: list[float]):
 flips = st.lists(st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 3)), min_size=2, max_size=9)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(flips)
 def test_sign_flip_equals_scipy_s_exact_permutation_test(moved: list[float]):
     theirs = stats.permutation_test((moved,), math.fsum, permutation_type="samples", n_resamples=math.inf)
     assert sign_flip(moved, own(moved)) == pytest.approx(theirs.pvalue, abs=1e-9)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_sign_flip_of_right_and_wrong_is_the_exact_mcnemar_test(gained: int, lost: int):
     moved = [1.0] * gained + [-1.0] * lost + [0.0] * 3
@@ -260,6 +261,7 @@ def test_paired_change_is_never_surer_than_either_test():
         assert ours.p > 0.05 or ours.low > 0 or ours.high < 0
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.floats(0.005, 1), st.floats(0.01, 1), st.floats(0.5, 0.99), st.floats(0.8, 0.99))
 def test_items_needed_is_the_textbook_formula(effect: float, variance: float, power: float, level: float):
     """As statsmodels' NormalIndPower solves it for one sample: the effect, in standard errors, is z(a/2) + z(power)."""

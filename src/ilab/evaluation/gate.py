@@ -38,7 +38,7 @@ Figures = Mapping[str, Any]
 class Rules:
     """What the gate asks for. ``changed``: those of today's leaves that changed since the release; ``None``: all.
 
-    ``margin`` and ``general_margin`` (0 to 1) are the losses that are borne elsewhere. ``on`` is what must reach the
+    ``margin`` and ``general_margin`` (0 to 1) are the losses that are accepted elsewhere. ``on`` is what must reach the
     threshold: the estimate or the lower bound of its interval. ``judge_trusted``: its agreement with people was
     measured, and is good enough.
     """
@@ -194,9 +194,7 @@ def _superior(case: Case) -> dict[str, Any]:
     if not change.n and case.left_out:
         return _rule(name, INCONCLUSIVE, f"what can be compared rests on {_UNTRUSTED}", **_figures(change))
     wanted = needed(change.n, observed_variance(change), case.level)
-    detail = f"{_said(change)} percentage points against {base}"
-    if case.unmeasured:
-        detail += f" (no test items: {', '.join(case.unmeasured)})"
+    detail = f"{_said(change)} percentage points against {base}{_aside(case)}"
     if change.low is None or change.high is None or change.clusters < FEWEST_CLUSTERS:
         text = f"too few items to compare with {base}: {needed_text(wanted)}"
         return _rule(name, INCONCLUSIVE, text, needed=wanted, **_figures(change))
@@ -204,8 +202,23 @@ def _superior(case: Case) -> dict[str, Any]:
         return _rule(name, PASS, detail, **_figures(change))
     if change.p <= 1 - case.level and change.high < 0:
         return _rule(name, FAIL, f"{detail}: worse", **_figures(change))
-    text = f"{detail}: that may be chance; {needed_text(wanted)}"
+    why = f"{base} knows all of it already" if _known(case, base) else "that may be chance"
+    text = f"{detail}: {why}; {needed_text(wanted)}"
     return _rule(name, INCONCLUSIVE, text, needed=wanted, **_figures(change))
+
+
+def _aside(case: Case) -> str:
+    """What the change does not stand on."""
+    judged_items = sum(item.id in case.left_out for item in case.changed)
+    parts = [f"no test items: {', '.join(case.unmeasured)}"] if case.unmeasured else []
+    parts += [f"{judged_items} judged items left out"] if judged_items else []
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _known(case: Case, model: str) -> bool:
+    """Whether nothing was left to learn on the changed leaves."""
+    scores = case.scores.get(model, {})
+    return all(scores[item.id].value == 1.0 for item in case.changed if item.id in scores and not item.unanswerable)
 
 
 def _no_harm(case: Case) -> dict[str, Any]:
@@ -236,7 +249,7 @@ def _not_worse(name: str, what: str, items: Sequence[Item], margin: float, case:
     if case.release == case.comparison["candidate"]:
         return _rule(name, INCONCLUSIVE, f"{what}: there is nothing to compare with; {_MORE}")
     change = case.change(name, items, case.release)
-    figures, allowed = _figures(change), f"at most {100 * margin:.2g} are borne"
+    figures, allowed = _figures(change), f"a loss of up to {100 * margin:.2g} is accepted"
     detail = f"{what}: {_said(change, 1)} percentage points against {case.release}, {allowed}"
     if change.low is not None and change.high is not None and change.mean is not None:
         if change.low > -margin:

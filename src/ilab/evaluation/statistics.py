@@ -24,7 +24,7 @@ POWER = 0.8  # how often a true effect of the stated size shall be found
 FLIPS = 9999  # random sign patterns where they cannot all be counted
 _ZERO = 1e-12  # a standard error below this is rounding
 _GRAIN = 1e-9  # sums of differences are whole numbers of this, so that equal ones are equal
-_PRODUCTS = 200_000  # terms of one step of the exact count
+_TERMS = 300_000  # of the exact count, at most
 
 
 @dataclass(frozen=True)
@@ -286,10 +286,10 @@ def _distance(power: float, level: float) -> float:
 
 def _flipped(sizes: Mapping[int, int]) -> dict[int, float] | None:
     """Sum to probability, if each of ``count`` sums of a ``size`` has either sign at even odds; ``None``: too many."""
+    if _terms(sizes) > _TERMS:
+        return None
     spread = {0: 1.0}
     for size, count in sorted(sizes.items()):
-        if len(spread) * (count + 1) > _PRODUCTS:
-            return None
         ways, chances = 1, []
         for positive in range(count + 1):
             chances.append((size * (2 * positive - count), ways / (1 << count)))
@@ -300,6 +300,16 @@ def _flipped(sizes: Mapping[int, int]) -> dict[int, float] | None:
                 further[total + shift] = further.get(total + shift, 0.0) + chance * share
         spread = further
     return spread
+
+
+def _terms(sizes: Mapping[int, int]) -> int:
+    """At most so many terms has the exact count: sums so far times ways of the next size, over all sizes."""
+    grain, sums, reach, terms = math.gcd(*sizes), 1, 0, 0
+    for size, count in sorted(sizes.items()):
+        terms += sums * (count + 1)
+        reach += size * count
+        sums = min(sums * (count + 1), reach // grain + 1)
+    return terms
 
 
 def _drawn_flips(sums: Sequence[int], seed: int) -> Iterator[int]:
