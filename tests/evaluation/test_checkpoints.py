@@ -18,7 +18,6 @@ from ilab.core.events import Bus
 from ilab.core.memo import Memo
 from ilab.data import Item, Message, TrainingRow
 from ilab.errors import Stopped
-from ilab.evaluation import leaf
 from ilab.evaluation.before_after import compare_answers
 from ilab.evaluation.stage import evaluate, select
 from ilab.models.local import LocalModel, Sampling
@@ -81,25 +80,24 @@ def test_a_checkpoint_is_scored_once_whatever_it_is_called(
     evaluate(
         {"epoch-001": tiny_model, "epoch-002": changed(tiny_model, tmp_path / "b", 0.1)}, ITEMS, "dev", first, site
     )
-    monkeypatch.setattr(leaf, "score_items", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(LocalModel, "load", lambda *_: pytest.fail("scored again"))
     second = report(tmp_path / "two")
     evaluate({"samples-5": shutil.copytree(tiny_model, tmp_path / "copy")}, ITEMS, "dev", second, site)
     before = [score for score in first.scores() if score.model == "epoch-001"]
     assert [score.model_copy(update={"model": "epoch-001"}) for score in second.scores()] == before
     assert len({score.model for score in first.scores()}) == 2 and len(before) == 3
-    monkeypatch.undo()
-    monkeypatch.setattr(leaf, "score_items", lambda *_: [])
     evaluate({"other": tiny_model}, ITEMS[:2], "dev", report(tmp_path / "three"), site)
-    assert site.memos["scores"].writes == 3  # other items are another measurement
+    assert site.memos["scores"].writes == 6  # each item of each of the two models
 
 
-def test_stopped_between_two_checkpoints_the_first_is_kept(tiny_model: Path, tmp_path: Path, site: Here) -> None:
-    stops = iter([False, False, True, True])
-    site.stopping = lambda: next(stops)
+def test_stopped_within_a_checkpoint_what_is_scored_is_kept(tiny_model: Path, tmp_path: Path, site: Here) -> None:
+    site.stopping = lambda: site.memos["scores"].writes == 4
     models = {"a": tiny_model, "b": changed(tiny_model, tmp_path / "b", 0.1)}
     with pytest.raises(Stopped):
         evaluate(models, ITEMS, "dev", report(tmp_path / "r"), site)
-    assert site.memos["scores"].writes == 1
+    site.stopping = lambda: False
+    evaluate(models, ITEMS, "dev", report(tmp_path / "again"), site)
+    assert site.memos["scores"].writes == 6  # what the first had is not asked again
 
 
 def test_a_diverged_checkpoint_is_not_measured_and_not_chosen(tiny_model: Path, tmp_path: Path, site: Here) -> None:

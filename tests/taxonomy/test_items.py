@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from ilab.errors import InputErrors
+from ilab.taxonomy.items import UNKNOWN
 from ilab.taxonomy.read import read_taxonomy
 
 SKILL = {
@@ -53,6 +54,17 @@ def test_kinds_ids_and_clusters(tmp_path: Path) -> None:
     assert {one.origin for one in items} == {"person"}
 
 
+def test_unanswerable_questions_need_no_answer(tmp_path: Path) -> None:
+    silent = {"split": "test", "question": "Who?", "unanswerable": True}
+    told = item(question="When?", answer="Nobody says.", unanswerable=True, kind="free")
+    items = read_taxonomy(leaf_with(tmp_path, [silent, told, item()])).leaves[0].items
+    assert [(one.unanswerable, one.kind, one.gold) for one in items] == [
+        (True, "free", UNKNOWN),
+        (True, "free", "Nobody says."),
+        (False, "exact", "A"),
+    ]
+
+
 def test_ids_are_of_content_not_of_order(tmp_path: Path) -> None:
     questions = [item(question=f"Q{n}?") for n in range(4)]
     before = {one.question: one.id for one in read_taxonomy(leaf_with(tmp_path, questions)).leaves[0].items}
@@ -76,6 +88,10 @@ def test_items_do_not_change_the_leaf_digest(tmp_path: Path) -> None:
         ([item(kind="mcq")], "2:3", "needs `options`"),
         ([item(kind="exact", options=["A", "B"])], "7:3", "has no options"),
         ([item(kind="mqc")], "5:9", "must be `mcq` or `exact` or `free`, not `mqc`\n  did you mean `mcq`?"),
+        ([item(unanswerable=True, options=["A", "B"])], "2:3", "an unanswerable question has no options"),
+        ([item(unanswerable=True, kind="exact")], "2:3", "an unanswerable question has no options"),
+        ([item(unanswerable="maybe")], "5:17", "must be `true` or `false`"),
+        ([{"split": "test", "question": "Q", "unanswerable": False}], "2:3", "has no `answer`"),
         ([item(split="train")], "2:10", "must be `dev` or `test`"),
         ([{"question": "Q", "answer": "A"}], "2:3", "has no `split`"),
         ([item(anser="A")], "5:3", "is not a known key"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 # Words that carry no fact: articles, auxiliaries, prepositions, pronouns and question words.
 _FUNCTION_WORDS = frozenset(
@@ -40,3 +41,19 @@ def token_f1(answer: str, reference: str) -> float:
         return float(not given and not wanted)
     precision, recall = shared / sum(given.values()), shared / sum(wanted.values())
     return 2 * precision * recall / (precision + recall)
+
+
+def preferred(totals: Sequence[float], texts: Sequence[str], per: str = "bytes") -> int:
+    """The place of the option that a model prefers, the first of equals.
+
+    ``totals`` are summed log-probabilities (nats), ``per`` what they are divided by: ``bytes`` or ``characters`` of the
+    option's text, or nothing (``sum``), which favours short options. The last three are ``acc_bytes``, ``acc_norm`` and
+    ``acc`` of lm-evaluation-harness.
+    """
+    rates = [total / _length(text, per) for total, text in zip(totals, texts, strict=True)]
+    return max(range(len(rates)), key=lambda option: (rates[option], -option))
+
+
+def _length(text: str, per: str) -> int:
+    sizes = {"bytes": len(text.encode()), "characters": len(text), "sum": 1}
+    return max(sizes[per], 1)

@@ -26,16 +26,15 @@ def open_book(items: Iterable[Item], chunks: Iterable[Chunk]) -> dict[str, float
     """Leaf to accuracy of word overlap with the leaf's own chunks; ``None`` without choices or without chunks.
 
     An option's rate is the best, over sentences, of (share of the question's content words + share of the
-    option's) found in that sentence. A table row or a list entry counts as a sentence.
+    option's) found in that sentence.
     """
     sentences: dict[str, list[frozenset[str]]] = {}
     for chunk in chunks:
-        found = [content_words(part) for part in _SENTENCE_END.split(chunk.text)]
-        sentences.setdefault(chunk.leaf, []).extend(part for part in found if part)
+        sentences.setdefault(chunk.leaf, []).extend(sentences_of(chunk))
 
     def rate(item: Item, option: str) -> float:
         question, answer = content_words(item.question), content_words(option)
-        return max(_share(question, sentence) + _share(answer, sentence) for sentence in sentences[item.leaf])
+        return max(share(question, sentence) + share(answer, sentence) for sentence in sentences[item.leaf])
 
     every = list(items)
     accuracy = _accuracy([item for item in every if sentences.get(item.leaf)], rate)
@@ -46,7 +45,7 @@ def choices_only(items: Iterable[Item]) -> dict[str, float | None]:
     """Leaf to accuracy of choosing the option with the largest share of its words in the question."""
 
     def rate(item: Item, option: str) -> float:
-        return _share(content_words(option), content_words(item.question))
+        return share(content_words(option), content_words(item.question))
 
     every = list(items)
     accuracy = _accuracy(every, rate)
@@ -65,5 +64,12 @@ def _accuracy(items: Sequence[Item], rate: Rate) -> dict[str, float]:
     return {leaf: sum(values) / len(values) for leaf, values in earned.items()}
 
 
-def _share(wanted: frozenset[str], among: frozenset[str]) -> float:
+def sentences_of(chunk: Chunk) -> list[frozenset[str]]:
+    """The content words of every sentence that has some. A table row or a list entry counts as a sentence."""
+    found = [content_words(part) for part in _SENTENCE_END.split(chunk.text)]
+    return [part for part in found if part]
+
+
+def share(wanted: frozenset[str], among: frozenset[str]) -> float:
+    """The share of ``wanted`` that is found in ``among``; 0 where nothing is wanted."""
     return len(wanted & among) / len(wanted) if wanted else 0.0

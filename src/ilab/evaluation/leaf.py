@@ -1,93 +1,126 @@
 """Leaf evaluation: does the model know what the leaf teaches?
 
-    mcq    the likelihood of each option as the whole answer; the option with the highest log-probability per byte of
-           its text is the model's choice (closed book, no shots, no letters: a tiny model cannot read letters)
-    exact  the greedy answer, compared after collapsing white space
-    free   token F1 of the greedy answer against the reference
+:mod:`ilab.evaluation.asking` says how an item is asked and what counts. Here the items meet a model: those that were
+asked before are taken from the memo ``scores``, the others are asked, multiple choice in batches, the rest one by one,
+and every result is kept as soon as it is there. So a process that is killed loses the batch under way and nothing else,
+and a question is asked once of the same weights, whatever model and item are called. A result's key holds how it is
+scored, the digest of the model's folder (weights, tokenizer, template, precision), the question's content and its
+passage. Scores are per item; means and intervals are the business of ``compare``.
 
-Prompts are rendered by the model's own chat template, exactly as in training and serving. Scores are per item; means
-and intervals are the business of ``compare``. The per-byte rule was fixed before anything was measured, because the
-sum of log-probabilities favours short options (evaluation by likelihood: Brown et al. 2020, section 2.4).
+Results depend neither on batches nor on what the memo held: values are rounded to six decimals, and the choice of an
+option is made from likelihoods that agree within 1e-4 nats (see :mod:`ilab.models.likelihood`).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ilab.core.step import Site
-from ilab.data import Item, Message, Score
-from ilab.evaluation.answers import plain, token_f1
-from ilab.models.chat import prompt_text
-from ilab.models.likelihood import Pair, score_all
+from ilab.core.step import Site, fingerprint
+from ilab.core.store import digest_tree
+from ilab.data import Item, Score
+from ilab.evaluation.asking import Asking, Measured, choice, gold_pair, option_pairs, too_long, written
+from ilab.models.likelihood import Likelihood, Pair
 from ilab.models.likelihood_local import LocalLikelihoods
-from ilab.models.local import DivergedError, LocalModel
+from ilab.models.local import ContextError, LocalModel
 
-ANSWER_TOKENS = 64  # a greedy answer may be this much longer than the reference
-SCORING = 1  # raised together with the version of the step `evaluate`: scores of an earlier one are not used again
+SCORING = 2  # raised together with the version of the step `evaluate`: scores of an earlier one are not used again
+ASKED = ("kind", "question", "context", "options", "gold", "unanswerable")  # what makes two items the same question
+CHOICES = 64  # items of multiple choice that are scored together, with and without their passages
+WRITTEN = 16  # written answers whose right answers are scored together
 
-
-def score_items(name: str, folder: Path, items: Sequence[Item], device: str, site: Site) -> list[Score]:
-    """Score every item with the model in ``folder`` under the name ``name``, in the order of ``items``."""
-    model = LocalModel.load(folder, device, site.where.threads)
-    choices = [(index, item) for index, item in enumerate(items) if item.kind == "mcq"]
-    scores = dict(_score_choices(name, model, choices))
-    site.emit.progress(len(scores), len(items), "items", note=name)
-    for index, item in enumerate(items):
-        if item.kind != "mcq" and not site.stopping():
-            scores[index] = _score_answer(name, model, item)
-            site.emit.progress(len(scores), len(items), "items", note=f"{name}: {scores[index].answer}")
-    return [scores[index] for index in range(len(items)) if index in scores]
+Found = dict[str, Any]  # a Measured as JSON
+Asked = tuple[str, Item, str]  # a result's key, the item, its passage
 
 
-def prompt(item: Item) -> list[Message]:
-    return [Message(role="user", content=prompt_text(item.question, item.context))]
+def score_items(name: str, folder: Path, items: Sequence[Item], asking: Asking, site: Site) -> list[Score]:
+    """Score every item with the model in ``folder`` under the name ``name``, in the order of ``items``.
+
+    Where the run is being stopped, the scores that there are: the others are missing.
+    """
+    memo, digest = site.memo("scores"), digest_tree(folder)
+    passages = [asking.passages.get(item.id, "") for item in items]
+    keys = [item_key(digest, item, passage) for item, passage in zip(items, passages, strict=True)]
+    found: dict[str, Found] = {key: known for key in dict.fromkeys(keys) if (known := memo.get(key)) is not None}
+    missing = {
+        key: (item, passage) for key, item, passage in zip(keys, items, passages, strict=True) if key not in found
+    }
+    site.emit.progress(len(found), len(found) + len(missing), "items", note=name)
+    if missing:
+        model = LocalModel.load(folder, asking.device, asking.threads)
+        total = len(found) + len(missing)
+        for key, measured in _measure(model, missing, asking, site):
+            found[key] = measured.as_json()
+            memo.put(key, found[key])
+            site.emit.progress(len(found), total, "items", note=f"{name}: {found[key]['answer']}")
+    return [_score(name, item, found[key]) for item, key in zip(items, keys, strict=True) if key in found]
 
 
-def _score_choices(name: str, model: LocalModel, items: Sequence[tuple[int, Item]]) -> Iterator[tuple[int, Score]]:
-    pairs = []
-    for _, item in items:
-        context = tuple(model.renderer.prompt_ids(prompt(item)))
-        pairs += [Pair(context, tuple(model.renderer.encode_text(text))) for text in item.options]
-    values = iter(score_all(LocalLikelihoods(model), pairs))
-    for index, item in items:
-        sums = [next(values).total for _ in item.options]
-        if not all(map(math.isfinite, sums)):
-            yield index, _unscored(name, item)
+def item_key(digest: str, item: Item, passage: str) -> str:
+    """What one result stands under: ``digest`` is that of the model's folder."""
+    content = {field: value for field, value in item.model_dump(mode="json").items() if field in ASKED}
+    return fingerprint("score", SCORING, digest, content, passage)
+
+
+def _measure(
+    model: LocalModel, missing: Mapping[str, tuple[Item, str]], asking: Asking, site: Site
+) -> Iterator[tuple[str, Measured]]:
+    likelihoods = LocalLikelihoods(model, asking.batch)
+    asked = [(key, item, passage) for key, (item, passage) in missing.items()]
+    choices = [one for one in asked if one[1].kind == "mcq"]
+    others = [one for one in asked if one[1].kind != "mcq"]
+    for ask, some, size in ((_choices, choices, CHOICES), (_answers, others, WRITTEN)):
+        for start in range(0, len(some), size):
+            if site.stopping():
+                return
+            yield from ask(model, likelihoods, some[start : start + size], site)
+
+
+def _choices(
+    model: LocalModel, likelihoods: LocalLikelihoods, asked: Sequence[Asked], site: Site
+) -> Iterator[tuple[str, Measured]]:
+    """Multiple choice, each item as soon as all its options are scored."""
+    pairs: list[Pair] = []
+    owners: list[tuple[int, int]] = []  # for each pair its item and its place among the item's pairs
+    found: list[dict[int, Likelihood]] = [{} for _ in asked]
+    sizes = [0] * len(asked)
+    for at, (key, item, passage) in enumerate(asked):
+        try:
+            own = option_pairs(model, item, passage)
+        except ContextError as error:
+            yield key, too_long(error)
             continue
-        rates = [value / max(len(text.encode()), 1) for value, text in zip(sums, item.options, strict=True)]
-        chosen = item.options[max(range(len(rates)), key=lambda option: (rates[option], -option))]
-        yield index, _score(name, item, float(chosen == item.gold), chosen, tuple(round(v, 6) for v in sums))
+        pairs += own
+        owners += [(at, place) for place in range(len(own))]
+        sizes[at] = len(own)
+    for index, likelihood in likelihoods.score(pairs):
+        at, place = owners[index]
+        found[at][place] = likelihood
+        if len(found[at]) == sizes[at]:
+            yield asked[at][0], choice(asked[at][1], [found[at][place] for place in range(sizes[at])])
+            if site.stopping():
+                return
 
 
-def _score_answer(name: str, model: LocalModel, item: Item) -> Score:
-    limit = len(model.renderer.encode_text(item.gold)) + ANSWER_TOKENS
-    prompt_ids, stops = model.renderer.prompt_ids(prompt(item)), model.renderer.stop_ids
-    try:
-        ids = list(model.generate(prompt_ids, max_tokens=limit, stop_ids=stops))
-    except DivergedError:
-        return _unscored(name, item)
-    answer = model.renderer.decode([token for token in ids if token not in stops])
-    if item.kind == "exact":
-        return _score(name, item, float(plain(answer) == plain(item.gold)), plain(answer))
-    return _score(name, item, token_f1(answer, item.gold), plain(answer))
+def _answers(
+    model: LocalModel, likelihoods: LocalLikelihoods, asked: Sequence[Asked], site: Site
+) -> Iterator[tuple[str, Measured]]:
+    """Answers that the model writes, one by one."""
+    golds = [(key, pair) for key, item, _ in asked if (pair := gold_pair(model, item)) is not None]
+    known = {golds[index][0]: found for index, found in likelihoods.score([pair for _, pair in golds])}
+    for key, item, passage in asked:
+        try:
+            yield key, written(model, item, passage, known.get(key))
+        except ContextError as error:
+            yield key, too_long(error)
+        if site.stopping():
+            return
 
 
-def _unscored(name: str, item: Item) -> Score:
-    """A model whose training diverged is not wrong about an item: it was not measured, so it cannot be chosen."""
-    score = _score(name, item, 0.0, "")
-    return score.model_copy(update={"value": None, "answer": None, "note": "the model computes no numbers"})
-
-
-def _score(name: str, item: Item, value: float, answer: str, likelihoods: tuple[float, ...] = ()) -> Score:
+def _score(name: str, item: Item, found: Found) -> Score:
     return Score(
-        item=item.id,
-        leaf=item.leaf,
-        model=name,
-        kind=item.kind,
-        cluster=item.cluster,
-        value=value,
-        answer=answer,
-        likelihoods=likelihoods,
-    )
+        item=item.id, leaf=item.leaf, model=name, kind=item.kind, cluster=item.cluster,
+        value=found["value"], answer=found["answer"], likelihoods=tuple(found["likelihoods"]),
+        metrics=found["metrics"], note=found["note"],
+    )  # fmt: skip

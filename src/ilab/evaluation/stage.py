@@ -9,8 +9,7 @@ from typing import Any
 
 from ilab.artifacts import Candidates, Checkpoint, Report
 from ilab.core.files import take_over
-from ilab.core.step import Counts, Site, fingerprint
-from ilab.core.store import digest_tree
+from ilab.core.step import Counts, Site
 from ilab.data import Chunk, Item, Score
 from ilab.errors import Stopped
 from ilab.evaluation.baseline import choices_only, open_book
@@ -30,22 +29,15 @@ def evaluate(models: Mapping[str, Path], items: Sequence[Item], split: str, out:
 
 
 def _scores_of(name: str, folder: Path, items: Sequence[Item], site: Site) -> list[Score]:
-    """One model's scores, kept by the contents of model and items: a checkpoint is scored once, whatever it is called.
-
-    Raises ``Stopped`` between two models; those before it are not scored again.
-    """
-    from ilab.evaluation.leaf import SCORING, score_items
+    """One model's scores. Raises ``Stopped`` where some are missing; those that there are, are not asked for again."""
+    from ilab.evaluation.asking import Asking
+    from ilab.evaluation.leaf import score_items
     from ilab.models.device import pick_device
 
-    memo = site.memo("scores")
-    key = fingerprint("scores", SCORING, digest_tree(folder), [item.model_dump(mode="json") for item in items])
-    known = memo.get(key)
-    if known is not None:
-        return [Score.model_validate({**score, "model": name}) for score in known]
-    scores = score_items(name, folder, items, pick_device(site.where.device), site)
-    if site.stopping():
+    asking = Asking(pick_device(site.where.device), site.where.threads, "auto", {})
+    scores = score_items(name, folder, items, asking, site)
+    if len(scores) < len(items):
         raise Stopped("evaluation stopped", hint="run the same command to go on")
-    memo.put(key, [score.model_dump(mode="json") for score in scores])
     return scores
 
 

@@ -7,6 +7,9 @@
         options: [Vellsay, Elmsund, Tavishall, Harrowby]     # makes it kind: mcq; otherwise exact
         answer: Tavishall
         about: supply boat     # optional: questions about one thing are counted as one cluster
+      - split: test
+        question: Who painted the supply boat?
+        unanswerable: true     # the documents do not say: the right answer is that one does not know
 
 An item's id is a hash of its content, so adding or moving questions changes no other item.
 """
@@ -21,7 +24,9 @@ from ilab.data import Item, ItemKind, Split, digest_text, short
 from ilab.errors import InputError
 from ilab.taxonomy.check import check
 from ilab.taxonomy.yamlfaults import problem
-from ilab.taxonomy.yamlnodes import START, MappingNode, Node, SequenceNode, load, optional_text, text
+from ilab.taxonomy.yamlnodes import START, MappingNode, Node, SequenceNode, is_true, load, optional_text, text
+
+UNKNOWN = "The text does not say."  # the answer of an unanswerable question that brings none
 
 
 def read_items(path: Path, file: str, leaf: str, problems: list[InputError]) -> tuple[Item, ...]:
@@ -58,12 +63,14 @@ def _item(node: Node, file: str, leaf: str, problems: list[InputError]) -> Item:
     node = cast(MappingNode, node)  # the schema has been checked
     listed = node.get("options")
     options = tuple(text(option) for option in listed.items) if isinstance(listed, SequenceNode) else ()
-    kind = cast(ItemKind, text(node.get("kind")) or ("mcq" if options else "exact"))
-    question, context, gold = (
-        text(node.get("question")),
-        optional_text(node.get("context")),
-        text(node.get("answer")),
-    )
+    unanswerable = is_true(node.get("unanswerable"))
+    usual = "free" if unanswerable else "mcq" if options else "exact"
+    kind = cast(ItemKind, text(node.get("kind")) or usual)
+    question, context = text(node.get("question")), optional_text(node.get("context"))
+    gold = text(node.get("answer")) or (UNKNOWN if unanswerable else "")
+    if unanswerable and (kind != "free" or options):
+        message = "an unanswerable question has no options, and is of kind `free`"
+        problems.append(problem(file, node, message, "remove `options` and `kind`"))
     if kind == "mcq" and not options:
         problems.append(problem(file, node, "an item of kind `mcq` needs `options`", "add `options: [a, b, c, d]`"))
     elif kind != "mcq" and options:
@@ -84,4 +91,5 @@ def _item(node: Node, file: str, leaf: str, problems: list[InputError]) -> Item:
         options=options,
         gold=gold,
         cluster=f"{leaf}/{about}" if about else identity,
+        unanswerable=unanswerable,
     )
