@@ -13,7 +13,7 @@ import pytest
 from ilab.config import Endpoint, Where
 from ilab.core.events import Bus, Event
 from ilab.core.memo import Memo
-from ilab.data import Message
+from ilab.data import Message, digest_text, short
 from ilab.errors import InputError, ServiceError, Stopped
 from ilab.evaluation.judge import (
     EMPTY,
@@ -26,7 +26,7 @@ from ilab.evaluation.judge import (
     open_judge,
     reason,
 )
-from ilab.evaluation.rubric import CORRECTNESS, QUALITY, Asked, Pair, mark_prompt
+from ilab.evaluation.rubric import CORRECTNESS, JUDGING, QUALITY, Asked, Pair, mark_prompt, preference_prompt
 from ilab.evaluation.rule_judge import BY_RULE, NO_REFERENCE, RuleJudge
 from ilab.models.openai import OpenAIModel
 from ilab.testing.teacher import Faults, Script, Teacher, serve
@@ -247,6 +247,22 @@ def test_what_the_judge_sees(tmp_path: Path) -> None:
     assert [text.find(found) for found in order] == sorted(text.find(found) for found in order)
     assert all(found in text for found in order)
     assert "1 to 5" in mark_prompt(one, CORRECTNESS).message.content
+
+
+def test_a_change_of_prompts_is_noticed() -> None:
+    """If this fails, raise ``JUDGING`` and the version of the steps that judge: their results are others now."""
+    one = Asked("q", "l", "m", "Question?", "Answer.", "Context.", "Reference.", (Message(role="user", content="Hi"),))
+    pair = Pair("q", "l", "Question?", "One.", "Two.", "Context.", "Reference.")
+    prompts = [
+        *(
+            mark_prompt(one, rubric, swapped=s, brief=b)
+            for rubric in (QUALITY, CORRECTNESS)
+            for s in (False, True)
+            for b in (False, True)
+        ),
+        *(preference_prompt(pair, swapped=s, brief=b) for s in (False, True) for b in (False, True)),
+    ]
+    assert (JUDGING, short(digest_text("\0".join(prompt.message.content for prompt in prompts)))) == (1, "f827349d")
 
 
 def test_prefer_asks_in_both_orders(tmp_path: Path) -> None:

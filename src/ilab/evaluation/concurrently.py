@@ -30,7 +30,7 @@ async def each(
     async def worker() -> None:
         for index, item in waiting:
             if stopping():
-                raise Stopped("stopped", hint="the answers so far are kept; run the same command to go on")
+                raise Stopped("evaluation stopped", hint="the answers so far are kept; run the same command to go on")
             results[index] = await work(item)
             done(len(results), results[index])
 

@@ -111,7 +111,7 @@ class _Reading(Generic[T]):
 
 
 class ModelJudge:
-    """A :class:`Judge` that asks a chat model. ``calls`` and ``from_memo`` count its questions so far."""
+    """A :class:`Judge` that asks a chat model. ``calls``, ``tokens`` and ``from_memo`` count what was asked so far."""
 
     by_rule = False
 
@@ -140,6 +140,11 @@ class ModelJudge:
     @property
     def from_memo(self) -> int:
         return self._model.from_memo
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read and written by the calls made."""
+        return self._model.tokens
 
     def mark(self, asked: Sequence[Asked], rubric: Rubric = QUALITY) -> list[Judgment]:
         """See :meth:`Judge.mark`."""

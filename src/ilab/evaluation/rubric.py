@@ -17,6 +17,8 @@ from importlib.resources import files
 from ilab.data import Message, digest_text, short
 from ilab.evaluation.marks import begin, end
 
+JUDGING = 1  # raised with the version of the steps that judge, when a rubric, a prompt or a rule of reading changes
+
 
 @dataclass(frozen=True)
 class Asked:

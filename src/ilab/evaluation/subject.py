@@ -91,7 +91,9 @@ class LocalSubject:
             answer = memo.get(key)
             if answer is None:
                 if self._asking.stopping():
-                    raise Stopped("stopped", hint="the answers so far are kept; run the same command to go on")
+                    raise Stopped(
+                        "evaluation stopped", hint="the answers so far are kept; run the same command to go on"
+                    )
                 answer = self._generate(question)
                 if answer is not None:
                     memo.put(key, answer)

@@ -11,8 +11,8 @@ from ilab.models.tls import route
 from ilab.models.wire import Wire
 
 FIRST_CONTACT = 10.0  # seconds for the list of models; a server that loads one may take longer for everything else
-KEY_HINT = "check the key that where.teacher.api_key, or where.verifier.api_key, refers to (env:NAME or file:PATH)"
-ADDRESS_HINT = "check its address in ilab.yaml: where.teacher.url, where.verifier.url"
+KEY_HINT = "check the key: api_key of where.teacher, where.verifier or where.judge refers to it (env:NAME or file:PATH)"
+ADDRESS_HINT = "check its address in ilab.yaml: where.teacher.url, where.verifier.url, where.judge.url"
 
 
 def open_wire(endpoint: Endpoint, key: str) -> Wire:

@@ -263,7 +263,6 @@ def serve(
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096, ssl_context=tls)
         await site.start()
         teacher.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}/v1"
-        ready.set()
 
     async def stop() -> None:
         await runner.cleanup()
@@ -275,6 +274,7 @@ def serve(
     def run() -> None:
         asyncio.set_event_loop(loop)
         loop.run_until_complete(start())
+        loop.call_soon(ready.set)  # not before: a stop that comes while the loop starts would be lost
         loop.run_forever()
         loop.run_until_complete(stop())
         loop.close()
