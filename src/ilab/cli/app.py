@@ -26,6 +26,7 @@ NOUNS = {
     "data": "Make synthetic data",
     "documents": "Crawl websites, convert documents",
     "endpoint": "What a model server can do",
+    "evaluate": "Check and export held-out questions; measure a model",
     "flow": "Look at, check and run flows",
     "model": "Train, test, serve, chat with and convert models",
     "pipeline": "Plan and run the whole build",

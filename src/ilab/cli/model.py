@@ -1,4 +1,4 @@
-"""``ilab model``: train a model, test it, serve it with an OpenAI-compatible interface, talk to it, convert it."""
+"""``ilab model``: train a model, measure it, serve it with an OpenAI-compatible interface, talk to it, convert it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from ilab.cli.app import Options, show_error
 from ilab.cli.model_convert import convert
+from ilab.cli.model_evaluate import evaluate
 from ilab.cli.model_test import test
 from ilab.cli.model_train import train
 from ilab.cli.process import detachable, go_to_background, leaving
@@ -25,7 +26,7 @@ MODEL_PATH = click.option(
 
 @click.group(name="model")
 def group() -> None:
-    """Train, test, serve, chat with and convert models."""
+    """Train, test, measure, serve, chat with and convert models."""
 
 
 @group.command()
@@ -151,5 +152,5 @@ def _read_line(interactive: bool) -> str | None:
             return line
 
 
-for command in (train, test, convert):
+for command in (train, test, evaluate, convert):
     group.add_command(command)

@@ -19,8 +19,8 @@ from typing import Literal
 from ilab.data import Chunk, Item, Record
 from ilab.evaluation.answers import content_words, words
 from ilab.evaluation.baseline import choices_only
+from ilab.evaluation.passages import passages
 from ilab.evaluation.prompts import same_question
-from ilab.evaluation.statistics import wilson
 
 Level = Literal["error", "warning"]
 
@@ -42,6 +42,7 @@ NO_PASSAGE = "its document is not known"
 
 ERRORS = frozenset({EMPTY, NO_GOLD, NOT_AMONG, TOO_FEW, EMPTY_OPTION, SAME_OPTIONS, DUPLICATE, TRAINED})
 NEAR = 0.8  # Jaccard similarity of word threes from which a question is nearly a training row's
+CHANCE = 0.001  # below this the right option's positions are called skewed
 SUPPORT = 0.5  # least share of the answer's words that must stand in one passage
 
 # Items and the passages to be answered with (None: without): whether each is right, None where nobody can say.
@@ -88,24 +89,22 @@ def validate(
     items: Sequence[Item],
     chunks: Sequence[Chunk] = (),
     trained: Sequence[str] = (),
-    passages: Mapping[str, str] | None = None,
     solve: Solve | None = None,
     dropped: Mapping[str, int] | None = None,
 ) -> Validation:
-    """Look at ``items``. ``trained`` are the questions of training rows, ``passages`` item id to its document's text.
+    """Look at ``items``. ``trained`` are the questions of training rows, ``chunks`` the passages of the leaves.
 
-    Without chunks and passages nothing is said about documents, without ``solve`` words are compared instead.
+    Without chunks nothing is said about documents, without ``solve`` words are compared instead of asking anybody.
     """
     flaws = [*_forms(items), *_duplicates(items), *_overlap(items, trained)]
     broken = {flaw.item for flaw in flaws if flaw.level == "error"}
     fit = [item for item in items if item.id not in broken]
-    known = dict(passages or {}) or best_passages(fit, chunks)
     solved: dict[str, float | None] = {}
     if solve is not None:
-        more, solved = _asked(fit, known, solve)
+        more, solved = _asked(fit, passages(fit, chunks), solve)
         flaws += more
-    elif known:
-        flaws += _by_words(fit, known)
+    elif chunks:
+        flaws += _by_words(fit, chunks)
     flaws.sort(key=lambda flaw: (flaw.leaf, flaw.item, flaw.level, flaw.reason))
     return Validation(
         items=len(items),
@@ -122,7 +121,8 @@ def validate(
 def gold_positions(items: Sequence[Item]) -> tuple[Positions, ...]:
     """Per leaf, at which position the right option stands.
 
-    ``skewed``: the 99.9 % interval (Wilson) of the most frequent position's share lies above an even share.
+    ``skewed``: even shares would put so many at one position less than once in a thousand leaves (binomial tail,
+    times the number of positions).
     """
     by_leaf: dict[str, list[Item]] = defaultdict(list)
     for item in items:
@@ -133,28 +133,11 @@ def gold_positions(items: Sequence[Item]) -> tuple[Positions, ...]:
         size = max(len(item.options) for item in own)
         counts = Counter(item.options.index(item.gold) for item in own)
         even = math.fsum(1 / len(item.options) for item in own) / len(own)
-        low = wilson(max(counts.values()), len(own), 0.999).low or 0.0
+        most, n = max(counts.values()), len(own)
+        tail = math.fsum(math.comb(n, k) * even**k * (1 - even) ** (n - k) for k in range(most, n + 1))
         listed = tuple(counts[place] for place in range(size))
-        found.append(Positions(leaf=leaf, counts=listed, skewed=low > even))
+        found.append(Positions(leaf=leaf, counts=listed, skewed=size * tail < CHANCE))
     return tuple(found)
-
-
-def best_passages(items: Sequence[Item], chunks: Sequence[Chunk]) -> dict[str, str]:
-    """Item id to its passage: the chunk that its cluster names, else the leaf's chunk with most words in common."""
-    by_leaf: dict[str, list[tuple[Chunk, frozenset[str]]]] = defaultdict(list)
-    named = {}
-    for chunk in chunks:
-        by_leaf[chunk.leaf].append((chunk, content_words(chunk.text)))
-        named[f"{chunk.leaf}#{chunk.id}"] = chunk.text
-    found = {}
-    for item in items:
-        own = by_leaf.get(item.leaf, [])
-        if item.cluster in named:
-            found[item.id] = named[item.cluster]
-        elif own:
-            wanted = content_words(f"{item.question} {item.gold}")
-            found[item.id] = max(own, key=lambda one: (len(wanted & one[1]), one[0].id))[0].text
-    return found
 
 
 def _forms(items: Sequence[Item]) -> list[Flaw]:
@@ -230,17 +213,20 @@ def _threes(text: str) -> frozenset[tuple[str, ...]]:
     return frozenset(zip(found, found[1:], found[2:], strict=False)) or frozenset({tuple(found)})
 
 
-def _by_words(items: Sequence[Item], passages: Mapping[str, str]) -> list[Flaw]:
-    """The answer's words in the passage, and not in the question's wording alone."""
+def _by_words(items: Sequence[Item], chunks: Sequence[Chunk]) -> list[Flaw]:
+    """The answer's words in one passage of the leaf, and not in the question's wording alone."""
+    said: dict[str, list[frozenset[str]]] = defaultdict(list)
+    for chunk in chunks:
+        said[chunk.leaf].append(frozenset(words(chunk.text)))
     flaws = []
     for item in items:
         if item.unanswerable:
             continue
-        passage = passages.get(item.id)
+        own = [*said.get(item.leaf, ()), *([frozenset(words(item.context))] if item.context else ())]
         answer = content_words(item.gold) or frozenset(words(item.gold))
-        if passage is None and not item.context:
+        if not own:
             flaws.append(_flaw(item, NO_PASSAGE))
-        elif answer and len(answer & frozenset(words(f"{passage or ''} {item.context or ''}"))) < SUPPORT * len(answer):
+        elif answer and max(len(answer & passage) for passage in own) < SUPPORT * len(answer):
             flaws.append(_flaw(item, UNSUPPORTED, item.gold))
         # A question that shares no word with any option ties all of them, and earns an even share.
         if item.kind == "mcq" and (choices_only([item])[item.leaf] or 0.0) > max(0.5, 1 / len(item.options)):
@@ -248,15 +234,13 @@ def _by_words(items: Sequence[Item], passages: Mapping[str, str]) -> list[Flaw]:
     return flaws
 
 
-def _asked(
-    items: Sequence[Item], passages: Mapping[str, str], solve: Solve
-) -> tuple[list[Flaw], dict[str, float | None]]:
+def _asked(items: Sequence[Item], read: Mapping[str, str], solve: Solve) -> tuple[list[Flaw], dict[str, float | None]]:
     """What a model's answers with and without the document say of the items."""
     asked = [item for item in items if not item.unanswerable]
-    held = [item for item in asked if item.id in passages]
-    with_it = dict(zip((i.id for i in held), solve([(item, passages[item.id]) for item in held]), strict=True))
+    held = [item for item in asked if item.id in read]
+    with_it = dict(zip((i.id for i in held), solve([(item, read[item.id]) for item in held]), strict=True))
     without = dict(zip((i.id for i in asked), solve([(item, None) for item in asked]), strict=True))
-    flaws = [_flaw(item, NO_PASSAGE) for item in asked if item.id not in passages and not item.context]
+    flaws = [_flaw(item, NO_PASSAGE) for item in asked if item.id not in read and not item.context]
     flaws += [_flaw(item, UNANSWERED, item.gold) for item in held if with_it[item.id] is False]
     flaws += [_flaw(item, KNOWN, item.gold) for item in asked if without[item.id] is True]
     return flaws, {"with": _share(list(with_it.values())), "without": _share(list(without.values()))}

@@ -194,8 +194,9 @@ def summarise(
     for row in rows:
         by_group.setdefault(row.group, []).append(row)
     groups = tuple(_group(name, by_group[name]) for name in sorted(by_group))
+    scores = [[row.score for row in by_group[name] if row.score is not None] for name in sorted(by_group)]
     micro = _mean([row.score for row in rows if row.score is not None])
-    macro = _mean([group.score for group in groups if group.score is not None])
+    macro = _mean([sum(own) / len(own) for own in scores if own])
     return BenchmarkResult(
         benchmark=benchmark,
         model=model,

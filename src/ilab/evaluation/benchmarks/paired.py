@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ilab.data import Item, Score
-from ilab.evaluation.benchmarks.result import BenchmarkResult
+from ilab.evaluation.benchmarks.result import BenchmarkResult, Row
 from ilab.evaluation.compare import IMPROVED, REGRESSED, compare
-from ilab.evaluation.statistics import LEVEL, Interval, clustered_standard_error, proportion, t_quantile
+from ilab.evaluation.statistics import Interval, Mean, mean_interval, proportion
 
 TITLES = {
     "mmlu": "KNOWLEDGE EVALUATION REPORT",
@@ -123,65 +124,44 @@ def branch_data(
     return data
 
 
-def mt_bench_data(result: BenchmarkResult | None) -> dict[str, Any]:
-    """``mt_bench_data.json``: the one model that was measured is the best. Null where the benchmark was skipped."""
-    if result is None:
-        return {"best_model": None, "best_score": None, "reports": []}
-    turns = {group.name: group.score for group in result.groups if group.name.startswith("turn")}
-    report = {
-        "report_title": TITLES["mt_bench"],
-        "model": result.model,
-        "judge_model": result.judge,
-        "max_score": "10.0",
-        "overall_score": result.score,
-        "turn_scores": [turns[name] if turns[name] is not None else "N/A" for name in sorted(turns)],
-        "qa_scores": [
-            {
-                "question_id": row.id,
-                "score": row.score,
-                "category": row.group,
-                "question": row.question,
-                "answer": row.answer,
-            }
-            for row in result.rows
-        ],
-        "error_rate": error_rate(result),
-    }
-    return {"best_model": result.model, "best_score": result.score, "reports": [report]}
-
-
 def error_rate(result: BenchmarkResult) -> float:
     """The share of rows that nobody could score."""
     return round(sum(row.score is None for row in result.rows) / len(result.rows), 6) if result.rows else 0.0
 
 
 def interval(result: BenchmarkResult) -> Interval:
-    """Bounds of the score on its scale. For a mean of groups the groups' errors add up: they share no question.
+    """Bounds of the score on its scale: of all rows where it is their mean, else of a plain mean of groups.
 
-    None where a group has too few questions to tell.
+    Groups share no question, so their distances to the bounds add up in squares (MOVER: Zou and Donner 2008): unlike
+    standard errors these are not zero where a group is all right or all wrong. None where a group cannot tell.
     """
     low, high = result.scale
-    scored = [row for row in result.rows if row.score is not None]
-    if result.score is None or not scored:
+    if result.score is None:
         return Interval(None, None)
-    clusters = [str(row.details.get("cluster", row.id)) for row in scored]
-    if result.score == result.micro and all(row.score in result.scale for row in scored):
-        share = proportion([((row.score or 0.0) - low) / (high - low) for row in scored], clusters)
-        return Interval(_on_scale(share.low, low, high), _on_scale(share.high, low, high))
     if result.score == result.micro:
-        error, freedom = (
-            clustered_standard_error([row.score or 0.0 for row in scored], clusters),
-            len(set(clusters)) - 1,
-        )
-    else:
-        errors = [group.standard_error for group in result.groups if group.n]
-        known = [one for one in errors if one is not None]
-        freedom = len(set(clusters)) - len(errors)
-        error = math.sqrt(math.fsum(one * one for one in known)) / len(errors) if len(known) == len(errors) else None
-    if error is None or freedom < 1:
+        bounds = _mean_of(result, [row for row in result.rows if row.score is not None])
+        return Interval(_on_scale(bounds.low, low, high), _on_scale(bounds.high, low, high))
+    names = [group.name for group in result.groups if group.n]
+    means = [_mean_of(result, [r for r in result.rows if r.group == name and r.score is not None]) for name in names]
+    if not means or any(one.mean is None or one.low is None or one.high is None for one in means):
         return Interval(None, None)
-    reach = t_quantile(LEVEL, freedom) * error
-    return Interval(round(max(low, result.score - reach), 6), round(min(high, result.score + reach), 6))
+    known = [(one.mean or 0.0, one.low or 0.0, one.high or 0.0) for one in means]
+    middle = math.fsum(mean for mean, _, _ in known) / len(known)
+    below = math.sqrt(math.fsum((mean - lower) ** 2 for mean, lower, _ in known)) / len(known)
+    above = math.sqrt(math.fsum((upper - mean) ** 2 for mean, _, upper in known)) / len(known)
+    return Interval(_on_scale(max(0.0, middle - below), low, high), _on_scale(min(1.0, middle + above), low, high))
+
+
+def _mean_of(result: BenchmarkResult, rows: Sequence[Row]) -> Mean:
+    """The mean of scored rows as a share of the scale, clustered: Wilson's bounds for right or wrong, else t's."""
+    low, high = result.scale
+    values = [((row.score or 0.0) - low) / (high - low) for row in rows]
+    clusters = [str(row.details.get("cluster", row.id)) for row in rows]
+    binary = all(value in (0.0, 1.0) for value in values)
+    found = proportion(values, clusters) if binary else mean_interval(values, clusters)
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def _nothing() -> dict[str, Any]:

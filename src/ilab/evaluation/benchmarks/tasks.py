@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,8 @@ class Task:
         return Prompt(one.asked, whole, shots, chat, self.blank, self.shot_end)
 
 
-def read_tasks(path: Path) -> list[Task]:
-    """The task in a file, or all tasks in a folder, by name.
+def read_tasks(path: Path, shots: int | None = None, limit: int | None = None) -> list[Task]:
+    """The task in a file, or all tasks in a folder, by name; ``shots`` and ``limit`` (first questions) as the harness'.
 
     Raises ``NotNative`` for one that needs the harness, ``InputError`` for one that is wrong.
     """
@@ -92,7 +92,10 @@ def read_tasks(path: Path) -> list[Task]:
     for file in files:
         content = read_yaml(file)
         if isinstance(content.get("task"), str) and "dataset_path" in content:
-            tasks.append(_task(content, file))
+            if shots is not None:
+                content["num_fewshot"] = shots
+            task = _task(content, file)
+            tasks.append(replace(task, questions=task.questions[:limit]) if limit else task)
     if not tasks:
         raise InputError("there is no task here", where=str(path), hint="a task is a YAML file with `task: NAME`")
     return sorted(tasks, key=lambda task: task.name)
