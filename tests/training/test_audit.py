@@ -81,13 +81,15 @@ def test_dropped_rows_are_named(renderer: Renderer) -> None:
     whole = len(renderer.encode(LONG.messages, "assistant").ids)
     assert audit.left_out[0].tokens == whole
     assert audit.lost == whole + audit.left_out[1].tokens
-    assert "left out, over the limit: 1 (long)" in audit.summary()
+    assert "left out, over the limit: 1 (long in row 2)" in audit.summary()
     assert data.left_out[1] == ("mute", "no token that bears loss")
 
 
 def test_an_error_names_all_long_rows(renderer: Renderer) -> None:
     samples = [SHORT, *(talk(f"long-{at}", "Why?", "Because. " * 40) for at in range(12))]
-    with pytest.raises(InputError, match=r"rows over train_sequence_length 60: 12 \(long-0, .*long-9 and 2 more"):
+    with pytest.raises(
+        InputError, match=r"rows over train_sequence_length 60: 12 \(long-0 in row 2, .*long-9 in row 11 and 2 more"
+    ):
         encode_samples(samples, renderer, options(60, over_length="error"))
     assert encode_samples([SHORT], renderer, options(60, over_length="error")).rows == ("short",)
 
@@ -178,7 +180,7 @@ def test_which_turns_a_row_trains(renderer: Renderer) -> None:
 def test_sets_that_must_not_be_trained_on(renderer: Renderer, tiny_model: Path) -> None:
     with pytest.raises(InputError, match="the dataset is empty"):
         encode_samples([], renderer, options(60))
-    with pytest.raises(InputError, match="1 of 1 rows left out, the first because of no token that bears loss"):
+    with pytest.raises(InputError, match="1 of 1 row left out, the first for this: no token that bears loss"):
         encode_samples([talk("mute", "x")], renderer, options(60))
     mute = renderer.with_template("{% for m in messages %}{{ m.role + m.content }}{% endfor %}", "here")
     with pytest.raises(InputError, match="never stop"):

@@ -188,9 +188,51 @@ def test_what_a_training_will_take_is_told_for_every_kind(folder: Path, tmp_path
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": 3}]}, "message 1: tool_call_id is no text"),
         ({"messages": TURNS[:1]}, "none of the 1 rows of this file has an answer"),
         ({"text": "  \n"}, "none of the 1 rows"),
+        ({"messages": TURNS, "unmask": "yes"}, "unmask is true or false, not 'yes'"),
+        ({"messages": TURNS, "train_on": "answers"}, "train_on is assistant, last, all, not 'answers'"),
+        ({"text": "half \ud83d of it"}, r"this row holds \\ud83d alone, half of a character"),
+        ({"messages": TURNS, "tools": [{"default": float("nan")}]}, "this line is not JSON: NaN is no JSON number"),
     ],
 )
 def test_what_cannot_be_trained_is_named(tmp_path: Path, row: object, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         find_rows(str(write(tmp_path / "a.jsonl", row)), Path())
     assert "a.jsonl" in str(caught.value.where) and caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        ('{"text": "Größe"}\n'.encode("latin-1"), "save the file as UTF-8"),
+        ('{"text": "Größe"}\n'.encode("utf-16"), "the file is in UTF-16"),
+        (b"\x1f\x8b\x08\x00\xff", "the file is compressed: gunzip FILE"),
+        (b"", "a row is {messages}"),
+        (b"[]", "a row is {messages}"),
+    ],
+)
+def test_files_that_hold_no_rows_say_what_they_are(tmp_path: Path, data: bytes, hint: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        find_rows(str(path), Path())
+    assert caught.value.hint.startswith(hint) and str(path) in caught.value.where
+
+
+def test_what_is_missing_is_named_with_what_to_do_about_it(folder: Path, tmp_path: Path) -> None:
+    long = write(tmp_path / "a.jsonl", {"prompt": "Q? " * 99, "completion": "A."}, {"prompt": "Q?", "completion": "A"})
+    for count, limit in ((1, 30), (2, 4)):
+        given = [of_row(row) for row in rows(long)]
+        options = EncodeOptions(max_length=limit, over_length="drop" if count == 2 else "error")
+        with pytest.raises(InputError, match="over train_sequence_length") as caught:
+            encode_samples(given, Renderer.load(folder), options)
+        assert "train_over_length" in caught.value.hint
+    endless = tmp_path / "endless"
+    endless.mkdir()
+    (endless / "tokenizer.json").write_text((folder / "tokenizer.json").read_text())
+    with pytest.raises(InputError, match="no token that ends a text") as caught:
+        encode_samples(
+            [of_row(one) for one in rows(write(tmp_path / "b.jsonl", {"text": "x y"}))],
+            Renderer.load(endless),
+            EncodeOptions(max_length=60),
+        )
+    assert "eos_token" in caught.value.hint

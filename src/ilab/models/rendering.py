@@ -89,7 +89,8 @@ def _prefix(dialogue: Dialogue, text: str, count: int, prompt: bool, required: b
         f"the chat template changes earlier text as the conversation goes on (at message {count}), "
         "so training would not match what the model is asked later",
         where=dialogue.template.where,
-        hint="train on the last turn alone (`last`), or give a template whose rendering only grows",
+        hint="train on the last turn alone (-p train_on=last), or take a template whose rendering only grows "
+        "(train_chat_template)",
     )
 
 
@@ -153,7 +154,8 @@ def _check_structures(dialogue: Dialogue, special: Collection[str]) -> None:
             raise InputError(
                 f"this conversation has {name}, which the chat template does not write",
                 where=dialogue.template.where,
-                hint="train it with a model whose template supports tools, or leave the conversation out",
+                hint="take a template that does (train_chat_template: chatml, granite) or a model whose own does, or "
+                "leave the conversation out",
             )
         structure = json.dumps(present, ensure_ascii=False)
         found = next((token for token in special if token in structure), None) or _SENTINELS.search(structure)

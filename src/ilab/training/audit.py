@@ -93,18 +93,24 @@ class Audit(Record):
 
     def check(self) -> None:
         """Raise InputError where this set must not be trained on."""
-        over = [one.id for one in self.left_out if one.over_length]
+        over = [_named(one) for one in self.left_out if one.over_length]
         if over and self.options.over_length == "error":
             raise InputError(
                 f"rows over train_sequence_length {self.options.max_length}: {_names(over)}",
-                hint="raise train_sequence_length, or choose what becomes of them: drop, truncate or split",
+                hint="raise train_sequence_length, or choose what becomes of them: -p train_over_length=drop, truncate "
+                "or split",
             )
         if not self.pieces:
-            reason = self.left_out[0].reason if self.left_out else "the dataset is empty"
-            counts = f"{len(self.left_out)} of {self.rows} rows left out"
+            first = f", the first for this: {self.left_out[0].reason}" if self.left_out else ": the dataset is empty"
+            longer = "raise train_sequence_length, or take the beginning of long rows (-p train_over_length=truncate)"
             raise InputError(
-                f"nothing to train on: {counts}, the first because of {reason}",
-                hint="raise train_sequence_length, or look at the rows: ilab data mask FILE",
+                f"nothing to train on: {len(self.left_out)} of {_rows(self.rows)} left out{first}",
+                hint=longer if over else "look at the rows: ilab data mask FILE",
+            )
+        if not self.stopped and all(one.role == "document" for one in self.roles):
+            raise InputError(
+                "this model has no token that ends a text, so the tuned model would never stop",
+                hint="give its tokenizer_config.json an eos_token that its tokenizer.json has",
             )
         if not self.stopped:
             raise InputError(
@@ -181,8 +187,12 @@ def _lengths(found: array[int]) -> Lengths | None:
 def _by_reason(left_out: tuple[LeftOut, ...]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for one in left_out:
-        found.setdefault("over the limit" if one.over_length else one.reason, []).append(one.id)
+        found.setdefault("over the limit" if one.over_length else one.reason, []).append(_named(one))
     return found
+
+
+def _named(one: LeftOut) -> str:
+    return f"{one.id} in row {one.row}"
 
 
 def _names(names: Sequence[str]) -> str:

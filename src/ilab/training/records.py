@@ -19,9 +19,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, get_args
 
-from ilab.data import TrainingRow, digest_text
+from ilab.data import TrainingRow, TrainOn, digest_text
 from ilab.errors import InputError, SetupError
 from ilab.models.rendering import FIELDS
 
@@ -37,10 +37,11 @@ SHAPES: dict[str, tuple[frozenset[str], ...]] = {
 QUESTIONS = frozenset({"question", "response", "answer"})  # columns of unfinished rows, which no document has
 EXPECTED = (
     "a row is {messages}, {user, assistant}, {prompt, completion}, {instruction, output}, {text} or {document}; "
-    "all rows of a file alike"
+    "all rows of a file alike, one JSON object in a line"
 )
 CALL = 'a call is {"type": "function", "function": {"name": "…", "arguments": {…}}}'
 TOOLS = 'tools is a list of {"type": "function", "function": {"name": "…", "parameters": {…}}}'
+MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # how files of other encodings begin
 BLOCK = 1 << 20  # characters of a JSON array that are read at once
 _BETWEEN = re.compile(r"[ \t\r\n,]*")  # elements of an array
 _OLD_TURN = re.compile(r"^<\|(user|assistant|system)\|>[ \t]*\n?", re.MULTILINE)
@@ -133,7 +134,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
             where = f"{path}:{number}"
             if text := _decode(line, where).lstrip("\ufeff").strip():
                 try:
-                    row = json.loads(text)
+                    row = json.loads(text, parse_constant=_no_number)
                 except (ValueError, RecursionError) as error:
                     raise InputError(f"this line is not JSON: {error}", where=where, hint=EXPECTED) from error
                 yield where, row
@@ -143,7 +144,21 @@ def _decode(data: bytes, where: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"this is not UTF-8: {error.reason} at byte {error.start + 1}", where=where) from error
+        raise InputError(
+            f"this is not UTF-8: {error.reason} at byte {error.start + 1}", where=where, hint=_other(data)
+        ) from error
+
+
+def _other(data: bytes) -> str:
+    """What to do about bytes that are no UTF-8."""
+    if data.startswith(b"\x1f\x8b"):
+        return "the file is compressed: gunzip FILE"
+    known = next((name for mark, name in MARKS.items() if data.startswith(mark)), "")
+    return f"the file is in {known}: save it as UTF-8" if known else "save the file as UTF-8"
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
 
 
 def _array(path: Path) -> Iterator[tuple[str, Any]]:
@@ -152,11 +167,11 @@ def _array(path: Path) -> Iterator[tuple[str, Any]]:
         with path.open(encoding="utf-8-sig") as handle:
             yield from _elements(handle, path)
     except UnicodeDecodeError as error:
-        raise InputError(f"this is not UTF-8: {error.reason}", where=str(path)) from error
+        raise InputError(f"this is not UTF-8: {error.reason}", where=str(path), hint=_other(error.object)) from error
 
 
 def _elements(handle: TextIO, path: Path) -> Iterator[tuple[str, Any]]:
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_constant=_no_number)
     text, line = handle.read(max(BLOCK, 64)), 1  # ``line`` is that of text[at]; the array begins within 64 bytes
     at = text.index("[") + 1
     line += text.count("\n", 0, at)
@@ -218,10 +233,9 @@ def _shape(row: Mapping[str, Any], where: str) -> str:
 
 def _sample(row: Mapping[str, Any], shape: str, where: str) -> RawSample:
     """One row of a known shape. Its id is the row's own, else the hash of what it holds."""
-    last = row.get("train_on") == "last"
+    unmask, last = _trained(row, where)
     messages: tuple[Mapping[str, Any], ...] = ()
     text = None
-    unmask = row.get("unmask") is True or row.get("train_on") == "all"
     if shape == "messages":
         messages, old = _messages(row["messages"], where)
         unmask = unmask or old
@@ -237,8 +251,38 @@ def _sample(row: Mapping[str, Any], shape: str, where: str) -> RawSample:
         name = "text" if "text" in row else "document"
         text = _text(row[name], name, where)
     tools = _tools(row.get("tools"), where)
+    _check_text([messages, text, tools], where)
     plain = RawSample("", messages, text, tools, unmask, last)
     return replace(plain, id=_identity(row, plain), where=where)
+
+
+def _trained(row: Mapping[str, Any], where: str) -> tuple[bool, bool]:
+    """Whether all turns, or the last one alone, bear loss, as the row itself says."""
+    unmask, chosen = row.get("unmask"), row.get("train_on")
+    if unmask is not None and not isinstance(unmask, bool):
+        raise InputError(
+            f"unmask is true or false, not {unmask!r:.40}",
+            where=where,
+            hint="true: all turns but the system's bear loss",
+        )
+    if chosen is not None and chosen not in get_args(TrainOn):
+        raise InputError(
+            f"train_on is {', '.join(get_args(TrainOn))}, not {chosen!r:.40}",
+            where=where,
+            hint="or leave it out: then the run's own choice holds",
+        )
+    return bool(unmask) or chosen == "all", chosen == "last"
+
+
+def _check_text(said: Any, where: str) -> None:
+    """A lone half of a surrogate pair is valid in JSON's escapes, and in no text that could be written or encoded."""
+    try:
+        json.dumps(said, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        found = f"\\u{ord(error.object[error.start]):04x}"
+        raise InputError(
+            f"this row holds {found} alone, half of a character", where=where, hint="write the character itself"
+        ) from error
 
 
 def _identity(row: Mapping[str, Any], sample: RawSample) -> str:
