@@ -152,9 +152,9 @@ class Compare(Step):
 class Gate(Step):
     """May this model be published? Always writes its verdict; a failed or open one is a result too.
 
-    ``margin`` and ``general_margin`` are the losses that are borne on unchanged leaves and on the general suite; ``score``
-    is what must reach the threshold, the estimate or its lower bound; ``publish_anyway`` lets the model through
-    whatever the verdict, and says so in its lineage.
+    ``margin`` and ``general_margin`` are the losses that are borne on unchanged leaves and on the general suite;
+    ``score`` is what must reach the threshold, the estimate or its lower bound; ``publish_anyway`` lets it through
+    whatever the verdict, and the lineage says so.
     """
 
     type: ClassVar[str] = "gate"
