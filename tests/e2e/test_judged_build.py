@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ilab.data import seed_from
 from ilab.testing.judging import part
-from ilab.testing.teacher import Faults, serve
+from ilab.testing.teacher import serve
 
-KILN = "knowledge/technology/devices/tavrin_kiln"
+CALENDAR = "compositional_skills/scheduling/calendar_line"
 PHASE_1 = ("run", "--until", "mix-skills")
 
 
@@ -21,10 +21,12 @@ def say(mark: int) -> str:
 
 
 def marks(body: dict[str, Any]) -> str:
-    """``generous`` finds all of it right; ``strict`` only what is not about the kiln."""
+    """``generous`` finds all of it right; ``strict`` everything but calendar lines. About one in 20 gets no mark."""
     prompt = body["messages"][-1]["content"]
-    about_kiln = "kiln" in part(prompt, "question").lower()
-    return say(1 if body["model"] == "strict" and about_kiln else 10)
+    if seed_from(part(prompt, "question"), 1) % 20 == 0:
+        return "I would rather not say."
+    a_calendar_line = "[" in part(prompt, "reference")  # the day stands in brackets
+    return say(1 if body["model"] == "strict" and a_calendar_line else 10)
 
 
 def judged(url: str, name: str) -> tuple[str, ...]:
@@ -38,7 +40,8 @@ def rows(project: Any, step: str) -> Counter[str]:
 
 
 def choice(project: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((project.store.contents(project.latest("select-phase-1")) / "choice.json").read_text())
+    place = project.store.contents(project.latest("select-phase-1"))
+    found: dict[str, Any] = json.loads((place / "choice.json").read_text())
     return found
 
 
@@ -58,17 +61,18 @@ def test_the_verdict_between_the_phases_changes_what_phase_2_trains_on(built: An
         assert built.ilab(*PHASE_1, *judged(server.url, "strict"), "--force", "evaluate-phase-1").returncode == 0
         assert len(server.calls) == asked, "what was judged is not judged again"
     assert found["generous"][0]["judge"] == "generous"
-    assert found["generous"][0]["weights"][KILN] < 1.3, "what the judge finds right needs no more rows"
-    assert found["strict"][0]["weights"][KILN] == 2.0
-    assert found["strict"][1][KILN] > found["generous"][1][KILN]
+    assert found["generous"][0]["weights"][CALENDAR] < 1.3, "what the judge finds right needs no more rows"
+    assert found["strict"][0]["weights"][CALENDAR] == 2.0
+    assert found["strict"][1][CALENDAR] > found["generous"][1][CALENDAR]
 
 
-def test_a_whole_build_shows_the_judge_and_does_not_hang_on_it_alone(built: Any, tmp_path: Path) -> None:
-    with serve(marks, models=("generous",), faults=Faults(share=0.05, kinds=("nonsense",))) as server:
+def test_a_whole_build_shows_the_judge_and_does_not_hang_on_it_alone(built: Any) -> None:
+    with serve(marks, models=("generous",)) as server:
         done = built.ilab("run", *judged(server.url, "generous"), "-p", "eval_metrics=judge")
     assert done.returncode == 0, done.stderr  # the project lets an open verdict through
     judging = report(built, "final-evaluation")["judging"]
     assert judging["judge"] == "generous" and judging["marked"] > 0
+    assert judging["unscored"].keys() == {"the judge gave no readable mark"}, "silence is counted, and is no low mark"
     decision = report(built, "gate")
     assert decision["verdict"] == "inconclusive" and decision["judge"]["trusted"] is False
     assert "calibrate" in decision["line"] or "calibrate" in json.dumps(decision["rules"])

@@ -22,7 +22,7 @@ from ilab.evaluation.compare import unscored
 from ilab.evaluation.statistics import Mean, mean_interval, proportion
 
 JUDGE = "judge"
-CALIBRATE = "ilab evaluate calibrate-judge --marks FILE"  # the command that trusts a judge or does not
+CALIBRATE = "-p eval_judge_marks=FILE, answers that people marked"  # what calibrates a judge
 
 
 @dataclass(frozen=True)
