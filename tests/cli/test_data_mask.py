@@ -47,7 +47,7 @@ def test_brackets_stand_around_what_bears_loss(tmp_path: Path, tiny_model: Path)
     assert "<|user|>\n⟦Größe \\x1b[31m <|end|>?⟧\n<|assistant|>\n⟦14\nlocks 🙂<|end|>⟧" in shown[2]
     assert shown[3].endswith("left out: no token that bears loss\n")
     assert "3 rows: 2 trained on, 1 left out" in shown[4]
-    assert "left out, no token that bears loss: 1 (c)" in shown[4]
+    assert "left out, no token that bears loss: 1 (c in row 3)" in shown[4]
 
 
 def test_colours_carry_no_other_text(tmp_path: Path, tiny_model: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from ilab.cli.app import main
 from ilab.cli.train_options import OLD
@@ -90,6 +94,54 @@ def test_what_is_said_at_the_end(here: Path, small: Path) -> None:
     assert lines[-3] == "select: epoch-002 of 2: not selected: no validation data"
     assert "note: --skip-user-confirm is not needed" in done.stderr
     assert "train: done" in done.stderr
+
+
+def test_documents_and_tools_are_trained_on(here: Path, small: Path) -> None:
+    write(here / "text.jsonl", [{"text": f"Canal {n} has {n + 3} locks. " * 3} for n in range(4)])
+    done = ilab(here, "model", "train", "--data-path", "text.jsonl", "--model-path", str(small), *FAST)
+    assert done.exit_code == 0, done.output
+    call = {"type": "function", "function": {"name": "locks", "arguments": {"canal": 1}}}
+    turns = [*messages("How many?", "14")["messages"]]
+    turns[1:1] = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "14"}]
+    write(
+        here / "tools.jsonl", [{"messages": turns, "tools": [{"type": "function", "function": {"name": "locks"}}]}] * 4
+    )
+    to_train = "model", "train", "--data-path", "tools.jsonl", "--model-path", str(small), "--ckpt-output-dir", "out"
+    done = ilab(here, *to_train, *FAST)
+    assert isinstance(done.exception, InputError) and "tools, which the chat template does not" in str(done.exception)
+    assert "train_chat_template" in done.exception.hint
+    done = ilab(here, *to_train, *FAST, "--max-seq-len", "500", "--chat-template", "qwen")
+    assert done.exit_code == 0, done.output
+    assert "2 new tokens: <|im_start|>, <|im_end|>" in done.output
+    (model,) = (path.parent for path in (here / "out").rglob("config.json"))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    written = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+    assert written == "<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n"
+    weights = load_file(model / "model.safetensors")["model.embed_tokens.weight"]
+    before = load_file(small / "model.safetensors")["model.embed_tokens.weight"]
+    assert len(weights) == json.loads((model / "config.json").read_text())["vocab_size"] == len(before) + 2
+    assert not torch.equal(weights[-1], weights[-2]), "both new tokens have learned"
+    stops = json.loads((model / "generation_config.json").read_text())["eos_token_id"]
+    assert tokenizer.eos_token == "<|im_end|>" and stops[0] == tokenizer.eos_token_id
+
+
+def test_a_base_without_a_template_needs_one_before_anything_is_made(here: Path, small: Path) -> None:
+    bare = here / "bare"
+    shutil.copytree(small, bare)
+    (bare / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((bare / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (bare / "tokenizer_config.json").write_text(json.dumps(settings))
+    to_train = "model", "train", "--data-path", "skills.jsonl", "--model-path", str(bare), "--dry-run"
+    done = ilab(here, *to_train)
+    assert isinstance(done.exception, InputError) and "has no chat template" in str(done.exception)
+    assert "--chat-template NAME" in done.exception.hint and "granite" in done.exception.hint
+    (here / "mine.jinja").write_text("{% for m in messages %}{{ m.role + ': ' + m.content + '<|end|>' }}{% endfor %}")
+    assert ilab(here, *to_train, "--chat-template", "mine.jinja").exit_code == 0
+    done = ilab(here, *to_train, "--chat-template", "granite", "--method", "lora")
+    assert isinstance(done.exception, InputError) and "never stop" in str(done.exception)
+    done = ilab(here, "data", "mask", "skills.jsonl", "--model", "bare", "--template", "mine.jinja", "--number", "1")
+    assert "user: Say 0 twice.<|end|>⟦assistant: 0 0<|end|>⟧" in done.output
 
 
 def test_two_phases_follow_one_another(here: Path, small: Path) -> None:
@@ -239,7 +291,7 @@ def failure(folder: Path, *arguments: str) -> IlabError:
         (["--input-dir", "nowhere"], InputError, "there is no such folder"),
         (["--input-dir", "store"], InputError, "there is no train_*.jsonl in this folder"),
         (["--data-path", "nowhere.jsonl"], InputError, "there is no such file of training data"),
-        (["--data-path", "empty.jsonl"], InputError, "there is no row to train on"),
+        (["--data-path", "empty.jsonl"], InputError, "this file of training data is empty"),
         (["--data-path", "mixed.jsonl"], InputError, "this row is dialogue, the rows before it are messages"),
         (["--data-path", "knowledge.jsonl", "--model-path", "store"], InputError, "config.json"),
         (["--data-path", "knowledge.jsonl", "--model-path", "nowhere"], InputError, "no such base model"),

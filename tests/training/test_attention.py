@@ -8,10 +8,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GraniteConfig, LlamaConfig, MistralConfig, Qwen2Config
 
+from ilab.errors import SetupError
 from ilab.training.attention import NAME, OWN, attention_for
 from ilab.training.batch import tensors
 from ilab.training.encode import EncodedSet
-from ilab.training.forward import LossModel, PackingError, check
+from ilab.training.forward import COMPARED, LossModel, PackingError, _own_loss, check
+from ilab.training.loss import IGNORED
 from ilab.training.plan import MicroBatch
 
 SHAPE: dict[str, Any] = {
@@ -74,3 +76,25 @@ def test_a_leak_between_samples_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("ilab.training.forward.tensors", one_sample)
     with pytest.raises(PackingError, match="see each other"):
         check(LossModel(model), rows(25, 30, 17), "cpu")
+
+
+def test_the_check_never_holds_the_logits_of_a_long_sample() -> None:
+    """The loss of what is compared is that of all logits, cut by hand."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE), attn_implementation="sdpa").float()
+    data = rows(5, 900)
+    ids = torch.tensor([data.ids[1]])
+    labels = torch.full_like(ids, IGNORED)
+    labels[:, -COMPARED:] = ids[:, -COMPARED:]
+    with torch.no_grad():
+        logits = model(ids).logits[0, -COMPARED - 1 : -1]
+    whole = torch.nn.functional.cross_entropy(logits, ids[0, -COMPARED:], reduction="sum").item()
+    held: list[int] = []
+    model.lm_head.register_forward_hook(lambda _, __, made: held.append(made.numel() // SHAPE["vocab_size"]))
+    with torch.no_grad():
+        assert _own_loss(model, ids, labels) == pytest.approx(whole, rel=1e-6)
+    assert held == [COMPARED + 1]
+    check(LossModel(model), data, "cpu")
+    model.config.logits_scaling = 3.0  # the model itself does not divide by it: a family that is computed otherwise
+    with pytest.raises(SetupError, match="in a way the trainer does not know"):
+        check(LossModel(model), data, "cpu")
