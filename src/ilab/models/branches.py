@@ -85,8 +85,9 @@ def plan(pairs: Sequence[tuple[int, Pair]], longest: int) -> list[Group]:
     for start, end, depth in _prefixes(contexts, common, 0, len(contexts), 0):
         rows = grouped.setdefault(contexts[start][:depth], [])
         rows += [_row(context[depth:], shared[context]) for context in contexts[start:end]]
-    grouped.setdefault((), []).extend(alone)
-    return [Group(prefix, tuple(sorted(rows, key=Row.order))) for prefix, rows in grouped.items() if rows]
+    # Rows that share nothing stay by themselves: in a batch with branches, they would be read under their mask.
+    found = [*grouped.items(), *([((), alone)] if alone else [])]
+    return [Group(prefix, tuple(sorted(rows, key=Row.order))) for prefix, rows in found]
 
 
 def batches(group: Group, room: Room, vocabulary: int) -> Iterator[list[Row]]:
