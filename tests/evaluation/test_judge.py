@@ -154,6 +154,17 @@ def test_nonsense_is_counted_and_never_a_mark(tmp_path: Path) -> None:
     assert all(one.marks == (n % 9 + 1,) for n, one in enumerate(found) if one.mark is not None)
 
 
+def test_faults_of_every_kind_change_no_mark(tmp_path: Path) -> None:
+    """One call in twenty goes wrong, in turn by nonsense, broken JSON, 500, a cut and a reset connection."""
+    faults = Faults(share=0.05, kinds=("untagged", "malformed", "500", "truncated", "reset"), seed=3)
+    many = [Asked(f"q{n}", "l", "m", f"Question {n}?", f"{n % 9 + 1} apples") for n in range(120)]
+    with judging(tmp_path, faults=faults) as (judge, teacher):
+        found = judge.mark(many)
+        assert len(set(teacher.faulty)) >= 4
+    assert all(one.marks == (n % 9 + 1,) for n, one in enumerate(found) if one.mark is not None)
+    assert sum(one.mark is None for one in found) <= 2  # a second try saves nearly all of them
+
+
 def test_one_readable_pass_is_no_judgment(tmp_path: Path) -> None:
     with judging(tmp_path, lambda body: "Hm." if swapped(prompt_of(body)) else "[[9]]") as (judge, _):
         found = judge.mark([asked(3)])[0]

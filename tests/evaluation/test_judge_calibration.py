@@ -148,6 +148,9 @@ def test_probes() -> None:
         Says({row.reference: 10.0 for row in distinct if row.reference}), distinct
     )  # high wherever it stands
     assert (kind.probes, kind.probes_failed) == (6, 3)
+    # Seven is too low for what is right and too high for what is wrong.
+    lukewarm = calibrate(Says({row.reference: 7.0 for row in distinct if row.reference}), distinct)
+    assert lukewarm.probes_failed == 6
 
 
 def test_files(tmp_path: Path) -> None:
