@@ -89,7 +89,9 @@ def test_words_stand_in_for_a_model() -> None:
         item(5, "How tall is it?", gold="unknown", kind="free", options=(), unanswerable=True),
     ]
     assert reasons(items, chunks=[passage()]) == {"i2": {names.UNSUPPORTED}, "i3": {names.GUESSABLE}}
-    assert reasons([item(1)], chunks=[passage().model_copy(update={"leaf": "other"})]) == {"i1": {names.NO_PASSAGE}}
+    elsewhere = [passage().model_copy(update={"leaf": "other"})]
+    fact = item(1).model_copy(update={"leaf": "knowledge/lock"})
+    assert reasons([fact, item(2)], chunks=elsewhere) == {"i1": {names.NO_PASSAGE}}  # a skill needs no document
 
 
 def test_positions_are_called_skewed_only_where_chance_would_not_do() -> None:

@@ -87,9 +87,11 @@ def report(outcome: Outcome) -> Iterator[str]:
     if base:
         yield from ("", "## BASE MODEL (SCORE)", score_line(base))
     yield from ("", "## MODEL (SCORE)", score_line(result))
-    yield f"{result.how}; {result.n:,} questions"
+    yield f"{result.how}; {result.n:,} scored"
     if base and outcome.comparison:
         yield from _changes(outcome.comparison)
+    elif outcome.benchmark == "dk_bench":
+        yield from _each(result)
     else:
         yield from _groups(result)
     if result.judge:
@@ -129,6 +131,22 @@ def _groups(result: BenchmarkResult) -> Iterator[str]:
         yield f"{one_line(group.name)} - {score}{error} ({group.n} questions)"
     if len(result.groups) > SHOWN:
         yield f"… and {len(result.groups) - SHOWN} more"
+
+
+def _each(result: BenchmarkResult) -> Iterator[str]:
+    """Every question's mark, their average and their total."""
+    from ilab.evaluation.benchmarks.dk_bench import totals
+
+    top = f"{result.scale[1]:.0f}"
+    yield from ("", "### SCORES")
+    for number, row in enumerate(result.rows[:SHOWN], 1):
+        yield f"Question #{number}: {'no score' if row.score is None else f'{row.score:g}/{top}'}"
+    if len(result.rows) > SHOWN:
+        yield f"… and {len(result.rows) - SHOWN} more"
+    found = totals(result)
+    if found["average"] is not None:
+        yield f"Average Score: {found['average']:.2f}/{top}"
+        yield f"Total Score: {found['total']:g}/{result.n * int(top)}"
 
 
 def _changes(comparison: Mapping[str, Any]) -> Iterator[str]:

@@ -38,6 +38,9 @@ def read_item_files(path: Path) -> tuple[list[Item], Counter[str]]:
 
 def read_passages(paths: Sequence[Path], leaves: Iterable[str]) -> list[Chunk]:
     """Text files, or those below folders, by paragraphs: each is a passage of every one of ``leaves``."""
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise InputError("there is no such file or folder", where=str(missing[0]), hint="--documents FILE|DIR")
     files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     chunks = []
     for file in files:

@@ -19,6 +19,7 @@ from typing import Literal
 from ilab.data import Chunk, Item, Record
 from ilab.evaluation.answers import content_words, words
 from ilab.evaluation.baseline import choices_only
+from ilab.evaluation.compare import kind_of
 from ilab.evaluation.passages import passages
 from ilab.evaluation.prompts import same_question
 
@@ -224,9 +225,9 @@ def _by_words(items: Sequence[Item], chunks: Sequence[Chunk]) -> list[Flaw]:
             continue
         own = [*said.get(item.leaf, ()), *([frozenset(words(item.context))] if item.context else ())]
         answer = content_words(item.gold) or frozenset(words(item.gold))
-        if not own:
+        if not own and kind_of(item.leaf) == "knowledge":
             flaws.append(_flaw(item, NO_PASSAGE))
-        elif answer and max(len(answer & passage) for passage in own) < SUPPORT * len(answer):
+        elif own and answer and max(len(answer & passage) for passage in own) < SUPPORT * len(answer):
             flaws.append(_flaw(item, UNSUPPORTED, item.gold))
         # A question that shares no word with any option ties all of them, and earns an even share.
         if item.kind == "mcq" and (choices_only([item])[item.leaf] or 0.0) > max(0.5, 1 / len(item.options)):
@@ -240,7 +241,8 @@ def _asked(items: Sequence[Item], read: Mapping[str, str], solve: Solve) -> tupl
     held = [item for item in asked if item.id in read]
     with_it = dict(zip((i.id for i in held), solve([(item, read[item.id]) for item in held]), strict=True))
     without = dict(zip((i.id for i in asked), solve([(item, None) for item in asked]), strict=True))
-    flaws = [_flaw(item, NO_PASSAGE) for item in asked if item.id not in read and not item.context]
+    lacking = [item for item in asked if item.id not in read and not item.context]
+    flaws = [_flaw(item, NO_PASSAGE) for item in lacking if kind_of(item.leaf) == "knowledge"]
     flaws += [_flaw(item, UNANSWERED, item.gold) for item in held if with_it[item.id] is False]
     flaws += [_flaw(item, KNOWN, item.gold) for item in asked if without[item.id] is True]
     return flaws, {"with": _share(list(with_it.values())), "without": _share(list(without.values()))}

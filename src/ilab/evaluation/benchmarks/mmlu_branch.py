@@ -144,8 +144,6 @@ def _notes(branch: Branch, rows: Sequence[Row], form: Form, asked: int) -> list[
     notes = list(branch.notes)
     if asked < len(branch.questions):
         notes.append(f"{asked} of {len(branch.questions)} questions")
-    left_out: Counter[str] = sum(branch.dropped.values(), Counter())
-    notes += [f"left out: {count} × {reason}" for reason, count in sorted(left_out.items())]
     without = sorted({row.group for row in rows if row.details["shots"] < form.shots})
     if without:
         notes.append(

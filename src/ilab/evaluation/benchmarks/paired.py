@@ -42,7 +42,7 @@ def compare_results(base: BenchmarkResult, candidate: BenchmarkResult) -> dict[s
             kind="free",
             question=row.question,
             gold=row.reference or "",
-            cluster=str(row.details.get("cluster", row.id)),
+            cluster=str(row.details.get("cluster", row.details.get("question_id", row.id))),
         )
         for row in rows.values()
     ]
@@ -58,7 +58,7 @@ def scores_of(result: BenchmarkResult) -> list[Score]:
             leaf=row.group,
             model=result.model,
             kind="free",
-            cluster=str(row.details.get("cluster", row.id)),
+            cluster=str(row.details.get("cluster", row.details.get("question_id", row.id))),
             value=None if row.score is None else (row.score - low) / (high - low),
             answer=row.answer,
             note=row.note,
@@ -156,7 +156,7 @@ def _mean_of(result: BenchmarkResult, rows: Sequence[Row]) -> Mean:
     """The mean of scored rows as a share of the scale, clustered: Wilson's bounds for right or wrong, else t's."""
     low, high = result.scale
     values = [((row.score or 0.0) - low) / (high - low) for row in rows]
-    clusters = [str(row.details.get("cluster", row.id)) for row in rows]
+    clusters = [str(row.details.get("cluster", row.details.get("question_id", row.id))) for row in rows]
     binary = all(value in (0.0, 1.0) for value in values)
     found = proportion(values, clusters) if binary else mean_interval(values, clusters)
     if found.low is None or found.high is None:
