@@ -13,7 +13,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def inquire(results: Results, question: str, base: Path, said: Mapping[str, str]
     last = list(answers.values())[-1]["answer"] if answers else None
     return {
         "question": question,
-        "item": item.model_dump(mode="json", exclude={"options"}) if item else None,
+        "item": item.model_dump(mode="json") if item else None,
         "answers": answers,
         "diagnosis": _diagnosis(results, item, question, near, said or {}),
         "samples": [_sample_facts(one, taught, item, last) for one in near],
@@ -252,23 +252,21 @@ def _diagnosis(
     results: Results, item: Item | None, question: str, near: Sequence[Sample], said: Mapping[str, str]
 ) -> dict[str, Any] | None:
     """Why the item is answered wrongly; of a question that is no item, held against what the nearest sample answers."""
-    if item and not said:
-        comparison = results.comparison
-        if not comparison:
-            return None
-        tries = Tries.of(results.scores, comparison["reference"], comparison["candidate"])
-        return diagnose_one(item, tries, results.taught).facts() if is_wrong(tries.candidate.get(item.id)) else None
-    if not said:
-        return None
-    model, answer = list(said.items())[-1]
     same = next((one for one in near if asks_same(results.taught.index, question, one.question)), None)
-    asked_item = item or (_as_item(question, same) if same else None)
-    if asked_item is None or agrees(answer, asked_item.gold):
+    wanted = item or (_as_item(question, same) if same else None)
+    if wanted is None or not (said or results.comparison):
         return None
-    score = Score(
-        item=asked_item.id, leaf=asked_item.leaf, model=model, kind="free", cluster="", value=0.0, answer=answer
-    )
-    return diagnose_one(asked_item, Tries({}, {}, {asked_item.id: score}), results.taught).facts()
+    tries = Tries({}, {}, {})
+    if results.comparison:
+        tries = Tries.of(results.scores, results.comparison["reference"], results.comparison["candidate"])
+    if said:
+        model, answer = list(said.items())[-1]
+        value = float(agrees(answer, wanted.gold))
+        score = Score(
+            item=wanted.id, leaf=wanted.leaf, model=model, kind="free", cluster="", value=value, answer=answer
+        )
+        tries = replace(tries, candidate={wanted.id: score})
+    return diagnose_one(wanted, tries, results.taught).facts() if is_wrong(tries.candidate.get(wanted.id)) else None
 
 
 def _as_item(question: str, sample: Sample) -> Item:

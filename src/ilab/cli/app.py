@@ -35,6 +35,7 @@ NOUNS = {
     "report": "What a build learned",
     "step": "Run one step of a plan",
     "taxonomy": "Write, check and compare taxonomies",
+    "why": "What stands behind an answer, and why it is wrong",
 }
 
 

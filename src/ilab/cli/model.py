@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options, show_error
+from ilab.cli.compare import compare
 from ilab.cli.model_convert import convert
 from ilab.cli.model_evaluate import evaluate
 from ilab.cli.model_test import test
@@ -152,5 +153,5 @@ def _read_line(interactive: bool) -> str | None:
             return line
 
 
-for command in (train, test, evaluate, convert):
+for command in (train, test, evaluate, compare, convert):
     group.add_command(command)

@@ -19,10 +19,21 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ilab.data import Chunk, Item, Sample, Score
-from ilab.evaluation.answers import content_words, words
 from ilab.evaluation.compare import RIGHT, kind_of, unscored
 from ilab.evaluation.diagnose_index import alike, stems
-from ilab.evaluation.diagnose_taught import ASKED, NEAR, Taught, agrees, asks_same, figures, said, states, supported
+from ilab.evaluation.diagnose_taught import (
+    ASKED,
+    NEAR,
+    Taught,
+    agrees,
+    all_words,
+    asks_same,
+    facts_of,
+    figures,
+    said,
+    states,
+    supported,
+)
 
 Cause = Literal[
     "not covered",
@@ -165,12 +176,12 @@ def _another(sample: Sample, item: Item) -> bool:
 
     *What did a gale break?* asks for another part of the sentence than *When did a gale break the glass?*
     """
-    answer = content_words(sample.answer) or frozenset(words(sample.answer))
+    answer = facts_of(sample.answer)
     return (
         0 < len(answer) <= SHORT
         and bool(figures(sample.answer)) == bool(figures(item.gold))
         and not agrees(sample.answer, item.gold)
-        and not answer <= frozenset(words(item.question))
+        and not answer <= all_words(item.question)
         and not states(sample.question, item.gold)
     )
 

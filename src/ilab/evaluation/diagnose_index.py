@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from heapq import nsmallest
 from itertools import pairwise
 
@@ -23,6 +23,7 @@ from ilab.evaluation.answers import content_words, words
 STEM = 6  # letters of a word that count
 BUDGET = 10_000  # entries of the index that one query may walk
 RESCORED = 80  # candidates whose share is computed exactly
+REMEMBERED = 4096  # texts whose words are kept at hand
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,16 @@ def stem(word: str) -> str:
     return word[:STEM] if word.isalpha() else word
 
 
+@lru_cache(REMEMBERED)  # the questions of a leaf meet the same samples and passages again and again
 def stems(text: str) -> frozenset[str]:
     """The words of ``text`` that can carry a fact, shortened."""
     return frozenset(map(stem, content_words(text)))
+
+
+@lru_cache(REMEMBERED)
+def word_pairs(text: str) -> frozenset[tuple[str, str]]:
+    """The (shortened) words of ``text`` that follow one another."""
+    return frozenset(pairwise(map(stem, words(text))))
 
 
 class WordIndex:
@@ -49,13 +57,18 @@ class WordIndex:
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
         self._numbers: dict[str, array[int]] = {}
+        self._weights: dict[str, float] = {}
         for number, text in enumerate(texts):
-            for word in stems(text):
+            for word in stems.__wrapped__(text):  # each once: not worth remembering
                 self._numbers.setdefault(word, array("L")).append(number)
 
     def weight(self, word: str) -> float:
         """How much a (shortened) word says: more the fewer texts have it."""
-        return math.log1p(len(self.texts) / (1 + len(self._numbers.get(word, ()))))
+        known = self._weights.get(word)
+        if known is None:
+            known = math.log1p(len(self.texts) / (1 + len(self._numbers.get(word, ()))))
+            self._weights[word] = known
+        return known
 
     def rarest(self, among: Iterable[str]) -> int:
         """How many texts have the rarest of these (shortened) words; 0 where there is none."""
@@ -70,14 +83,13 @@ class WordIndex:
 
     def nearest(self, query: str, most: int = 10) -> list[Hit]:
         """The texts with the largest share of the query's words, then the most of its word pairs, then the first."""
-        wanted, pairs = stems(query), Counter(pairwise(map(stem, words(query))))
+        wanted, pairs = stems(query), word_pairs(query)
         found = self._candidates(wanted)
         shares = {number: round(self.share(wanted, stems(self.texts[number])), 9) for number in found}
         best = sorted(shares, key=lambda number: (-shares[number], number))[: 2 * most]
 
         def rank(number: int) -> tuple[float, int, int]:
-            own = Counter(pairwise(map(stem, words(self.texts[number]))))
-            return -shares[number], -(pairs & own).total(), number
+            return -shares[number], -len(pairs & word_pairs(self.texts[number])), number
 
         return [Hit(number, shares[number]) for number in sorted(best, key=rank)[:most]]
 

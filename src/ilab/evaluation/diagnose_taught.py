@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
-from ilab.data import Chunk, Leaf, Rejected, Sample
+from ilab.data import Chunk, Leaf, QuestionAnswer, Rejected, Sample
 from ilab.evaluation.answers import content_words, words
-from ilab.evaluation.diagnose_index import WordIndex, alike, by_text, stems
+from ilab.evaluation.diagnose_index import REMEMBERED, WordIndex, alike, by_text, stems
 
 NEAR = 30  # samples looked at for one question
 STATED = 0.8  # share of an answer's words that a text must have to state it
@@ -92,26 +92,37 @@ class Taught:
                 return chunk if asked >= (ASKED_OF_PASSAGE if telling else ASKED) else None
         return None
 
+    @cached_property
+    def _pairs(self) -> Mapping[str, tuple[Leaf, list[QuestionAnswer], WordIndex]]:
+        """By leaf: its seed pairs and a search over their questions."""
+        found = {}
+        for leaf in self.leaves:
+            pairs = [pair for seed in leaf.seeds for pair in seed.pairs]
+            found[leaf.path] = (leaf, pairs, WordIndex([pair.question for pair in pairs]))
+        return found
+
+    @cached_property
+    def _seeds(self) -> frozenset[tuple[str, str, str]]:
+        """(leaf, question with or without its context, answer) of every seed example."""
+        return frozenset(
+            (leaf.path, alike(f"{pair.question} {context}"), alike(pair.answer))
+            for leaf in self.leaves
+            for seed in leaf.seeds
+            for pair in seed.pairs
+            for context in ("", seed.context or "")
+        )
+
     def place(self, leaf: str, question: str = "") -> str | None:
         """``file:line:column`` of the seed example nearest to ``question``, or of the leaf."""
-        known = next((one for one in self.leaves if one.path == leaf), None)
-        if known is None:
+        if leaf not in self._pairs:
             return None
-        pairs = [pair for seed in known.seeds for pair in seed.pairs]
-        index = WordIndex([pair.question for pair in pairs])
+        known, pairs, index = self._pairs[leaf]
         near = [hit for hit in index.nearest(question, 1) if hit.share >= SAME] if question else []
         return str(pairs[near[0].number].place if near else known.place)
 
     def is_seed(self, sample: Sample) -> bool:
         """Whether a person wrote the pair: it is a seed example of its leaf."""
-        known = next((one for one in self.leaves if one.path == sample.leaf), None)
-        wanted = (alike(sample.question), alike(sample.answer))
-        return known is not None and any(
-            (alike(" ".join((pair.question, context))), alike(pair.answer)) == wanted
-            for seed in known.seeds
-            for pair in seed.pairs
-            for context in ("", seed.context or "")
-        )
+        return (sample.leaf, alike(sample.question), alike(sample.answer)) in self._seeds
 
 
 def said(sample: Sample) -> str:
@@ -119,9 +130,20 @@ def said(sample: Sample) -> str:
     return "\n".join(message.content for message in sample.messages)
 
 
+@lru_cache(REMEMBERED)
+def all_words(text: str) -> frozenset[str]:
+    return frozenset(words(text))
+
+
+@lru_cache(REMEMBERED)
+def facts_of(answer: str) -> frozenset[str]:
+    """The words of an answer that can carry a fact; all of one that has no others ("under it")."""
+    return content_words(answer) or frozenset(words(answer))
+
+
 def states(text: str, answer: str) -> bool:
     """Whether ``text`` has (nearly) all words of ``answer`` that can carry a fact, and every figure of it."""
-    wanted, there = content_words(answer) or frozenset(words(answer)), frozenset(words(text))
+    wanted, there = facts_of(answer), all_words(text)
     return bool(wanted) and figures(answer) <= there and len(wanted & there) >= STATED * len(wanted)
 
 
@@ -130,6 +152,7 @@ def agrees(answer: str, gold: str) -> bool:
     return alike(answer) == alike(gold) or states(answer, gold) or states(gold, answer)
 
 
+@lru_cache(REMEMBERED)
 def figures(text: str) -> frozenset[str]:
     """The words of ``text`` that have a digit."""
     return frozenset(word for word in words(text) if any(sign.isdigit() for sign in word))
@@ -152,5 +175,5 @@ def asks_same(index: WordIndex, one: str, other: str) -> bool:
 
 def supported(answer: str, passage: str) -> bool:
     """Whether a passage has every figure and at least half of the words of an answer."""
-    wanted, there = content_words(answer) or frozenset(words(answer)), frozenset(words(passage))
+    wanted, there = facts_of(answer), all_words(passage)
     return figures(answer) <= there and 2 * len(wanted & there) >= len(wanted)
