@@ -6,7 +6,7 @@
 
 One model (random weights, made from a config), one set of samples with lengths as chat data has them (log-normal), one
 epoch, the same batch, learning rate and precision for all. Each contender runs in a process of its own; rounds are
-interleaved, and the medians of their ratios are told. Only steps are timed, not loading or saving. Memory is what the
+interleaved, and the medians of their ratios are told. Training is timed, not loading or saving. Memory is what the
 peak adds to the process once the model is loaded. MFU is against a matrix product that this machine is timed on.
 
 The loss: with all samples in one batch the order does not matter, so exact trainers must agree step by step; they are
@@ -69,6 +69,8 @@ def make_base(folder: Path) -> None:
 
 def ours(layout: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def run(job: dict[str, Any]) -> dict[str, Any]:
+        import torch
+
         from ilab.config import TrainWhere
         from ilab.core.events import Bus
         from ilab.training import loop
@@ -104,18 +106,13 @@ def ours(layout: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
             threads=job["threads"],
             where=TrainWhere(layout=layout),  # type: ignore[arg-type]
         )
+        torch.set_num_threads(job["threads"])
         run = loop._Run(train, World(0, 1, "cpu"))
         run._save = run._prune = lambda *_: None  # type: ignore[method-assign]
-        before, cpu = _memory(), time.process_time()
+        before, cpu, began = _memory(), time.process_time(), time.perf_counter()
         with loop.Metrics(work, train.emit, 1, 0, run.gauge(1.0)) as metrics:
             run.go(10**9, metrics)
-        rows_told = list(read_metrics(work))
-        return {
-            "seconds": sum(row["seconds"] for row in rows_told),
-            "cpu": time.process_time() - cpu,
-            "memory": _memory() - before,
-            "losses": [row["loss"] for row in rows_told],
-        }
+        return _told(began, cpu, before, [row["loss"] for row in read_metrics(work)])
 
     return run
 
