@@ -186,3 +186,6 @@ def test_weights_that_are_kept_otherwise_are_not_guessed_at(bare: Callable[..., 
     with pytest.raises(SetupError, match="keeps its vocabulary in a way that cannot be made larger"):
         write_vocabulary(folder, plan)
     assert (folder / "config.json").read_bytes() == kept
+    (folder / "model.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(InputError, match="cannot be read as safetensors"):
+        write_vocabulary(folder, plan)

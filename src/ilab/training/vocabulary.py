@@ -140,11 +140,16 @@ def _grown(old: Tensor, plan: Adoption) -> Tensor:
 
 
 def _header(file: Path) -> tuple[dict[str, dict[str, Any]], int]:
-    """What tensors a file of safetensors holds, and where their bytes begin."""
-    with file.open("rb") as handle:
-        (length,) = struct.unpack("<Q", handle.read(8))
-        header = json.loads(handle.read(length))
-    header.pop("__metadata__", None)
+    """What tensors a file of safetensors holds, and where their bytes begin. Raises InputError for another file."""
+    try:
+        with file.open("rb") as handle:
+            (length,) = struct.unpack("<Q", handle.read(8))
+            header = json.loads(handle.read(min(length, file.stat().st_size)))
+        header.pop("__metadata__", None)
+    except (struct.error, ValueError, AttributeError) as error:
+        raise InputError(
+            "this file of weights cannot be read as safetensors", where=str(file), hint="copy the model again"
+        ) from error
     return header, 8 + length
 
 
