@@ -18,8 +18,7 @@ def echo(model: LocalModel, ids: Sequence[int], top: int) -> tuple[str, dict[str
     ``ContextError`` where no token has room behind the prompt.
     """
     model.room(len(ids), 1)
-    logits = model.network(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False).logits[0]
-    logs = logits.float().log_softmax(-1).cpu()
+    logs = model.logits(torch.tensor([list(ids)]))[0].float().log_softmax(-1).cpu()
     every = [*ids, int(logs[-1].argmax())]
     names = [model.renderer.decode([token], keep_special=True) for token in every]
     values: list[float | None] = [None]
