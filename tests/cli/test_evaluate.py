@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ from ilab.errors import IlabError, InputError, ServiceError, SetupError
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"
 )  # the file of a run's events stays open until the process ends
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """What a caught error holds is let go while its warning is still expected."""
+    yield
+    gc.collect()
 
 
 def question(number: int, split: str = "test", leaf: str = "knowledge/canal") -> Item:
