@@ -11,10 +11,12 @@ import pytest
 
 from ilab.artifacts import Documents, Items, Report, Samples
 from ilab.core.store import Store
+from ilab.data import Sample
 from ilab.errors import InputError
 from ilab.inquiry import find_item, inquire, last_results, questions_in
 
 KILN = "knowledge/technology/devices/tavrin_kiln"
+TURNED = "How often are the shelves turned by the operator?"  # a test item
 
 
 def test_every_diagnosis_holds_against_the_files_of_the_build(reference):
@@ -45,14 +47,14 @@ def test_why_tells_answers_samples_passage_leaf_and_author(built):
     built.git("init", "-q")
     built.git("add", ".")
     built.git("commit", "-qm", "the kiln")
-    told = built.json("why", "How often does the technician check the coils?")
-    assert told["item"]["gold"] == "140 firings" and list(told["answers"]) == ["base", "phase 1", "phase 2"]
-    assert "⟦The technician checks the heating coils every 140 firings.⟧" in told["passages"][0]["passage"]
+    told = built.json("why", TURNED)
+    assert told["item"]["gold"] == "75 firings" and list(told["answers"]) == ["base", "phase 1", "phase 2"]
+    assert "⟦The operator turns the shelves every 75 firings.⟧" in told["passages"][0]["passage"]
     assert told["samples"] and all(sample["leaf"] == KILN for sample in told["samples"])
     leaf = told["leaf"]
     assert (leaf["path"], leaf["author"], leaf["commit"]) == (KILN, "A Person", built.git("rev-parse", "HEAD"))
     assert Path(leaf["file"]) == (built.root / "taxonomy" / KILN / "qna.yaml").resolve()
-    text = built.ilab("why", "How often does the technician check the coils?").stdout
+    text = built.ilab("why", TURNED).stdout
     assert "last changed by A Person" in text and f"ilab data why '{told['samples'][0]['id']}'" in text
     assert built.ilab("data", "why", told["samples"][0]["id"]).returncode == 0
 
@@ -64,22 +66,31 @@ def test_why_says_that_nothing_was_found_and_names_the_nearest_leaves(reference)
     assert done.returncode == 0 and "Nothing found" in done.stdout and "ilab taxonomy new" in done.stdout
 
 
-def test_why_asks_the_model_about_what_no_item_asks(built):
-    question = "What are the shelves of the kiln made of?"
-    assert find_item(last_results(built.store), question) is None
-    told = built.json("why", "--ask", question)
-    assert set(told["answers"]) == {"small"} and told["item"] is None
-    assert "cordierite" in told["samples"][0]["answer"]
-    if "cordierite" not in told["answers"]["small"]["answer"]:
-        assert told["diagnosis"]["cause"] in ("not learned", "not covered", "wrong sample", "sources conflict")
-
-
-def test_a_wrong_answer_given_now_is_explained_by_the_sample_that_says_it(reference):
+@pytest.fixture(scope="module")
+def taught(reference) -> Sample:
+    """A sample whose question no held-out item asks."""
     results = last_results(reference.store)
-    told = inquire(results, "What are the shelves of the kiln made of?", reference.root, {"m": "firebrick"})
-    assert told["diagnosis"]["cause"] == "not learned"
-    right = inquire(results, "What are the shelves of the kiln made of?", reference.root, {"m": "of cordierite"})
-    assert right["diagnosis"] is None
+    own = [one for one in results.taught.samples if one.leaf == KILN and one.train_on == "assistant"]
+    return next(one for one in own if find_item(results, one.question) is None)
+
+
+def test_why_asks_the_model_about_what_no_item_asks(built, taught):
+    told = built.json("why", "--ask", taught.question)
+    assert set(told["answers"]) == {"small"} and told["item"] is None
+    assert taught.question in [sample["question"] for sample in told["samples"]]
+    said = told["answers"]["small"]["answer"]
+    assert (said or "(nothing)") in built.ilab("why", "--ask", taught.question).stdout
+
+
+def test_an_answer_given_now_is_held_against_the_samples(reference, taught):
+    results = last_results(reference.store)
+    wrong = inquire(results, taught.question, reference.root, {"m": "nobody knows 999"})
+    assert wrong["diagnosis"]["cause"] in ("not learned", "wrong sample", "sources conflict")
+    assert set(wrong["diagnosis"]["samples"]) <= {one.id for one in results.taught.samples}
+    right = inquire(results, taught.question, reference.root, {"m": f"It is {wrong['samples'][0]['answer']}."})
+    assert right["diagnosis"] is None and "what the model says" in right["samples"][0]["says"]
+    known = inquire(results, TURNED, reference.root, {"m": "every 9 firings"})
+    assert known["answers"]["m"] == {"answer": "every 9 firings", "right": False} and known["diagnosis"]
 
 
 def test_models_answer_side_by_side_and_are_asked_once(built):

@@ -21,6 +21,8 @@ from itertools import pairwise
 from ilab.evaluation.answers import content_words, words
 
 STEM = 6  # letters of a word that count
+ENDINGS = ("ing", "ed", "es", "s", "e")  # taken off before, where at least ...
+SHORTEST = 4  # ... so many letters are left: *turned* is *turns*
 BUDGET = 10_000  # entries of the index that one query may walk
 RESCORED = 80  # candidates whose share is computed exactly
 REMEMBERED = 4096  # texts whose words are kept at hand
@@ -36,7 +38,12 @@ class Hit:
 
 def stem(word: str) -> str:
     """What of a word counts in a search. Figures and codes count whole."""
-    return word[:STEM] if word.isalpha() else word
+    if not word.isalpha():
+        return word
+    for ending in ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= SHORTEST:
+            return word[: -len(ending)][:STEM]
+    return word[:STEM]
 
 
 @lru_cache(REMEMBERED)  # the questions of a leaf meet the same samples and passages again and again
