@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ilab.actions import Build, registry_path
+from ilab.actions import Build
 from ilab.config import Loaded
 from ilab.core.events import read_events
 from ilab.core.files import read_json, write_json, write_text
 from ilab.core.run import Engine, tool_versions
 from ilab.core.store import RecordFile
 from ilab.errors import InputError
+from ilab.resolvers import registry_path
 
 if TYPE_CHECKING:
     from ilab.packaging.registry import Registry

@@ -1,0 +1,88 @@
+"""What turns the locators of a pipeline file into digests: one resolver for each kind of thing outside the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ilab.config import Loaded, Where
+from ilab.core.step import Found
+
+
+def registry_path(loaded: Loaded) -> Path:
+    """The model registry's file: ``where.registry``, else beside the store."""
+    given = loaded.config.where.registry
+    return loaded.path(given) if given else loaded.store.parent / "registry.sqlite"
+
+
+def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """What turns locators into digests, under the parameters' ``values``; ``notes`` are added to."""
+    since, base = values["taxonomy_base"], values["sdg_base_model"]
+    from ilab.documents.locate import find_documents, fitting
+    from ilab.documents.stage import find_tokenizer
+    from ilab.evaluation.general import find_general
+    from ilab.evaluation.judging import find_marks, find_mt_bench
+    from ilab.packaging.previous import find_previous
+    from ilab.sdg.benchmarks import find_benchmarks
+    from ilab.sdg.recipe import find_recipe
+    from ilab.sdg.stage import find_flow, find_items_flow
+    from ilab.taxonomy.locate import find_taxonomy, read_found
+    from ilab.training.base import check_template, find_base, find_template
+    from ilab.training.rows import find_rows
+
+    taxonomies: dict[str, Found] = {}
+
+    def taxonomy(locator: str) -> Found:
+        if locator not in taxonomies:
+            taxonomies[locator] = find_taxonomy(locator, loaded.base, where, since, fitting)
+        return taxonomies[locator]
+
+    def documents(locator: str) -> Found:
+        reading = read_found(taxonomy(locator))
+        found = find_documents(reading.leaves, reading.root, where, base=loaded.base)
+        notes.extend(json.loads((found.details or {}).get("notes", "[]")))
+        return found
+
+    models: dict[str, Found] = {}
+
+    def model(locator: str) -> Found:
+        if locator not in models:
+            models[locator] = find_base(locator, loaded.base)
+            if locator == base:
+                chosen = values["train_chat_template"], loaded.base, values["train_method"]
+                notes.extend(check_template(models[locator], *chosen))
+        return models[locator]
+
+    def tokenizer(locator: str) -> Found:
+        if locator == base:
+            model(locator)  # what is wrong with the base model itself is said first
+        return find_tokenizer(locator, loaded.base)
+
+    def recipe(locator: str) -> Found:
+        found = find_recipe(locator, loaded.base)
+        notes.extend(json.loads((found.details or {})["notes"]))
+        return found
+
+    return {
+        "taxonomy": taxonomy,
+        "documents": documents,
+        "tokenizer": tokenizer,
+        "model": model,
+        "chat-template": lambda choice: find_template(choice, loaded.base),
+        "recipe": recipe,
+        "rows": lambda locator: find_rows(locator, loaded.base),
+        "flow": lambda locator: find_flow(locator, loaded.base),
+        "items-flow": find_items_flow,
+        "general": lambda locator: find_general(locator, loaded.base),
+        "marks": lambda locator: find_marks(locator, loaded.base),
+        "mt-bench": lambda locator: find_mt_bench(locator, loaded.base),
+        "previous": lambda locator: find_previous(
+            locator,
+            loaded.base,
+            registry_path(loaded),
+            (values["output_model_name"], values["output_model_version"]),
+        ),
+        "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
+    }
