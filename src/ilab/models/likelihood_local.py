@@ -26,7 +26,7 @@ from ilab.models.likelihood import Likelihood, Pair, fit
 from ilab.models.local import LocalModel
 from ilab.models.weights import BUILDING
 
-TOKENS = {"cpu": 1024, "cuda": 16384, "mps": 4096}  # padded tokens of one pass; measured, see benchmarks/evaluation.md
+TOKENS = {"cpu": 1024, "cuda": 16384, "mps": 4096}  # padded tokens of one pass; cpu: 512 to 4096 differ little
 CELLS = {"cpu": 1 << 24, "cuda": 1 << 29, "mps": 1 << 26}  # numbers in the logits of one pass
 AGREE = {"float32": 1e-4, "float64": 1e-8}  # nats; lower precisions differ by as much as they round
 ROUGH = 0.3

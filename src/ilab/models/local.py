@@ -116,6 +116,13 @@ class LocalModel:
         return self._model
 
     @torch.inference_mode()
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits [rows, length, vocabulary] of whole sequences. Rows may be padded on the right: attention is causal,
+        so what stands behind a token cannot change its logits."""
+        logits: torch.Tensor = self._model(input_ids=ids.to(self.device), use_cache=False).logits
+        return logits
+
+    @torch.inference_mode()
     def _logits(self, ids: list[int], cache: Any) -> torch.Tensor:
         """Logits of the next token, (vocabulary,) in float32 on the CPU."""
         try:

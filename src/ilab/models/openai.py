@@ -107,6 +107,11 @@ class OpenAIModel:
         reply = await self._complete_once(request)
         return reply if len(reply.choices) == 1 else replace(reply, choices=reply.choices[:1])
 
+    async def post_completion(self, body: bytes) -> Reply:
+        """Send a ready body to ``/completions``, with all retries and no rewording. Raises as :meth:`complete` does."""
+        await self.models()
+        return await self._send(body, "completions")
+
     async def models(self) -> tuple[str, ...]:
         """The names the server serves; empty where it keeps no list.
 

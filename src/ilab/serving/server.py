@@ -3,8 +3,8 @@
     GET /health   GET /v1/models   POST /v1/chat/completions   POST /v1/completions      (whole or streamed)
 
 One worker thread generates, one answer at a time; further requests wait their turn. A client that goes away stops
-its answer at the next token. What this server cannot do (several choices, log-probabilities, tools) is refused
-with an error in OpenAI's form, never ignored.
+its answer at the next token. What this server cannot do (several choices, log-probabilities of what it writes,
+tools) is refused with an error in OpenAI's form, never ignored.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ilab.errors import IlabError, InputError, ServiceError, SetupError
 from ilab.models.local import Answer, ContextError, LocalModel, Sampling
+from ilab.serving.scoring import echo
 
 HOST = "127.0.0.1"
 PORT = 8000
@@ -96,8 +97,11 @@ class _ChatRequest(_Request):
 
 
 class _TextRequest(_Request):
-    prompt: str
-    logprobs: None = None
+    """A text, or token ids. ``echo`` and ``logprobs`` come together: the log-probabilities of the prompt's tokens."""
+
+    prompt: str | list[int]
+    echo: bool | None = None  # type: ignore[assignment]
+    logprobs: int | None = Field(None, ge=0, le=5)
 
 
 class _Job:
@@ -178,20 +182,36 @@ class Server:
     async def _text(self, request: web.Request) -> web.StreamResponse:
         body = await _parse(request, _TextRequest)
         self._check_name(body.model)
-        return await self._answer(request, body, self.model.renderer.encode_text(body.prompt), chat=False)
+        given, known = body.prompt, self.model.renderer.vocab_size
+        if isinstance(given, list) and not all(0 <= token < known for token in given):
+            raise _RequestError(400, f"prompt: token ids are from 0 to {known - 1}", "prompt")
+        ids = self.model.renderer.encode_text(given) if isinstance(given, str) else given
+        if not body.echo and body.logprobs is None:
+            return await self._answer(request, body, ids, chat=False)
+        return await self._echo(body, ids)
+
+    async def _echo(self, body: _TextRequest, ids: list[int]) -> web.Response:
+        """The log-probabilities of the prompt ``ids``."""
+        if not body.echo or body.logprobs is None or body.max_tokens != 1 or body.temperature or body.stream:
+            reason = "log-probabilities are told of a prompt alone: echo, logprobs, max_tokens 1, temperature 0"
+            raise _RequestError(400, reason, "logprobs")
+        text, logprobs = await asyncio.wrap_future(self._worker.submit(echo, self.model, ids, body.logprobs))
+        choice = {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": "length"}
+        head = self._head("cmpl", "text_completion")
+        return web.json_response({**head, "choices": [choice], "usage": _usage(len(ids), 1)})
 
     def _check_name(self, name: str | None) -> None:
         if name not in (None, self.name):
             raise _RequestError(404, f"the model {name!r} is not served here; this server has {self.name!r}", "model")
 
+    def _head(self, prefix: str, kind: str) -> dict[str, Any]:
+        name = f"{prefix}-{uuid.uuid4().hex}"
+        return {"id": name, "object": kind, "created": int(time.time()), "model": self.name}
+
     async def _answer(self, request: web.Request, body: _Request, prompt: list[int], chat: bool) -> web.StreamResponse:
         answer = Answer(self.model, prompt, body.sampling())
-        head = {
-            "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
-            "object": ("chat.completion" + ".chunk" * body.stream) if chat else "text_completion",
-            "created": int(time.time()),
-            "model": self.name,
-        }
+        kind = ("chat.completion" + ".chunk" * body.stream) if chat else "text_completion"
+        head = self._head("chatcmpl" if chat else "cmpl", kind)
         async with self._running(answer) as job:
             if body.stream:
                 options = body.stream_options or _StreamOptions()
