@@ -95,10 +95,8 @@ def test_words_stand_in_for_a_model() -> None:
 
 
 def test_positions_are_called_skewed_only_where_chance_would_not_do() -> None:
-    even = [
-        item(n, options=(*["1901", "1655", "1732"][:n % 4], "1874", *["1901", "1655", "1732"][n % 4:]))
-        for n in range(40)
-    ]
+    wrong = ("1901", "1655", "1732")
+    even = [item(n, options=(*wrong[: n % 4], "1874", *wrong[n % 4 :])) for n in range(40)]
     first = [item(n) for n in range(40)]
     assert [found.skewed for found in gold_positions(even)] == [False]
     [skewed] = gold_positions(first)
