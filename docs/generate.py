@@ -90,11 +90,14 @@ def cli_page() -> Iterator[str]:
     root = click.Context(main, info_name="ilab")
     for noun in sorted(NOUNS):
         group = main.get_command(root, noun)
-        if not isinstance(group, click.Group):
-            raise TypeError(f"ilab {noun} is no group of commands")
+        if group is None:
+            raise TypeError(f"there is no command ilab {noun}")
         yield f"## ilab {noun}"
         yield f"{NOUNS[noun]}."
         context = click.Context(group, parent=root, info_name=noun)
+        if not isinstance(group, click.Group):  # a command of its own, without verbs
+            yield from _command(group, context)
+            continue
         for verb in group.list_commands(context):
             command = group.get_command(context, verb)
             if command is not None:

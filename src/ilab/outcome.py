@@ -47,11 +47,6 @@ def open_registry(loaded: Loaded) -> Registry:
     return Registry(registry_path(loaded))
 
 
-def newest_report(loaded: Loaded) -> Path:
-    """The page of the newest run that drew one."""
-    return find_report(loaded)
-
-
 def find_report(loaded: Loaded, name: str = "") -> Path:
     """The page that ``name`` means: a run of this project by the beginning of its folder's name, or a path to a
     report (its page, its JSON, or their folder); without a name the newest. Raises InputError for none or several.

@@ -44,6 +44,7 @@ COMMANDS = [
     ("model", "convert"),
     ("model", "evaluate"),
     ("model", "serve"),
+    ("model", "compare"),
     ("model", "test"),
     ("model", "train"),
     ("pipeline",),
@@ -62,7 +63,10 @@ COMMANDS = [
     ("registry", "list"),
     ("registry", "show"),
     ("report",),
+    ("report", "diff"),
     ("report", "open"),
+    ("report", "show"),
+    ("why",),
     ("step",),
     ("step", "run"),
     ("taxonomy",),
@@ -117,8 +121,7 @@ def test_the_list_of_commands_is_whole() -> None:
     found = [(noun,) for noun in NOUNS]
     for noun in NOUNS:
         group = importlib.import_module(f"ilab.cli.{noun}").group
-        assert isinstance(group, click.Group)
-        found += [(noun, verb) for verb in group.commands]
+        found += [(noun, verb) for verb in group.commands] if isinstance(group, click.Group) else []
     assert sorted(found) == sorted(COMMANDS), "name the new command here, so that its help is tested"
 
 
