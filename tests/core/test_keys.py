@@ -23,7 +23,7 @@ def plan(name: str, **changes: object) -> Plan:
     pipeline = read_pipeline(find_pipeline(name, Path()), lambda parent: find_pipeline(parent, Path()))
     given = {"sdg_repo_url": "taxonomy", "sdg_base_model": "base", "sdg_pipeline": "flow", **changes}
     values = {key: one.value for key, one in collect({"file": pipeline.parameters, "test": given}).items()}
-    kinds = ("documents", "model", "chat-template", "flow", "items-flow", "tokenizer", "recipe", "benchmarks")
+    kinds = {resolve.by for step in STEPS.values() for resolve in step.resolvable().values()} - {"taxonomy"}
     resolvers = {kind: (lambda locator, kind=kind: Found(f"{kind}:{locator}", locator)) for kind in kinds}
     since = "" if values["taxonomy_base"] == "empty" else f":{values['taxonomy_base']}"  # which leaves are meant
     resolvers["taxonomy"] = lambda locator: Found(f"taxonomy:{locator}{since}", locator)
@@ -57,6 +57,14 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "train_select": "loss",
         "train_precision": "bf16",
         "eval_metrics": "accuracy",
+        "eval_judge_model": "someone",
+        "eval_judge_marks": "marks.csv",
+        "eval_open_book": False,
+        "eval_general": "mine.jsonl",
+        "mt_bench_questions": "mine.jsonl",
+        "previous_model": "registry",
+        "gate_score": "lower",
+        "publish_anyway": True,
         "gate_on_inconclusive": "publish",
         "output_model_name": "other",
         "output_model_version": "9.9.9",

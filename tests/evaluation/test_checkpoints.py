@@ -77,16 +77,15 @@ def test_a_checkpoint_is_scored_once_whatever_it_is_called(
     tiny_model: Path, tmp_path: Path, site: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = report(tmp_path / "one")
-    evaluate(
-        {"epoch-001": tiny_model, "epoch-002": changed(tiny_model, tmp_path / "b", 0.1)}, ITEMS, "dev", first, site
-    )
+    both = {"epoch-001": tiny_model, "epoch-002": changed(tiny_model, tmp_path / "b", 0.1)}
+    evaluate(both, ("dev", ITEMS), [], "", first, site)
     monkeypatch.setattr(LocalModel, "load", lambda *_: pytest.fail("scored again"))
     second = report(tmp_path / "two")
-    evaluate({"samples-5": shutil.copytree(tiny_model, tmp_path / "copy")}, ITEMS, "dev", second, site)
+    evaluate({"samples-5": shutil.copytree(tiny_model, tmp_path / "copy")}, ("dev", ITEMS), [], "", second, site)
     before = [score for score in first.scores() if score.model == "epoch-001"]
     assert [score.model_copy(update={"model": "epoch-001"}) for score in second.scores()] == before
     assert len({score.model for score in first.scores()}) == 2 and len(before) == 3
-    evaluate({"other": tiny_model}, ITEMS[:2], "dev", report(tmp_path / "three"), site)
+    evaluate({"other": tiny_model}, ("dev", ITEMS[:2]), [], "", report(tmp_path / "three"), site)
     assert site.memos["scores"].writes == 6  # each item of each of the two models
 
 
@@ -94,9 +93,9 @@ def test_stopped_within_a_checkpoint_what_is_scored_is_kept(tiny_model: Path, tm
     site.stopping = lambda: site.memos["scores"].writes == 4
     models = {"a": tiny_model, "b": changed(tiny_model, tmp_path / "b", 0.1)}
     with pytest.raises(Stopped):
-        evaluate(models, ITEMS, "dev", report(tmp_path / "r"), site)
+        evaluate(models, ("dev", ITEMS), [], "", report(tmp_path / "r"), site)
     site.stopping = lambda: False
-    evaluate(models, ITEMS, "dev", report(tmp_path / "again"), site)
+    evaluate(models, ("dev", ITEMS), [], "", report(tmp_path / "again"), site)
     assert site.memos["scores"].writes == 6  # what the first had is not asked again
 
 
@@ -106,7 +105,7 @@ def test_a_diverged_checkpoint_is_not_measured_and_not_chosen(tiny_model: Path, 
     shutil.copytree(tiny_model, candidates.path / "epoch-002")
     candidates.write_index([entry(1, None), entry(2, 2.0)])
     made = report(tmp_path / "r")
-    evaluate(candidates.models(), ITEMS, "dev", made, site)
+    evaluate(candidates.models(), ("dev", ITEMS), [], "", made, site)
     assert {score.value for score in made.scores() if score.model == "epoch-001"} == {None}
     assert all("no numbers" in score.note for score in made.scores() if score.model == "epoch-001")
     assert made.report()["mean"]["epoch-001"] is None

@@ -258,7 +258,7 @@ def test_an_uncalibrated_judge_alone_never_passes_nor_fails():
     for tuned in (good, bad):
         result = gate(items, base, tuned, metrics=("judge",))
         assert verdicts(result) == PASSED | {"threshold": "inconclusive", "better": "inconclusive"}
-        assert "calibrate-judge" in result["line"]
+        assert "eval_judge_marks=FILE" in result["line"]
     trusted = gate(items, base, good, metrics=("judge",), judge_trusted=True)
     assert trusted["verdict"] == "pass" and trusted["score"] == 0.9
     assert gate(items, base, bad, metrics=("judge",), judge_trusted=True)["verdict"] == "fail"

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ilab.artifacts import Report
+from ilab.config import Where
 from ilab.core.events import Bus
 from ilab.core.memo import Memo
 from ilab.data import Item
@@ -43,10 +44,10 @@ def items() -> list[Item]:
 
 def run(model: Path, memo: Path, out: Path) -> Any:
     kept = Memo(memo)
-    where = SimpleNamespace(threads=1, device="cpu")
+    where = Where(threads=1, device="cpu")
     site: Any = SimpleNamespace(where=where, emit=Bus().for_step("e"), stopping=lambda: False, memo=lambda name: kept)
     out.mkdir(parents=True)
-    evaluate({"m": model}, items(), "test", Report(out), site)
+    evaluate({"m": model}, ("test", items()), [], "", Report(out), site)
     kept.close()
     return kept
 
