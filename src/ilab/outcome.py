@@ -40,6 +40,9 @@ NEEDED = frozenset(
 )  # the steps, by their names in the shipped pipelines, that a report is drawn from
 
 
+BENCHMARKS = ("mt-bench", "mt-bench-branch")  # steps of judged benchmarks
+
+
 def open_registry(loaded: Loaded) -> Registry:
     """The model registry of this project."""
     from ilab.packaging.registry import Registry
@@ -110,11 +113,10 @@ def _save_metrics(build: Build, folder: Path, view: Any) -> None:
     """The figures as a table beside the report, in the form that ``output_metrics_format`` names, if wanted."""
     from ilab.evaluation.report_rows import csv_text, metric_rows
 
-    wanted = {name: setting.value for name, setting in build.given.items()}
-    if not wanted.get("output_save_metrics", True):
+    if not build.given["output_save_metrics"].value:
         return
     rows = metric_rows(folder.name, view.comparison, view.gate, view.items, view.scores)
-    if wanted.get("output_metrics_format", "csv") == "csv":
+    if build.given["output_metrics_format"].value == "csv":
         write_text(folder / "metrics.csv", csv_text(rows))
     else:
         write_json(folder / "metrics.json", rows)
@@ -172,8 +174,16 @@ def notes_of(build: Build, engine: Engine) -> list[str]:
         )
         notes.append("The open-book column needs no model: word overlap between the question and the document.")
     generate = build.plan.steps.get("generate")
+    without = []
     if generate is not None and not generate.step.fields()["teacher"]:
-        notes.append("No teacher: samples were made by rule. No judge: scores are likelihoods and exact matches.")
+        without.append("No teacher: samples were made by rule.")
+    judge = values["eval_judge_model"]
+    if not judge:
+        without.append("No judge: scores are likelihoods and exact matches.")
+    elif judge == "rule":
+        without.append("The judge is a rule (word overlap with the reference), no language model.")
+    if without:
+        notes.append(" ".join(without))
     if values["sdg_base_model"] == "tiny":
         notes.append(
             "For a real run: ilab run --pipeline instructlab -p sdg_base_model=DIR -p sdg_teacher_model=NAME "
@@ -220,12 +230,13 @@ def _view(build: Build, engine: Engine, records: Mapping[str, RecordFile], ran: 
         cards={"samples": samples.card()},
         samples=samples.samples(),
         rejected=samples.rejected(),
-        items=opened("items").items("test"),
+        items=opened("suite" if "suite" in records else "items").items("test"),
         scores=scores,
         chunks=opened("documents").chunks(),
         leaves=opened("taxonomy").leaves() if "taxonomy" in records else (),
         judgments=evaluation.judgments(),
-        calibration=evaluation.report().get("calibration") or {},
+        calibration=opened("judge").report() if "judge" in records else {},
+        benchmarks=[opened(name).report() for name in BENCHMARKS if name in records],
         settings={name: {"value": one.value, "origin": one.origin} for name, one in sorted(build.given.items())},
         prices=_prices(build),
         package=_package(opened("package")) if "package" in records else {},

@@ -65,6 +65,8 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "previous_model": "registry",
         "gate_score": "lower",
         "publish_anyway": True,
+        "output_save_metrics": False,
+        "output_metrics_format": "json",
         "gate_on_inconclusive": "publish",
         "output_model_name": "other",
         "output_model_version": "9.9.9",

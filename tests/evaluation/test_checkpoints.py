@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ilab.artifacts import Candidates, Checkpoint, Report
+from ilab.config import Where
 from ilab.core.events import Bus
 from ilab.core.memo import Memo
 from ilab.data import Item, Message, TrainingRow
@@ -32,7 +33,7 @@ def site(tmp_path: Path) -> Iterator[Here]:
     def memo(name: str) -> Memo:
         return memos.setdefault(name, Memo(tmp_path / "memo" / name))
 
-    where = SimpleNamespace(threads=1, device="cpu")
+    where = Where(threads=1, device="cpu")
     found = SimpleNamespace(where=where, emit=Bus().for_step("s"), stopping=lambda: False, memo=memo, memos=memos)
     yield found
     for one in memos.values():

@@ -153,8 +153,8 @@ def rows_of(view: View, run: str = "r1") -> list[dict]:
 def test_metrics_have_one_row_for_each_number_and_match_numpy(small: View):
     rows = rows_of(small)
     assert all(tuple(row) == COLUMNS for row in rows)
-    found = {(row["leaf"], row["model"], row["metric"]): row for row in rows}
-    assert len(found) == len(rows)
+    assert len({(row["suite"], row["leaf"], row["model"], row["metric"]) for row in rows}) == len(rows)
+    found = {(row["leaf"], row["model"], row["metric"]): row for row in reversed(rows)}
     leaf = leaf_name(1)
     values = np.array([score.value for score in small.scores["phase 2"] if score.leaf == leaf])
     row = found[leaf, "phase 2", "score"]

@@ -50,7 +50,7 @@ class View:
     (by model) give the answers behind the gained and lost items, ``chunks`` the text around a sample's evidence;
     together with ``rejected`` and ``leaves`` they say why an answer is still wrong. ``settings`` are the parameters
     ({name: {value, origin}}), ``prices`` those of a million teacher tokens (read, written, currency),
-    ``calibration`` what the judge's marks are worth against people's.
+    ``calibration`` what the judge's marks are worth against people's, ``benchmarks`` the reports of those it marked.
     """
 
     title: str
@@ -69,6 +69,7 @@ class View:
     leaves: Sequence[Leaf] = ()
     judgments: Sequence[Judgment] = ()
     calibration: JSON = field(default_factory=dict)
+    benchmarks: Sequence[JSON] = ()
     settings: Mapping[str, JSON] = field(default_factory=dict)
     prices: JSON = field(default_factory=dict)
     package: JSON = field(default_factory=dict)
@@ -108,6 +109,7 @@ def render(view: View) -> str:
         changed=changed(view.comparison, view.items, answers, view.taught),
         further=_further(view.comparison),
         spent=spent(view.samples, view.metrics, view.prices),
+        measured=_measured(view),
         judged=judged(view.judgments),
         curves=_curves(view.metrics, view.choices),
         cards=[card_view(name, card) for name, card in view.cards.items()],
@@ -140,6 +142,7 @@ def twin(view: View) -> dict[str, Any]:
             "spent": spent(view.samples, view.metrics, view.prices),
             "judged": judged(view.judgments),
             "calibration": view.calibration,
+            "benchmarks": _measured(view),
             "choices": view.choices,
             "metrics": view.metrics,
             "cards": view.cards,
@@ -189,6 +192,23 @@ def figure(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}".replace(",", " ") if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _measured(view: View) -> list[dict[str, Any]]:
+    """A line for each benchmark and model that the judge marked."""
+    return [
+        {
+            "benchmark": found["benchmark"],
+            "model": model,
+            "score": found["score"],
+            "most": found["scale"][1],
+            "n": found["n"],
+            "how": found["how"],
+            "notes": found["notes"],
+        }
+        for report in view.benchmarks
+        for model, found in report["results"].items()
+    ]
 
 
 def _dots(row: JSON) -> str:

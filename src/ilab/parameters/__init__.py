@@ -16,7 +16,7 @@ from ilab.core.pipeline import nearest
 from ilab.errors import InputError
 from ilab.parameters.data import DATA
 from ilab.parameters.evaluation import EVALUATION
-from ilab.parameters.parameter import Parameter, version
+from ilab.parameters.parameter import Parameter, one_of, version
 from ilab.parameters.training import TRAINING
 
 TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -25,6 +25,18 @@ TABLE: tuple[Parameter, ...] = (
     *DATA,
     *TRAINING,
     *EVALUATION,
+    Parameter(
+        "output_save_metrics", bool, True, "write the figures of the evaluation as a table beside the report", "where"
+    ),
+    Parameter(
+        "output_metrics_format",
+        str,
+        "csv",
+        "form of that table; the report's own JSON is always there",
+        "where",
+        "csv, json",
+        one_of("csv", "json"),
+    ),
     Parameter("output_model_name", str, "instructlab-model", "registered name"),
     Parameter("output_model_version", str, "0.1.0", "registered version", valid="semantic version", check=version),
 )
