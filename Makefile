@@ -49,6 +49,8 @@ bench: $(SETUP)
 	$(BIN)/python benchmarks/dedup.py --write
 	$(BIN)/python benchmarks/gate.py --write
 	$(BIN)/python benchmarks/sdg.py
+	$(BIN)/python benchmarks/training.py --write
+	$(BIN)/python benchmarks/evaluation.py --write
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist
