@@ -62,7 +62,9 @@ def test_a_build_goes_on_from_what_was_trained(project: Path) -> None:
     assert [phase["step"] for phase in made["phases"]] == ["select-phase-1", "select-phase-2"]
     assert all(phase["table"][0]["items"] for phase in made["phases"])  # the project's questions chose
     left = {name for name, state in states(project).items() if state != "reuse"}
-    assert left == {"score-base", "score-phase-1", "score-phase-2", "final-evaluation", "gate", "package", "register"}
+    scored = {"previous", "score-base", "score-previous", "score-phase-1", "score-phase-2"}
+    judged = {"judge", "mt-bench", "mt-bench-branch"}
+    assert left == {*scored, *judged, "final-evaluation", "gate", "package", "register"}
     assert made["best"] == str((project / ".ilab/store/latest/select-phase-2").resolve() / "model")
 
 
