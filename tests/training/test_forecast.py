@@ -67,21 +67,35 @@ def test_the_device_of_pods_is_not_looked_for_here(base: Path, tmp_path: Path, m
     dataset.write(ROWS, {})
     volumes = {"tests": str(tmp_path), "bases": str(base.parents[1])}
     pods = TrainWhere.model_validate({"launcher": "TrainJob", "kubernetes": {"image": "x/y:1", "volumes": volumes}})
-    (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "model").symlink_to(base)
     for where, ends in ((pods, HandedOver), (TrainWhere(), SetupError)):
-        site = Site(
-            Where(device="cuda", train=where, cache=str(tmp_path / "cache")),
-            tmp_path / "work",
-            {},
-            Bus().for_step("train"),
-            memo=refused,
-            stopping=lambda: False,
-            history=list,
-        )
+        site = site_of(Where(device="cuda", train=where, cache=str(tmp_path / "cache")), tmp_path / "work")
         with pytest.raises(ends, match="is prepared" if where is pods else "there is no cuda device"):
-            train_phase(fields(), dataset, Checkpoint(tmp_path / "base"), made, site)
+            train_phase(fields(), dataset, checkpoint(base, tmp_path), made, site)
         (tmp_path / "work" / "job" / "job.json").unlink(missing_ok=True)
+
+
+def test_a_share_that_holds_no_row_out_is_told(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("work", "out", "data"):
+        (tmp_path / name).mkdir()
+    dataset, made = Dataset(tmp_path / "data"), Candidates(tmp_path / "out")
+    dataset.write(ROWS, {})
+    site = site_of(Where(device="cpu", cache=str(tmp_path / "cache")), tmp_path / "work")
+    counts = train_phase(fields(epochs=1, validation=1e-9), dataset, checkpoint(base, tmp_path), made, site)
+    assert counts["held_out"] == 0
+    assert "10 rows are too few for train_validation_share=1e-09" in capsys.readouterr().err
+
+
+def site_of(where: Where, work: Path) -> Site:
+    emit = Bus([PlainLines()]).for_step("train")
+    return Site(where, work, {}, emit, memo=refused, stopping=lambda: False, history=list)
+
+
+def checkpoint(base: Path, folder: Path) -> Checkpoint:
+    place = folder / "base" / "model"
+    if not place.is_symlink():
+        place.parent.mkdir()
+        place.symlink_to(base)
+    return Checkpoint(place.parent)
 
 
 def refused(name: str) -> Memo:

@@ -43,6 +43,9 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
         (Path(site.where.cache) if site.where.cache else cache_home()) / "tokens",
     )
     data, held_out = split_rows(data, settings.validation, settings.seed)
+    if settings.validation and not held_out.ids:
+        few = f"{len(data.rows):,} rows are too few for train_validation_share={settings.validation:g}"
+        site.emit.metric(note=f"no row is held out of training, so no loss can choose a checkpoint: {few}")
     job = TrainJob(
         data=data,
         held_out=held_out,
