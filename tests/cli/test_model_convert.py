@@ -77,3 +77,11 @@ def test_force_replaces(folder: Path, tiny_model: Path) -> None:
     (folder / "m.gguf").write_text("old")
     assert ilab("model", "convert", str(tiny_model), "--output", "m.gguf", "--force").exit_code == 0
     assert (folder / "m.gguf").read_bytes()[:4] == b"GGUF"
+
+
+def test_a_folder_is_looked_for_where_the_project_is(folder: Path, tiny_model: Path) -> None:
+    (folder / "project").mkdir()
+    (folder / "project" / "made").symlink_to(tiny_model)
+    done = ilab("-C", "project", "model", "convert", "--model-path", "made", "--type", "f32")
+    assert done.exit_code == 0, done.output
+    assert (folder / "project" / f"{tiny_model.name}-f32.gguf").is_file()

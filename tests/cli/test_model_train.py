@@ -233,6 +233,10 @@ def test_the_old_command_asks_before_and_after(here: Path, small: Path) -> None:
     assert shown.exception is None, shown.exception
     assert json.loads(shown.stdout)["answers"] == answers
     assert sorted((here / "store" / "memo" / "answers").glob("*.jsonl")) == asked
+    (here / "ilab.yaml").write_text("pipeline: quickstart\n")  # in a project too, as long as nothing newer was built
+    within = ilab(here, "--json", "test")
+    assert within.exception is None, within.exception
+    assert json.loads(within.stdout)["answers"] == answers
 
 
 def test_the_old_command_trains_beside_four_bits(here: Path, small: Path) -> None:

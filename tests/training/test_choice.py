@@ -48,7 +48,12 @@ def test_names_of_methods(installed: Callable[..., None], given: dict[str, Any],
 
 
 @pytest.mark.parametrize(
-    "given", [{"method": "osft", "lora_rank": 4}, {"method": "lora", "lora_quantize_dtype": "nf4"}]
+    "given",
+    [
+        {"method": "osft", "lora_rank": 4},
+        {"method": "lora", "lora_quantize_dtype": "nf4"},
+        {"method": "lora", "lora_rank": 0},
+    ],
 )
 def test_contradictions(given: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="has no meaning with"):

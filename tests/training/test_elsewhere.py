@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from ilab.cli.app import hoisted, main
-from ilab.config import TrainWhere
+from ilab.config import TrainWhere, Where
 from ilab.core.events import Bus
 from ilab.core.files import read_json, write_json
 from ilab.core.store import Store
@@ -28,6 +28,7 @@ from ilab.training.loop import TrainJob
 from ilab.training.memory import Machine
 from ilab.training.probe import pod, quantity
 from ilab.training.settings import TrainSettings
+from ilab.training.start import device_of
 
 pytestmark = pytest.mark.filterwarnings(  # the file of a run's events stays open until the process ends
     "ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"
@@ -45,7 +46,7 @@ def place(folder: Path, **more: Any) -> TrainWhere:
 def run(work: Path, base: Path, data: EncodedSet, where: TrainWhere, emit: Any = None) -> None:
     settings, none = TrainSettings.model_validate(SETTINGS), EncodedSet((), (), (), ())
     emit = emit or Bus().for_step("t")
-    run_job(TrainJob(data, none, base, work, settings, emit, lambda: False, 1, where), "cpu")
+    run_job(TrainJob(data, none, base, work, settings, emit, lambda: False, 1, where), device_of(Where(train=where)))
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from ilab.errors import InputError
 from ilab.models.renderer import Renderer
 from ilab.models.templates import TEMPLATES
 from ilab.training.encode import EncodedSet, encode_samples
+from ilab.training.forecast import expect
 from ilab.training.pieces import EncodeOptions
 from ilab.training.records import of_row
 from ilab.training.rows import find_rows, rows_of
-from ilab.training.start import expect_training
 
 TOOLS = [{"type": "function", "function": {"name": "locks", "parameters": {"type": "object", "default": None}}}]
 CALL = {"type": "function", "function": {"name": "locks", "arguments": {"canal": "Brannock", "since": None}}}
@@ -171,10 +171,10 @@ def test_what_a_training_will_take_is_told_for_every_kind(folder: Path, tmp_path
     fields = {"epochs": 2, "batch": 1, "learning_rate": 1e-3, "max_length": 40, "max_batch_tokens": 40}
     documents = rows(write(tmp_path / "a.jsonl", {"text": "How many locks? " * 20}))
     pieces = encoded(tmp_path / "a.jsonl", folder, 40)
-    told = expect_training(fields, documents, folder, Where())
+    told = expect(fields, documents, folder, Where())
     assert (told["steps"], told["tokens"]) == (2 * len(pieces.rows), 2 * sum(pieces.lengths))
     calls = rows(write(tmp_path / "b.jsonl", {"messages": TURNS, "tools": TOOLS}))
-    assert expect_training({**fields, "max_length": 600}, calls, folder, Where())["tokens"] == 2 * len(
+    assert expect({**fields, "max_length": 600}, calls, folder, Where())["tokens"] == 2 * len(
         reference(folder, TOOLS)[0]
     )
 

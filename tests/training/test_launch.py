@@ -18,15 +18,16 @@ from tiny_training import ROWS, SETTINGS, Trains
 from ilab.config import TrainWhere, Where
 from ilab.core.events import Bus
 from ilab.errors import SetupError, Stopped
-from ilab.training import probe, start
+from ilab.training import forecast, probe
 from ilab.training.encode import EncodedSet
 from ilab.training.estimate import estimate
+from ilab.training.forecast import expect
 from ilab.training.launch import commands, run_job
 from ilab.training.loop import TrainJob
 from ilab.training.memory import Machine
 from ilab.training.metrics import read_metrics
 from ilab.training.settings import TrainSettings
-from ilab.training.start import before_start, check_disk, expect_training, not_enough
+from ilab.training.start import before_start, check_disk, not_enough
 
 GIB = 1 << 30
 
@@ -72,7 +73,7 @@ def test_two_machines_train_what_one_does(
     second = subprocess.Popen(commands(work / "job", where)[1], stderr=subprocess.PIPE, text=True)
     train_on(data, base, work, where, events)
     assert second.communicate(timeout=120)[1] == "" and second.returncode == 0
-    notes = [event.data.get("note", "") for event in events if event.kind == "progress"]
+    notes = [event.data.get("note", "") for event in events if event.kind == "metric"]
     assert any("on machine 1: " in note and "--node-rank 1" in note for note in notes)
     one, two = ([*read_metrics(tmp_path / name / "work")] for name in ("one", "two"))
     assert len(one) == len(two) == 9
@@ -199,18 +200,18 @@ def test_the_hint_names_the_settings(base: Path) -> None:
 def test_the_plan_tells_steps_and_tokens_and_after_a_run_the_time(trains: Trains, tmp_path: Path, base: Path) -> None:
     fields = TrainSettings.model_validate(SETTINGS).model_dump(mode="json")
     where = Where(device="cpu", threads=1)
-    before = expect_training(fields, ROWS, base, where)
+    before = expect(fields, ROWS, base, where)
     trains(tmp_path)
     rows = list(read_metrics(tmp_path / "work"))
     assert before == {"steps": len(rows), "tokens": sum(row["tokens"] for row in rows)}
-    after = expect_training(fields, ROWS, base, where)
+    after = expect(fields, ROWS, base, where)
     assert after["seconds"] == pytest.approx(sum(row["seconds"] for row in rows), rel=0.05)
-    assert expect_training(fields, [], base, where)["steps"] == 0
+    assert expect(fields, [], base, where)["steps"] == 0
 
 
 def test_long_lists_are_told_by_a_part_of_their_rows(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = TrainSettings.model_validate(SETTINGS).model_dump(mode="json")
-    whole = expect_training(fields, ROWS, base, Where(device="cpu"))
-    monkeypatch.setattr(start, "SAMPLE", 5)
-    part = expect_training(fields, ROWS, base, Where(device="cpu"))
+    whole = expect(fields, ROWS, base, Where(device="cpu"))
+    monkeypatch.setattr(forecast, "SAMPLE", 5)
+    part = expect(fields, ROWS, base, Where(device="cpu"))
     assert part["steps"] == whole["steps"] and part["tokens"] == pytest.approx(whole["tokens"], rel=0.3)

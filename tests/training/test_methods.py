@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +167,27 @@ def test_four_bits_train_and_merge_into_the_base(trains: Trains, tmp_path: Path)
     torch.testing.assert_close(new[f"{name}.weight"].float(), expected, rtol=1e-4, atol=1e-6)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert losses[-1] < losses[0]
+
+
+def test_no_code_is_downloaded_with_bitsandbytes(tmp_path: Path) -> None:
+    """Not even where the package that would do it is installed; and nobody is told that it was not."""
+    pytest.importorskip("peft")
+    pytest.importorskip("bitsandbytes")
+    (tmp_path / "kernels.py").write_text(
+        "def get_kernel(*names, **more):\n    open('downloaded', 'w').write(str(names))\n    raise OSError('offline')\n"
+    )
+    code = (
+        "from ilab.training.choice import why_not_qlora; print(repr(why_not_qlora('cpu', 1))); "
+        "import kernels; print(kernels.get_kernel.__name__)"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["''", "get_kernel"] and "kernels" not in done.stderr
+    assert not (tmp_path / "downloaded").exists()

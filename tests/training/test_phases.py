@@ -28,7 +28,7 @@ def wiring(cut: Pipeline) -> dict[str, Any]:
 def keys(cut: Pipeline) -> dict[str, str]:
     given = {"sdg_repo_url": "t", "sdg_base_model": "b", "sdg_pipeline": "f"}
     values = {name: one.value for name, one in collect({"p": cut.parameters, "test": given}).items()}
-    kinds = ("taxonomy", "documents", "model", "flow", "tokenizer", "recipe", "rows")
+    kinds = {mark.by for step in STEPS.values() for mark in step.resolvable().values()}
     resolvers = {kind: (lambda locator, kind=kind: Found(f"{kind}:{locator}", locator)) for kind in kinds}
     plan = build(cut, STEPS, derive(values), resolvers)
     return {name: one.key for name, one in plan.steps.items()}

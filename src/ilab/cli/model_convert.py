@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model_dir", required=False, metavar="[MODEL_DIR]")
-@click.option("--model-dir", "named_dir", metavar="DIR", help="The same as the argument.")
+@click.option("--model-dir", "--model-path", "named_dir", metavar="DIR", help="The same as the argument.")
 @click.option("--output", metavar="FILE", help="The file to write.  [default: NAME-TYPE.gguf]")
 @click.option("-t", "--type", "type_", default="f16", show_default=True, help="f32, f16, bf16, q8_0, q6_k, q4_k_m …")
 @click.option("--model-name", metavar="NAME", default="", help="The name in the file, and of it.")
@@ -39,11 +39,12 @@ def convert(options: Options, /, model_dir: str | None, named_dir: str | None, t
         raise InputError("the folder is given twice", hint="give MODEL_DIR or --model-dir")
     loaded = options.load()
     passive_threads()
-    folder, name = model_to_use(loaded, model_dir or named_dir)
+    named = model_dir or named_dir
+    folder, name = model_to_use(loaded, str(options.directory / Path(named).expanduser()) if named else None)
     from ilab.packaging.gguf.export import Label, export_gguf
     from ilab.packaging.gguf.export import Options as How
 
-    label = Label(given["model_name"] or ("" if model_dir or named_dir else name), given["license_"] or "")
+    label = Label(given["model_name"] or ("" if named else name), given["license_"] or "")
     output = options.directory / (given["output"] or f"{given['model_name'] or name}-{type_.lower()}.gguf")
     with view() as shown:
         emit = Bus([shown]).for_step("convert")

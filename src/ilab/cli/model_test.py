@@ -30,7 +30,13 @@ OLD = OldOptions(
 @click.command()
 @click.option("--data-dir", metavar="DIR", help=f"Take the newest test_* of this folder.  [default: {LEGACY}]")
 @click.option("-t", "--test_file", "--test-file", "test_file", metavar="FILE", help="Questions with answers.")
-@click.option("--model-dir", metavar="DIR", help="The trained model.  [default: what was trained last]")
+@click.option(
+    "--model-dir",
+    "--model-path",
+    "model_dir",
+    metavar="DIR",
+    help="The trained model.  [default: what was trained last]",
+)
 @click.option("-m", "--base", "--model", "base", metavar="DIR", help="The model before.  [default: what it began from]")
 @click.option("--max-tokens", type=click.IntRange(1), default=200, show_default=True, help="Longest answer.")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps.  [config: where.device]")
@@ -82,14 +88,21 @@ def _questions(options: Options, given: Mapping[str, Any]) -> Path:
 
 
 def _after(options: Options, loaded: Loaded, given: str | None) -> Path:
-    """The trained model: as given, else what ``ilab train`` wrote where there is no project, else the last build's."""
+    """The trained model: as given, else the newer of what ``ilab train`` wrote here and what the build chose."""
     from ilab.config import find_project
     from ilab.outcome import model_to_use
+    from ilab.training.deliver import NOTE
 
-    written = options.directory / "models" / RESULT
-    if given is None and written.is_dir() and find_project(options.directory) is None:
-        return written
-    return model_to_use(loaded, str(options.directory / Path(given).expanduser()) if given else None)[0]
+    note = options.directory / "models" / RESULT / NOTE
+    if given or not note.is_file():
+        return model_to_use(loaded, str(options.directory / Path(given).expanduser()) if given else None)[0]
+    if find_project(options.directory) is None:
+        return note.parent
+    try:
+        chosen, _ = model_to_use(loaded, None)
+    except InputError:  # nothing was built
+        return note.parent
+    return note.parent if note.stat().st_mtime > chosen.stat().st_mtime else chosen
 
 
 def _before(options: Options, loaded: Loaded, given: str | None, after: Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
-from ilab.errors import InputError, Stopped
+from ilab.errors import Stopped
 
 if TYPE_CHECKING:
     from ilab.actions import Build
@@ -89,7 +89,7 @@ def handing_over(options: Options, asked: bool, output: str | None) -> Iterator[
 
 def _verdict(engine: Engine, build: Build, planned: Planned) -> tuple[bool | None, str]:
     from ilab.artifacts import Checkpoint, Dataset
-    from ilab.training.forecast import forecast, unknown, verdict
+    from ilab.training.forecast import forecast
 
     places = {}
     for given in ("dataset", "base"):
@@ -99,10 +99,4 @@ def _verdict(engine: Engine, build: Build, planned: Planned) -> tuple[bool | Non
             return None, f"what it takes is known when {source.name} is made"
         places[given] = engine.store.contents(record)
     rows = Dataset(places["dataset"]).rows()
-    try:
-        made = forecast(planned.step.fields(), rows, Checkpoint(places["base"]).model, build.where)
-    except InputError as error:
-        return None, unknown(error)
-    if made is None:
-        return True, "no rows: the base is handed on as it is"
-    return (None if made.machine.memory is None else made.fits), verdict(made)
+    return forecast(planned.step.fields(), rows, Checkpoint(places["base"]).model, build.where)

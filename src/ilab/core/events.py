@@ -25,6 +25,8 @@ class Event:
     More where it is known: ``rate`` (units a second), ``eta`` (seconds), ``tokens_per_second``; and of a flow
     (:mod:`ilab.sdg.progress`) ``accepted``, ``rejected``, ``calls``, ``calls_from_memo``, ``tokens``, ``teacher``,
     ``leaf_count``, and ``leaves``: ``[done, total, accepted, rejected]`` of those that changed since the last event.
+
+    A ``metric`` that has a ``note`` is a line that people are shown whatever else goes on.
     """
 
     kind: EventKind

@@ -66,6 +66,6 @@ class Train(Step):
         return train_phase(self.fields(), dataset, base, out, site)
 
     def expect(self, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
-        from ilab.training.start import expect_training
+        from ilab.training.forecast import expect
 
-        return expect_training(self.fields(), inputs["dataset"].rows(), inputs["base"].model, site.where)
+        return expect(self.fields(), inputs["dataset"].rows(), inputs["base"].model, site.where)

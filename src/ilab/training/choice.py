@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ilab.errors import InputError, SetupError
+from ilab.training.four_bits import bitsandbytes
 
 DEVICES = re.compile(r"auto|cpu|mps|hpu|cuda(:\d+)?")
 NAMES = ("simple", "full", "accelerated")
@@ -39,6 +40,8 @@ def choose_method(given: Mapping[str, Any], device: str, processes: int) -> Choi
     if named:
         if adapter and named not in ("lora", "qlora"):
             raise InputError(f"--lora-rank has no meaning with --method {named}", hint="take --method lora")
+        if rank == 0 and named in ("lora", "qlora"):
+            raise InputError(f"--lora-rank 0 (all weights) has no meaning with --method {named}", hint="leave one out")
         if bits == "nf4" and named != "qlora":
             raise InputError(f"--lora-quantize-dtype nf4 has no meaning with --method {named}")
         return Choice(named)
@@ -79,8 +82,7 @@ def _can_quantise(device: str) -> bool:
     import torch
 
     try:
-        from bitsandbytes import functional
-
+        functional = bitsandbytes("functional")
         packed, state = functional.quantize_4bit(torch.ones(64, 64, device=device), quant_type="nf4")
         return bool(torch.isfinite(functional.dequantize_4bit(packed, state)).all())
     except (ImportError, OSError, RuntimeError, NotImplementedError, AttributeError, ValueError):

@@ -33,8 +33,8 @@ class HandedOver(Stopped):
         self.manifest = manifest
 
 
-def hand_over(job: TrainJob) -> None:
-    """Prepare ``job`` for pods. Always raises: ``HandedOver``; or the error with which the pods ended, once.
+def hand_over(job: TrainJob, device: str) -> None:
+    """Prepare ``job`` for pods with ``device``. Always raises: ``HandedOver``; or the pods' error, once.
 
     ``InputError`` where the settings are not enough for a manifest, ``SetupError`` where the disk is too small.
     """
@@ -42,7 +42,6 @@ def hand_over(job: TrainJob) -> None:
         raise ValueError("this job is not for pods")
     folder, path = job.work / FOLDER, job.work / MANIFEST
     check(job_name(job.work), (folder, job.base, job.work), job.where)
-    device = job.where.kubernetes.device
     if (job.work / ERROR).is_file():
         raise _given_back(job.work)
     if _stands(job, device):

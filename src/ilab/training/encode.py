@@ -101,12 +101,18 @@ def split_rows(data: EncodedSet, share: float, seed: int) -> tuple[EncodedSet, E
     """
     if not share:
         return data, EncodedSet((), (), ())
-    held = [seed_from(f"validation/{sample_of(row)}", seed) / (1 << 63) < share for row in data.rows]
-    if all(held):
-        raise InputError("every row is held out of training", hint="lower train_validation_share")
+    held = held_out([sample_of(row) for row in data.rows], share, seed)
     kept = data.take([index for index, out in enumerate(held) if not out])
     training = EncodedSet(kept.rows, kept.ids, kept.trained, data.left_out, data.audit)
     return training, data.take([index for index, out in enumerate(held) if out])
+
+
+def held_out(samples: Sequence[str], share: float, seed: int) -> list[bool]:
+    """Of each sample's id whether it is held out of training. Raises ``InputError`` where all are."""
+    found = [seed_from(f"validation/{sample}", seed) / (1 << 63) < share for sample in samples]
+    if found and all(found):
+        raise InputError("every row is held out of training", hint="lower train_validation_share")
+    return found
 
 
 def encode_rows(rows: Sequence[TrainingRow], renderer: Renderer, max_length: int) -> EncodedSet:

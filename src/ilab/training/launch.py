@@ -29,7 +29,7 @@ from ilab.training.handover import write_job
 from ilab.training.kernels import check_kernels
 from ilab.training.loop import TrainJob, train
 from ilab.training.sinks import wanted
-from ilab.training.start import before_start, keep_measured_speed
+from ilab.training.start import before_start, keep_measured_speed, tell_emulated
 from ilab.training.world import World, check_together
 
 LOG = "train.log"
@@ -38,21 +38,23 @@ WAITS = 86400  # seconds that another machine waits for the first: its line may 
 
 
 def run_job(job: TrainJob, device: str) -> None:
-    """Train, with as many processes as ``job.where`` says. Raises what the loop raises.
+    """Train on ``device`` (the pods' where they train), in as many processes as ``job.where`` says.
+
+    Raises what the loop raises.
 
     Before anything is spent, ``SetupError`` where memory or disk will not be enough, or a package is missing. Where
     pods train, ``HandedOver`` until they are done.
     """
     if is_finished(job.work):  # by pods, or killed before the result was published
         return
-    elsewhere = job.where.launcher != "here"
-    check_together(job.where, job.settings.optimizer, job.where.kubernetes.device if elsewhere else device)
-    if elsewhere:
-        hand_over(job)
+    check_together(job.where, job.settings.optimizer, device)
+    if job.where.launcher != "here":
+        hand_over(job, device)
     check_not_away(job.work)
     wanted(job.where)
     check_kernels(job.where, device)
     before_start(job, device)
+    tell_emulated(job, device)
     if job.where.world == 1:
         train(job, World(0, 1, device))
     else:
@@ -96,7 +98,7 @@ def _run_processes(job: TrainJob, device: str) -> None:
             start_new_session=True,  # Ctrl-C is ours to pass on, as a request to save
         )
     for node, line in enumerate(others, 1):
-        job.emit.progress(0, None, "steps", note=f"on machine {node}: {shlex.join(line)}")
+        job.emit.metric(note=f"on machine {node}: {shlex.join(line)}")
     met = threading.Event()
     listener = threading.Thread(target=_listen, args=(process.stdout or (), job, met), daemon=True)
     listener.start()

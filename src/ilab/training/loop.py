@@ -143,7 +143,7 @@ class _Run:
             except PackingError as leak:
                 if wanted == "packed":
                     raise
-                self.job.emit.progress(0, None, "steps", note=f"{leak.message}; each sample has a row of its own")
+                self.job.emit.metric(note=f"{leak.message}; each sample has a row of its own")
                 layout = "bucketed"
         cap = max(settings.max_batch_tokens, *data.lengths)
         return Shape(settings.batch, cap, settings.seed, layout, self.world.size)

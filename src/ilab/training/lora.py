@@ -7,7 +7,7 @@ four-bit weights that it was trained beside.
 
 from __future__ import annotations
 
-import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ilab.data import seed_from
 from ilab.errors import SetupError
 from ilab.models.weights import BUILDING
+from ilab.training.four_bits import bitsandbytes
 from ilab.training.method import linear_layers, load_for_training, state_of
 from ilab.training.settings import TrainSettings
 from ilab.training.world import whole
@@ -33,9 +34,10 @@ class Lora:
         self._settings = settings
         self._quantised = settings.method == "qlora"
         _require("peft")
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns that it downloads no code: nor should it
         if self._quantised:
             _require("bitsandbytes")
+        if find_spec("bitsandbytes"):  # PEFT imports it too, whatever the method
+            _import_bitsandbytes()
 
     def load(self, base: Path, device: str) -> Any:
         low = self._settings.precision == "bf16"
@@ -143,9 +145,18 @@ def _four_bits(dtype: Any) -> Any:
     )
 
 
-def _require(package: str) -> None:
-    from importlib.util import find_spec
+def _import_bitsandbytes() -> None:
+    try:
+        bitsandbytes()
+    except (ImportError, OSError, RuntimeError) as error:
+        raise SetupError(
+            f"bitsandbytes is installed, but cannot be imported: {str(error)[:200]}",
+            where="train_method",
+            hint="install it anew (pip install 'ilab[lora]'), or remove it (pip uninstall bitsandbytes)",
+        ) from error
 
+
+def _require(package: str) -> None:
     if find_spec(package) is None:
         raise SetupError(
             f"this way of training needs {package}, which is not installed",

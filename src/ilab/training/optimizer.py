@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from importlib.util import find_spec
 
 import torch
 
 from ilab.errors import SetupError
+from ilab.training.four_bits import bitsandbytes
 from ilab.training.settings import TrainSettings
 
 EIGHT_BITS_FROM = 4096  # numbers of a tensor, from which on bitsandbytes holds its moments in eight bits
@@ -48,7 +48,7 @@ def make_optimizer(
 
 
 def _in_eight_bits(parameters: Iterable[torch.nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
-    made: torch.optim.Optimizer = import_module("bitsandbytes.optim").AdamW8bit(
+    made: torch.optim.Optimizer = bitsandbytes("optim").AdamW8bit(
         parameters, settings.learning_rate, settings.betas, weight_decay=settings.weight_decay
     )
     return made

@@ -52,6 +52,11 @@ class Probe:
         return self.tokens / self.seconds
 
 
+def machine_of(device: str, work: Path, where: TrainWhere, speed: float | None = None) -> Machine:
+    """Where a training runs: here, or in pods. ``speed`` is in tokens a second, and known of this machine alone."""
+    return this_machine(device, work, where, speed) if where.launcher == "here" else pod(device, work, where)
+
+
 def this_machine(device: str, work: Path, where: TrainWhere, speed: float | None = None) -> Machine:
     """The free memory of ``device`` (a torch device), or of this process's share, and the free disk under ``work``."""
     memory = free_memory(device)
@@ -120,6 +125,15 @@ def matrix_peak(device: str, *, low: bool) -> float:
         product[0, 0].item()  # waits for the device
         best = min(best, time.perf_counter() - began)
     return float(2 * side**3 / best)
+
+
+def emulates_bf16(device: str) -> bool:
+    """Whether ``device`` has no bf16 of its own, so that it is slower there than fp32. A CPU is measured."""
+    if device.startswith("cuda"):
+        import torch
+
+        return not torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and matrix_peak(device, low=True) < matrix_peak(device, low=False)
 
 
 def probe(job: TrainJob, device: str) -> Probe:

@@ -26,10 +26,10 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
 
     Raises InputError for data that cannot be trained on, Stopped after saving when the site says stop.
     """
-    from ilab.models.device import pick_device
     from ilab.training.launch import run_job
     from ilab.training.loop import TrainJob
     from ilab.training.settings import TrainSettings
+    from ilab.training.start import device_of
 
     settings = TrainSettings.model_validate(fields)
     rows = dataset.rows()
@@ -43,6 +43,9 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
         (Path(site.where.cache) if site.where.cache else cache_home()) / "tokens",
     )
     data, held_out = split_rows(data, settings.validation, settings.seed)
+    if settings.validation and not held_out.ids:
+        few = f"{len(data.rows):,} rows are too few for train_validation_share={settings.validation:g}"
+        site.emit.metric(note=f"no row is held out of training, so no loss can choose a checkpoint: {few}")
     job = TrainJob(
         data=data,
         held_out=held_out,
@@ -55,7 +58,7 @@ def train_phase(fields: dict[str, Any], dataset: Dataset, base: Checkpoint, out:
         where=site.where.train,
         dropped_tokens=data.audit.lost if data.audit is not None else 0,
     )
-    run_job(job, pick_device(site.where.device))
+    run_job(job, device_of(site.where))
     index = collect(site.work, out.path)
     out.write_index(index)
     if data.audit is not None:

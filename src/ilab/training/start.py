@@ -2,31 +2,29 @@
 
     the estimate ─▶ (where.train.probe) one step of the real model ─▶ disk, memory: enough, or what to change
 
-``ilab plan`` shows steps, tokens and time by :func:`expect_training`; a run asks :func:`before_start`.
+What a plan tells before there is a job is in :mod:`ilab.training.forecast`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilab.config import TrainWhere, Where
 from ilab.core.files import read_json
-from ilab.data import TrainingRow
 from ilab.errors import InputError, SetupError
 from ilab.training.architecture import architecture
 from ilab.training.estimate import Estimate, estimate
 from ilab.training.metrics import read_metrics
-from ilab.training.probe import corrected, keep_speed, known_speed, pod, probe, speed_key, this_machine
+from ilab.training.probe import corrected, emulates_bf16, keep_speed, known_speed, machine_of, probe, speed_key
 from ilab.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from ilab.training.loop import TrainJob
 
 RECENT = 50  # steps whose speed is kept
-SAMPLE = 2000  # rows that are tokenised to tell how long all of them are
 
 
 def before_start(job: TrainJob, device: str) -> Estimate | None:
@@ -41,40 +39,27 @@ def before_start(job: TrainJob, device: str) -> Estimate | None:
     except InputError:
         return None
     made = _made(job, config, device)
-    job.emit.progress(0, made.steps, "steps", note=summary(made))
+    job.emit.metric(note=summary(made))
     check_disk(made, job.work, held=_held(job.work))
     if not made.fits:
         trouble = not_enough(made)
         if job.where.forecast == "refuse":
             raise trouble
-        job.emit.progress(0, made.steps, "steps", note=trouble.message)
+        job.emit.metric(note=trouble.message)
     return made
 
 
-def expect_training(fields: dict[str, Any], rows: Sequence[TrainingRow], base: Path, where: Where) -> dict[str, float]:
-    """``steps`` and ``tokens`` of a training on ``rows``, and ``seconds`` where its speed is known from before.
+def device_of(where: Where) -> str:
+    """The device that trains: this machine's, or the pods'. Raises ``SetupError`` for one that is not here."""
+    from ilab.models.device import pick_device
 
-    Long lists are told by every so-many-th row, so both are an estimate there.
-    """
-    from ilab.models.renderer import Renderer
-    from ilab.training.pieces import EncodeOptions
-    from ilab.training.records import of_row
-    from ilab.training.workers import cut_in_order
+    return pick_device(where.device) if where.train.launcher == "here" else where.train.kubernetes.device
 
-    settings = TrainSettings.model_validate(fields)
-    options = EncodeOptions.model_validate(settings.model_dump(include=set(EncodeOptions.model_fields)))
-    every = -(-len(rows) // SAMPLE) or 1
-    told = rows[::every]
-    cuts = [cut for _, cut in cut_in_order(map(of_row, told), Renderer.load(base), options)]
-    lengths = [len(piece.encoded.ids) for cut in cuts for piece in cut.pieces]
-    times = len(rows) / max(len(told), 1)
-    steps = -(-round(len(lengths) * times) // settings.batch) * settings.epochs
-    tokens = round(sum(lengths) * times) * settings.epochs
-    config = read_json(base / "config.json")
-    devices = ("cuda", "mps", "cpu") if where.device == "auto" else (where.device,)
-    keys = (key_of(config, settings, device, where.threads, where.train) for device in devices)
-    speed = next((found for key in keys if (found := known_speed(key)) is not None), None)
-    return {"steps": steps, "tokens": tokens, **({"seconds": tokens / speed} if speed else {})}
+
+def tell_emulated(job: TrainJob, device: str) -> None:
+    """Say it where bf16 is asked for and the device only imitates it: the run would be slower than with fp32."""
+    if job.settings.precision == "bf16" and emulates_bf16(device):
+        job.emit.metric(note=f"device {device} only imitates bf16: train_precision=fp32 is faster here")
 
 
 def summary(made: Estimate) -> str:
@@ -82,7 +67,7 @@ def summary(made: Estimate) -> str:
     parts = [f"{made.steps:,} steps, {made.tokens:,} tokens", f"about {size(made.memory.total)} of memory"]
     parts.append(f"{size(made.disk.total)} of disk")
     if made.seconds is not None:
-        parts.append(f"{made.seconds / 60:,.0f} min" if made.seconds >= 90 else f"{made.seconds:,.0f} s")
+        parts.append(f"{made.seconds / 60:,.0f} min" if made.seconds >= 90 else f"{max(made.seconds, 1):,.0f} s")
     return ", ".join(parts)
 
 
@@ -140,11 +125,7 @@ def key_of(config: Mapping[str, Any], settings: TrainSettings, device: str, thre
 def _made(job: TrainJob, config: Mapping[str, Any], device: str) -> Estimate:
     """By the closed form; where it is asked for, corrected by one step on one device."""
     speed = known_speed(key_of(config, job.settings, device, job.threads, job.where))
-    machine = (
-        this_machine(device, job.work, job.where, speed)
-        if job.where.launcher == "here"
-        else pod(device, job.work, job.where)
-    )
+    machine = machine_of(device, job.work, job.where, speed)
     lengths = job.data.lengths
     if job.where.probe:
         alone = estimate(config, job.settings, lengths, replace(machine, size=1), job.where)
