@@ -94,7 +94,7 @@ class Job:
                 where=model.name,
                 hint="--tokenizer DIR, the Hugging Face folder of that model; or measure the folder: --model DIR",
             )
-        return ServedModel.meet(model.endpoint, model.name, self.path("tokenizer"), self.given["context_length"])
+        return ServedModel.meet(model.endpoint, model.served, self.path("tokenizer"), self.given["context_length"])
 
     def subject(self, model: Measured) -> Subject:
         """The model as one that answers conversations."""
@@ -106,7 +106,7 @@ class Job:
             return LocalSubject(model.name, model.folder, asking, device=where.device, threads=where.threads)
         if model.endpoint is None:
             raise InputError("there is neither a folder nor a server", where=model.name)
-        return endpoint_subject(model.name, model.endpoint, asking)
+        return endpoint_subject(model.name, model.endpoint, asking, served=model.served)
 
     def judge(self) -> Judge:
         """The judge that is configured. Raises ``InputError`` where there is none."""

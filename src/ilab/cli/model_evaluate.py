@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +32,12 @@ def evaluate(options: Options, /, **given: Any) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """A model under test: a folder, or a name at a server."""
+    """A model under test: a folder, or one that ``endpoint`` serves as ``served``. ``name`` is what results call it."""
 
     name: str
     folder: Path | None
     endpoint: Endpoint | None = None
+    served: str = ""
 
 
 def run_evaluation(options: Options, given: Mapping[str, Any]) -> None:
@@ -103,7 +104,7 @@ def _models(
         else None
     )
     if candidate and base and candidate.name == base.name:
-        base = Measured(f"{base.name} (base)", base.folder, base.endpoint)
+        base = replace(base, name=f"{base.name} (base)")
     return candidate, base
 
 
@@ -128,7 +129,7 @@ def _measured(options: Options, loaded: Loaded, given: Mapping[str, Any], named:
     endpoint = Endpoint.model_validate(
         {"url": given["endpoint_url"], "api_key": given["api_key"] or "", **told, **workers}
     )
-    return Measured(named, None, endpoint)
+    return Measured(named, None, endpoint, named)
 
 
 def _output(options: Options, benchmark: str, given: str | None) -> Path:
