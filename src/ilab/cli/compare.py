@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ilab.data import TrainingRow
     from ilab.evaluation.judge import Judge
 
-CONFIGURED = "the project's"  # the judge where none is named
+CONFIGURED = ""  # --judge without a name: the project's
 SIDE_BY_SIDE = 34  # columns that each answer needs at least; in a narrower terminal they stand one below the other
 
 
@@ -116,7 +116,7 @@ def _judge(loaded: Loaded, given: Mapping[str, Any], site: Site) -> Judge | None
             where="--judge",
             hint="a question stands before --judge: ilab model compare QUESTION --judge",
         )
-    return given_judge(judge_name(loaded, "" if named == CONFIGURED else named), site)
+    return given_judge(judge_name(loaded, named), site)
 
 
 def _given(models: Sequence[str], directory: Path) -> dict[str, Path]:
