@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ilab.artifacts import Checkpoint, Report
+from ilab.core.events import Bus
+from ilab.core.memo import Memo
 from ilab.data import Kind, Leaf, Place, QuestionAnswer, SeedExample
 from ilab.errors import InputError
 from ilab.evaluation.benchmarks.mt_bench_branch import branch_questions, run_mt_bench_branch
 from ilab.evaluation.benchmarks.paired import branch_data, compared
+from ilab.evaluation.benchmarks.result import BenchmarkResult
+from ilab.evaluation.judging import mt_bench_branch
 from ilab.testing.judging import bench, part
 
 PLACE = Place(file="qna.yaml", line=1)
@@ -147,3 +153,24 @@ def test_errors(tmp_path: Path) -> None:
                 branch_questions(LEAVES), {"base": b.subject(), "candidate": b.subject()}, b.judge, tmp_path, b.emit
             )
         assert b.server.calls == []
+
+
+def test_a_run_writes_the_same_file_by_the_same_rule(tiny_model: Path, tmp_path: Path) -> None:
+    memo = Memo(tmp_path / "memo")
+    where = SimpleNamespace(device="cpu", threads=1)
+    site = SimpleNamespace(
+        where=where, emit=Bus().for_step("s"), stopping=lambda: False, memo=lambda name: memo, work=tmp_path
+    )
+    models = {}
+    for name in ("base", "candidate"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model").symlink_to(tiny_model)
+        models[name] = Checkpoint(tmp_path / name)
+    (tmp_path / "out").mkdir()
+    out = Report(tmp_path / "out")
+    mt_bench_branch("rule", LEAVES, models, out, site)  # type: ignore[arg-type]
+    memo.close()
+    data = json.loads((out.path / "files" / "mt_bench_branch_data.json").read_text())
+    results = {name: BenchmarkResult.model_validate(one) for name, one in out.report()["results"].items()}
+    assert data == json.loads(json.dumps(branch_data("mt_bench_branch", *compared(results))))
+    assert len(data["summary_object"]["no_changes"]) == 2 and data["judge_model"] == "rule"  # the same weights
