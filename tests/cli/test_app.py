@@ -31,6 +31,7 @@ COMMANDS = [
     ("endpoint",),
     ("endpoint", "check"),
     ("evaluate",),
+    ("evaluate", "calibrate-judge"),
     ("evaluate", "export-tasks"),
     ("evaluate", "validate-items"),
     ("flow",),

@@ -152,6 +152,9 @@ def test_a_branch_of_a_taxonomy_is_read_without_touching_the_work_tree(here: Pat
     assert (leaf / "qna.yaml").read_text() == "broken"
     data = json.loads((here / "out" / "mt_bench_branch_data.json").read_text())
     assert {"judge_model", "max_score", "error_rate", "trained_model_score"} <= data.keys()
+    assert [one["task"] for one in data["summary_object"]["no_changes"]] == ["compositional_skills/count/qna.yaml"]
+    few = measured(here, *asked, "--limit", "3")
+    assert few["result"]["n"] == 3 and "3 of 5 questions" in few["result"]["notes"]
     missing = refused(here, *asked[:4], "--branch", "nothing", "--judge-model", "rule")
     assert isinstance(missing, InputError)
 

@@ -35,6 +35,21 @@ def words(messages: list[dict[str, str]]) -> str:
     return " ".join(["word"] * (int(re.findall(r"\d+", messages[-1]["content"])[0]) + 1))
 
 
+def test_a_few_questions_are_the_same_few(tmp_path: Path) -> None:
+    with bench(tmp_path, words) as b:
+
+        def asked(rows: list[dict[str, Any]], limit: int, seed: int) -> list[str]:
+            path, how = write(tmp_path / "q.jsonl", rows), How(limit=limit, seed=seed)
+            result = run_dk_bench(path, b.subject(), b.judge, tmp_path / "out", [], b.emit, how)
+            assert (f"{limit} of {len(rows)} questions" in result.notes) == (limit < len(rows))
+            return [row.question for row in result.rows]
+
+        two = asked(ROWS, 2, 1)
+        assert len(two) == 2 and asked(ROWS[::-1], 2, 1) == two[::-1]
+        assert {tuple(asked(ROWS, 2, seed)) for seed in range(8)} != {tuple(two)}
+        assert asked(ROWS, 9, 1) == [row["user_input"] for row in ROWS]
+
+
 def test_a_model_answers_and_a_judge_marks(tmp_path: Path) -> None:
     path = write(tmp_path / "q.jsonl", ROWS)
     how = How(system_prompt="Be short.", temperature=0.5, when=WHEN)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,37 +15,7 @@ from ilab.models.likelihood import Pair, encode_pair, score_all
 from ilab.models.likelihood_local import LocalLikelihoods
 from ilab.models.likelihood_served import ServedLikelihoods
 from ilab.serving.server import Server
-
-
-@contextmanager
-def running(application: web.Application) -> Iterator[str]:
-    """The application on a free port of loopback, in a thread of its own."""
-    loop, ready = asyncio.new_event_loop(), threading.Event()
-    found: list[str] = []
-
-    async def start() -> web.AppRunner:
-        runner = web.AppRunner(application)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        found.append(f"http://127.0.0.1:{runner.addresses[0][1]}/v1")
-        ready.set()
-        return runner
-
-    def work() -> None:
-        runner = loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert ready.wait(30)
-    try:
-        yield found[0]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)
+from ilab.testing.loopback import running
 
 
 def pairs(local: Any) -> list[Pair]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ilab.artifacts import Checkpoint, Report
+from ilab.core.events import Bus
+from ilab.core.memo import Memo
 from ilab.data import Kind, Leaf, Place, QuestionAnswer, SeedExample
 from ilab.errors import InputError
-from ilab.evaluation.benchmarks.mt_bench_branch import branch_questions, comparison, run_mt_bench_branch
+from ilab.evaluation.benchmarks.mt_bench_branch import branch_questions, run_mt_bench_branch
+from ilab.evaluation.benchmarks.paired import branch_data, compared
+from ilab.evaluation.benchmarks.result import BenchmarkResult
+from ilab.evaluation.judging import mt_bench_branch
 from ilab.testing.judging import bench, part
 
 PLACE = Place(file="qna.yaml", line=1)
@@ -81,7 +88,7 @@ def test_base_and_candidate(tmp_path: Path) -> None:
 
             subject.answer = told  # type: ignore[method-assign]
             subjects[name] = subject
-        results = run_mt_bench_branch(LEAVES, subjects, b.judge, out, b.emit, branch="rc")
+        results = run_mt_bench_branch(branch_questions(LEAVES), subjects, b.judge, out, b.emit, branch="rc")
         temperatures = {call["temperature"] for call in b.server.calls}
     assert temperatures == {0.0}
     base, candidate = results["base"], results["candidate"]
@@ -99,7 +106,7 @@ def test_base_and_candidate(tmp_path: Path) -> None:
     question = json.loads((place / "question.jsonl").read_text().splitlines()[0])
     assert set(question) == {"question_id", "category", "turns", "reference", "qna_file"}
     assert question["category"] == "taxonomy"
-    told_files = json.loads((out / "mt_bench_branch_data.json").read_text())
+    told_files = branch_data("mt_bench_branch", *compared(results))
     assert set(told_files) == {
         "report_title",
         "model",
@@ -114,9 +121,12 @@ def test_base_and_candidate(tmp_path: Path) -> None:
     }
     assert json.loads(told_files["summary"]) == told_files["summary_object"]
     assert told_files["summary_object"] == {
-        "improvements": [{"task": "skills/two/qna.yaml", "base_score": 2.0, "new_score": 9.0, "delta": 7.0}],
-        "regressions": [{"task": "skills/one/qna.yaml", "base_score": 9.0, "new_score": 5.5, "delta": -3.5}],
-        "no_changes": [],
+        "improvements": [],
+        "regressions": [],
+        "no_changes": [  # two questions of a leaf prove nothing, however far they moved
+            {"task": "skills/one/qna.yaml", "average_score": 5.5},
+            {"task": "skills/two/qna.yaml", "average_score": 9.0},
+        ],
         "new": [],
     }
     assert (told_files["trained_model_score"], told_files["base_model_score"]) == (7.25, 5.5)
@@ -124,18 +134,43 @@ def test_base_and_candidate(tmp_path: Path) -> None:
 
 def test_the_same_model_twice_changes_nothing(tmp_path: Path) -> None:
     with bench(tmp_path, answer({"Say bye.": "Bye."}), by_reference) as b:
-        one = run_mt_bench_branch(LEAVES, {"candidate": b.subject("candidate")}, b.judge, tmp_path / "out", b.emit)
+        one = run_mt_bench_branch(
+            branch_questions(LEAVES), {"candidate": b.subject("candidate")}, b.judge, tmp_path / "out", b.emit
+        )
     found = one["candidate"]
-    changes = comparison(found, found)["summary_object"]
+    same = {"base": found, "candidate": found}
+    changes = branch_data("mt_bench_branch", *compared(same))["summary_object"]
     assert [entry["task"] for entry in changes["no_changes"]] == ["skills/one/qna.yaml", "skills/two/qna.yaml"]
     assert not (changes["improvements"] or changes["regressions"] or changes["new"])
-    assert len(comparison(None, found)["summary_object"]["new"]) == 2
 
 
 def test_errors(tmp_path: Path) -> None:
     with bench(tmp_path, answer({})) as b:
         with pytest.raises(InputError, match="no skill"):
-            run_mt_bench_branch([LEAVES[2]], {"base": b.subject()}, b.judge, tmp_path, b.emit)
+            run_mt_bench_branch(branch_questions([LEAVES[2]]), {"base": b.subject()}, b.judge, tmp_path, b.emit)
         with pytest.raises(InputError, match="by one name"):
-            run_mt_bench_branch(LEAVES, {"base": b.subject(), "candidate": b.subject()}, b.judge, tmp_path, b.emit)
+            run_mt_bench_branch(
+                branch_questions(LEAVES), {"base": b.subject(), "candidate": b.subject()}, b.judge, tmp_path, b.emit
+            )
         assert b.server.calls == []
+
+
+def test_a_run_writes_the_same_file_by_the_same_rule(tiny_model: Path, tmp_path: Path) -> None:
+    memo = Memo(tmp_path / "memo")
+    where = SimpleNamespace(device="cpu", threads=1)
+    site = SimpleNamespace(
+        where=where, emit=Bus().for_step("s"), stopping=lambda: False, memo=lambda name: memo, work=tmp_path
+    )
+    models = {}
+    for name in ("base", "candidate"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model").symlink_to(tiny_model)
+        models[name] = Checkpoint(tmp_path / name)
+    (tmp_path / "out").mkdir()
+    out = Report(tmp_path / "out")
+    mt_bench_branch("rule", LEAVES, models, out, site)  # type: ignore[arg-type]
+    memo.close()
+    data = json.loads((out.path / "files" / "mt_bench_branch_data.json").read_text())
+    results = {name: BenchmarkResult.model_validate(one) for name, one in out.report()["results"].items()}
+    assert data == json.loads(json.dumps(branch_data("mt_bench_branch", *compared(results))))
+    assert len(data["summary_object"]["no_changes"]) == 2 and data["judge_model"] == "rule"  # the same weights

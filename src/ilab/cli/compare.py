@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.evaluate_judge import asking_site, given_judge, judge_name, load_with_judge
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
     from ilab.config import Loaded
+    from ilab.core.step import Site
     from ilab.data import TrainingRow
+    from ilab.evaluation.judge import Judge
 
+CONFIGURED = ""  # --judge without a name: the project's
 SIDE_BY_SIDE = 34  # columns that each answer needs at least; in a narrower terminal they stand one below the other
 
 
@@ -24,6 +27,15 @@ SIDE_BY_SIDE = 34  # columns that each answer needs at least; in a narrower term
 @click.option("--model", "models", multiple=True, metavar="[NAME=]DIR", help="A model; two or more.")
 @click.option("--input", "input_", metavar="FILE", help="Questions: a line each, or JSONL or CSV with `question`.")
 @click.option("--max-tokens", type=click.IntRange(1), default=200, show_default=True, help="Longest answer.")
+@click.option(
+    "--judge",
+    is_flag=False,
+    flag_value=CONFIGURED,
+    metavar="[NAME]",
+    help="Have a judge say which answer is better; NAME is served at where.judge, `rule` is no model.",
+)
+@click.option("--judge-endpoint", metavar="URL", help="The judge's server.  [config: where.judge.url]")
+@click.option("--judge-api-key", metavar="REF", help="env:NAME or file:PATH.  [config: where.judge.api_key]")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps.  [config: where.device]")
 @click.pass_obj
 def compare(
@@ -36,7 +48,7 @@ def compare(
     """
     from ilab.inquiry import asked, questions_in
 
-    loaded: Loaded = options.load(where__device=given["device"])
+    loaded = load_with_judge(options, given, where__device=given["device"])
     rows = [asked(question) for question in questions]
     rows += questions_in(options.directory / input_) if input_ else []
     if not rows:
@@ -46,17 +58,9 @@ def compare(
     folders = _given(models, options.directory) if models else _of_the_last_build(loaded)
     if len(folders) < 2:
         raise InputError("one model is nothing to compare", hint="give two: --model DIR --model DIR")
-    said = answers(loaded, folders, rows, given["max_tokens"])
-    told = [
-        {
-            "question": row.messages[0].content,
-            "expected": row.messages[-1].content or None,
-            "answers": {name: said[name][number] for name in folders},
-        }
-        for number, row in enumerate(rows)
-    ]
+    told = _compared(loaded, folders, rows, given)
     if options.as_json:
-        options.result({"models": {name: str(path) for name, path in folders.items()}, "questions": told})
+        options.result({"models": {name: str(path) for name, path in folders.items()}, **told})
     else:
         _show(told)
 
@@ -65,32 +69,54 @@ def answers(
     loaded: Loaded, models: Mapping[str, Path], rows: Sequence[TrainingRow], max_tokens: int
 ) -> dict[str, list[str]]:
     """What each model answers, by name; kept in the project's memo by the contents of model and question."""
-    from ilab.actions import where_of
-    from ilab.cli.live import view
-    from ilab.cli.threads import passive_threads
-    from ilab.core.events import Bus
-    from ilab.core.run import Engine
-    from ilab.core.step import Site
-    from ilab.core.store import Store
     from ilab.evaluation.before_after import ask
 
-    passive_threads()
-    engine = Engine(Store(loaded.store), where_of(loaded))
-    try:
-        with tempfile.TemporaryDirectory() as scratch, view() as shown:
-            engine.bus = Bus([shown])
-            site = Site(
-                where=engine.where,
-                work=Path(scratch),
-                found={},
-                emit=engine.bus.for_step("answers"),
-                memo=engine.memo,
-                stopping=engine.stop.is_set,
-                history=list,
-            )
-            return {name: ask(name, folder, rows, max_tokens, site) for name, folder in models.items()}
-    finally:
-        engine.close()
+    with asking_site(loaded, "answers") as site:
+        found = {name: ask(name, folder, rows, max_tokens, site) for name, folder in models.items()}
+    return {name: [one.shown for one in said] for name, said in found.items()}
+
+
+def _compared(
+    loaded: Loaded, folders: Mapping[str, Path], rows: Sequence[TrainingRow], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """``questions`` with their answers, and with a judge who won each of them and in all (``judging``)."""
+    from ilab.evaluation.before_after import ask
+    from ilab.evaluation.preferring import duels, tally
+
+    with asking_site(loaded, "answers") as site:
+        judge = _judge(loaded, given, site)
+        said = {name: ask(name, folder, rows, given["max_tokens"], site) for name, folder in folders.items()}
+        found = duels(said, rows, judge) if judge else []
+    questions: list[dict[str, Any]] = [
+        {
+            "question": row.messages[0].content,
+            "expected": row.messages[-1].content or None,
+            "answers": {name: said[name][number].shown for name in folders},
+        }
+        for number, row in enumerate(rows)
+    ]
+    if judge is None:
+        return {"questions": questions}
+    for duel in found:
+        verdict = {"first": duel.first, "second": duel.second, "winner": duel.better or duel.winner, "note": duel.note}
+        questions[duel.question].setdefault("verdicts", []).append(verdict)
+    return {"questions": questions, "judging": {"judge": judge.name, "by_rule": judge.by_rule, "pairs": tally(found)}}
+
+
+def _judge(loaded: Loaded, given: Mapping[str, Any], site: Site) -> Judge | None:
+    """The judge that is asked for. Raises ``InputError`` where a question was taken for its name."""
+    named = given["judge"]
+    if named is None:
+        if given["judge_endpoint"]:
+            raise InputError("a judge's server is given, and no judge is asked for", hint="add --judge NAME")
+        return None
+    if len(named.split()) > 1:
+        raise InputError(
+            f"no judge has a name like {named!r}",
+            where="--judge",
+            hint="a question stands before --judge: ilab model compare QUESTION --judge",
+        )
+    return given_judge(judge_name(loaded, named), site)
 
 
 def _given(models: Sequence[str], directory: Path) -> dict[str, Path]:
@@ -121,11 +147,11 @@ def _of_the_last_build(loaded: Loaded) -> dict[str, Path]:
     return {"base": base, name if name != "base" else "chosen": chosen}
 
 
-def _show(told: Sequence[Mapping[str, Any]]) -> None:
+def _show(told: Mapping[str, Any]) -> None:
     from ilab.cli.render import console
 
     out = console()
-    for one in told:
+    for one in told["questions"]:
         out.print(_plain(one["question"]), style="bold")
         shown = {**({"expected": one["expected"]} if one["expected"] else {}), **one["answers"]}
         if out.width >= SIDE_BY_SIDE * len(shown):
@@ -134,7 +160,31 @@ def _show(told: Sequence[Mapping[str, Any]]) -> None:
             for name, text in shown.items():
                 out.print(_plain(f"{name}:"), style="dim")
                 out.print(_plain(text))
+        for verdict in one.get("verdicts", ()):
+            out.print(_plain(_verdict(verdict, alone=len(one["answers"]) == 2)), style="dim")
         out.print()
+    if "judging" in told:
+        for pair in told["judging"]["pairs"]:
+            out.print(_plain(_total(pair)))
+        how = (
+            "by rule, words and numbers shared with what was expected" if told["judging"]["by_rule"] else "both orders"
+        )
+        out.print(_plain(f"judge {told['judging']['judge']} ({how})"), style="dim")
+
+
+def _verdict(verdict: Mapping[str, Any], *, alone: bool) -> str:
+    """``better: NAME``; with several models also who was compared."""
+    between = "" if alone else f" ({verdict['first']} and {verdict['second']})"
+    if verdict["winner"] is None:
+        return f"no verdict{between}: {verdict['note']}"
+    note = f": {verdict['note']}" if verdict["note"] else ""
+    return f"tie{between}{note}" if verdict["winner"] == "tie" else f"better{between}: {verdict['winner']}{note}"
+
+
+def _total(pair: Mapping[str, Any]) -> str:
+    wins = ", ".join(f"{name} {count}" for name, count in pair["wins"].items())
+    reasons = "".join(f" ({count} × {reason})" for reason, count in pair["unread"].items())
+    return f"better: {wins}; ties {pair['ties']}, no verdict {sum(pair['unread'].values())}{reasons}"
 
 
 def _columns(shown: Mapping[str, str]) -> Any:

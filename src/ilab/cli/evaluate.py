@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.evaluate_judge import asking_site, given_judge, judge_name, judge_options, load_with_judge, shown
 from ilab.cli.evaluate_options import evaluate_options
 from ilab.cli.model_evaluate import run_evaluation
 from ilab.errors import InputError
@@ -63,6 +65,29 @@ def validate_items(options: Options, /, path: str | None, **given: Any) -> None:
         raise InputError(
             f"{errors} of {found.items} questions must not be asked", hint="mend or remove them, then look again"
         )
+
+
+@group.command(name="calibrate-judge")
+@click.argument("path", metavar="FILE")
+@judge_options
+@click.pass_obj
+def calibrate_judge(options: Options, /, path: str, **given: Any) -> None:
+    """Hold a judge's marks against people's: can it be trusted?
+
+    FILE has a row for each answer that somebody marked (JSONL, CSV): question, answer, mark (1 to 10, or good or bad),
+    and where there is one reference. At least 30 rows say enough. The judge is asked about each of them once.
+    """
+    from ilab.evaluation.calibration import calibrate, read_marked, trusted
+
+    file = options.directory / Path(path).expanduser()
+    loaded = load_with_judge(options, given)
+    name = judge_name(loaded, given["judge_model"])
+    rows = read_marked(file)
+    with asking_site(loaded, "calibrate") as site:
+        found = calibrate(given_judge(name, site), rows)
+    following = f"ilab run -p eval_judge_model={shlex.quote(name)} -p eval_judge_marks={shlex.quote(path)}"
+    told = {**found.model_dump(mode="json"), "trusted": trusted(found), "line": found.line(), "next": following}
+    options.result(told, "\n".join(shown(found, following)))
 
 
 @group.command(name="export-tasks")

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ilab.cli.evaluate_judge import JUDGE_OPTIONS, TLS_OPTIONS
 from ilab.cli.old_options import OldOptions
 from ilab.errors import InputError
 
@@ -63,9 +64,14 @@ OPTIONS = (
     click.option("--base-model", metavar="DIR|NAME", help="Model to compare with.  [default: the project's base]"),
     click.option("--endpoint-url", metavar="URL", help="OpenAI-compatible server that serves --model by its name."),
     click.option("--api-key", metavar="REF", help="env:NAME or file:PATH that holds that server's key."),
-    click.option("--judge-model", metavar="NAME", help="Name under which the judge is served; `rule` is no model."),
-    click.option("--judge-endpoint", metavar="URL", help="The judge's server.  [config: where.judge.url]"),
-    click.option("--judge-api-key", metavar="REF", help="env:NAME or file:PATH.  [config: where.judge.api_key]"),
+    click.option("--tokenizer", metavar="DIR", help="Tokenizer of a served model, where likelihoods are read."),
+    click.option(
+        "--context-length",
+        type=click.IntRange(8),
+        metavar="N",
+        help="Tokens that a served model reads.  [default: what its server says]",
+    ),
+    *JUDGE_OPTIONS,
     click.option("--output-dir", metavar="DIR", help="Where results go.  [default: eval_data/NAME in the data home]"),
     click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N questions of each subject or leaf."),
     click.option("--seed", type=int, default=42, show_default=True, help="Of the order of options, and of --limit."),
@@ -94,10 +100,7 @@ OPTIONS = (
         "--temperature", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="dk_bench: of answers."
     ),
     click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps.  [config: where.device]"),
-    click.option("--tls-insecure", is_flag=True, help="Do not check the servers' certificates; for tests only."),
-    click.option("--tls-client-cert", metavar="FILE", help="Certificate to show to the servers."),
-    click.option("--tls-client-key", metavar="FILE", help="Its private key."),
-    click.option("--tls-client-passwd", metavar="REF", help="env:NAME or file:PATH that holds the key's password."),
+    *TLS_OPTIONS,
 )
 
 

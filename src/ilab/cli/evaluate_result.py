@@ -80,7 +80,8 @@ def facts(outcome: Outcome) -> dict[str, Any]:
 
 def report(outcome: Outcome) -> Iterator[str]:
     """The report's lines, under InstructLab's headings."""
-    from ilab.evaluation.benchmarks.paired import TITLES, error_rate
+    from ilab.evaluation.benchmarks.judged import error_rate
+    from ilab.evaluation.benchmarks.paired import TITLES
 
     result, base = outcome.result, outcome.base
     yield f"# {TITLES[outcome.benchmark]}"

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ilab.cli.model_evaluate import RULE, Measured
+from ilab.cli.evaluate_judge import given_judge
+from ilab.cli.model_evaluate import Measured
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
     from ilab.config import Loaded
     from ilab.core.run import Engine
     from ilab.core.step import Site
-    from ilab.data import Item, Leaf, Score
+    from ilab.data import Leaf
+    from ilab.evaluation.benchmarks.chat_files import Question
     from ilab.evaluation.benchmarks.choices import Form
     from ilab.evaluation.benchmarks.result import BenchmarkResult
-    from ilab.evaluation.benchmarks.under_test import LocalUnderTest
+    from ilab.evaluation.benchmarks.under_test import LocalUnderTest, ServedUnderTest
     from ilab.evaluation.judge import Judge
     from ilab.evaluation.subject import Subject
+    from ilab.models.served import ServedModel
 
 STEP = "evaluate"  # under this name progress is told
 SHOTS = 5
@@ -70,18 +73,28 @@ class Job:
         shots = self.given["few_shots"]
         return Form(SHOTS if shots is None else shots, self.given["chat"], self.given["system_prompt"] or "", texts)
 
-    def local(self, model: Measured) -> LocalUnderTest:
-        """The model's folder, for likelihoods. Raises ``InputError`` for a served one."""
-        from ilab.evaluation.benchmarks.under_test import LocalUnderTest
+    def under_test(self, model: Measured) -> LocalUnderTest | ServedUnderTest:
+        """The model as one whose likelihoods are read."""
+        from ilab.evaluation.benchmarks.under_test import LocalUnderTest, ServedUnderTest
 
         if model.folder is None:
-            raise InputError(
-                "this benchmark reads the likelihood of each option, which is done on a model's folder",
-                where=model.name,
-                hint="--model DIR; mt_bench, mt_bench_branch and dk_bench take a served model",
-            )
+            return ServedUnderTest(self.served(model), self.site)
         batch = self.given["batch_size"]
         return LocalUnderTest(model.folder, self.site, "auto" if batch == "auto" else int(batch))
+
+    def served(self, model: Measured) -> ServedModel:
+        """A served model asked in token ids. Raises ``InputError`` without its tokenizer's folder."""
+        from ilab.models.served import ServedModel
+
+        if model.endpoint is None:
+            raise InputError("there is neither a folder nor a server", where=model.name)
+        if not self.given["tokenizer"]:
+            raise InputError(
+                "this benchmark reads likelihoods; for a served model that takes the folder of its tokenizer",
+                where=model.name,
+                hint="--tokenizer DIR, the Hugging Face folder of that model; or measure the folder: --model DIR",
+            )
+        return ServedModel.meet(model.endpoint, model.served, self.path("tokenizer"), self.given["context_length"])
 
     def subject(self, model: Measured) -> Subject:
         """The model as one that answers conversations."""
@@ -93,27 +106,11 @@ class Job:
             return LocalSubject(model.name, model.folder, asking, device=where.device, threads=where.threads)
         if model.endpoint is None:
             raise InputError("there is neither a folder nor a server", where=model.name)
-        return endpoint_subject(model.name, model.endpoint, asking)
+        return endpoint_subject(model.name, model.endpoint, asking, served=model.served)
 
     def judge(self) -> Judge:
         """The judge that is configured. Raises ``InputError`` where there is none."""
-        from ilab.evaluation.judge import open_judge
-        from ilab.evaluation.rule_judge import RuleJudge
-
-        name = self.given["judge_model"] or ""
-        if name == RULE:
-            return RuleJudge()
-        memo = self.engine.memo("judge")
-        where = self.engine.where
-        judge = open_judge(where, name, memo=memo, emit=self.site.emit, stopping=self.engine.stop.is_set)
-        if judge is None:
-            raise InputError(
-                "no server is known that judges",
-                where="where.judge",
-                hint="--judge-endpoint URL --judge-model NAME; a folder is served with `ilab model serve "
-                "--model-path DIR`; --judge-model rule compares words, without a model",
-            )
-        return judge
+        return given_judge(self.given["judge_model"], self.site)
 
 
 @dataclass(frozen=True)
@@ -142,7 +139,7 @@ def _mmlu(job: Job) -> Outcome:
     from ilab.evaluation.benchmarks.mmlu import HUB_NAME, find_mmlu, read_mmlu, run_mmlu
 
     test = read_mmlu(find_mmlu(job.given["test_set"] or HUB_NAME, job.directory))
-    model = job.local(_candidate(job))
+    model = job.under_test(_candidate(job))
     result = run_mmlu(
         test, _candidate(job).name, model.scorer(), job.form(), job.site, job.given["limit"], job.given["seed"]
     )
@@ -150,6 +147,7 @@ def _mmlu(job: Job) -> Outcome:
 
 
 def _mmlu_branch(job: Job) -> Outcome:
+    from ilab.cli.evaluate_leaves import items_of
     from ilab.config import data_home
     from ilab.evaluation.benchmarks.mmlu_branch import branch_of, find_tasks, read_branch, run_mmlu_branch
     from ilab.evaluation.benchmarks.paired import branch_data
@@ -158,10 +156,10 @@ def _mmlu_branch(job: Job) -> Outcome:
     if job.given["tasks_dir"] or not kept.is_dir():
         branch = read_branch(find_tasks(job.path("tasks_dir") if job.given["tasks_dir"] else data_home() / "datasets"))
     else:
-        branch = branch_of(_items(job))
+        branch = branch_of(items_of(job.loaded))
     results = {}
     for role, model in job.models.items():
-        scorer = job.local(model).scorer()
+        scorer = job.under_test(model).scorer()
         limit, seed = job.given["limit"], job.given["seed"]
         results[role] = run_mmlu_branch(branch, model.name, scorer, job.form(texts=True), job.site, limit, seed)
     outcome = _outcome("mmlu_branch", results)
@@ -175,14 +173,20 @@ def _tasks(job: Job) -> Outcome:
     from ilab.evaluation.benchmarks.tasks import read_tasks, run_tasks
 
     path, model = job.path("tasks_dir"), _candidate(job)
-    under_test = job.local(model)
+    under_test = job.under_test(model)
     try:
         tasks = read_tasks(path, job.given["few_shots"], job.given["limit"])
     except NotNative as error:
+        if model.folder is None:
+            raise InputError(
+                f"this takes lm-evaluation-harness, which is given folders alone: {error.message}",
+                where=error.where,
+                hint="measure the model's folder: --model DIR",
+            ) from error
         folder = path if path.is_dir() else path.parent
         run = HarnessRun(
             model.name,
-            Path(model.folder or ""),
+            model.folder,
             tuple(names_in(path)),
             folder,
             job.given["few_shots"],
@@ -211,31 +215,47 @@ def _mt_bench(job: Job) -> Outcome:
     from ilab.evaluation.benchmarks.chat_files import BUILTIN, load_questions
     from ilab.evaluation.benchmarks.mt_bench import run_mt_bench
 
-    questions = load_questions(job.path("questions") if job.given["questions"] else BUILTIN)
+    every = load_questions(job.path("questions") if job.given["questions"] else BUILTIN)
+    questions = replace(every, questions=tuple(_some(job, every.questions)))
     judge, subject = job.judge(), job.subject(_candidate(job))
     result = run_mt_bench(
         questions, subject, judge, job.folder, job.site.emit, seed=job.given["seed"], when=datetime.now(UTC)
     )
-    return Outcome("mt_bench", result)
+    return Outcome("mt_bench", _noted(result, len(questions.questions), len(every.questions)))
 
 
 def _mt_bench_branch(job: Job) -> Outcome:
-    from ilab.evaluation.benchmarks.mt_bench_branch import run_mt_bench_branch
+    from ilab.evaluation.benchmarks.mt_bench_branch import branch_questions, run_mt_bench_branch
     from ilab.evaluation.benchmarks.paired import branch_data
 
     leaves = _leaves(job, job.given["branch"])
     earlier = {leaf.path for leaf in _leaves(job, job.given["base_branch"])} if job.given["base_branch"] else None
     judge = job.judge()
     subjects = {role: job.subject(model) for role, model in job.models.items()}
-    branch = job.given["branch"]
-    results = run_mt_bench_branch(
-        leaves, subjects, judge, job.folder, job.site.emit, branch=branch, when=datetime.now(UTC)
+    branch, every = job.given["branch"], branch_questions(leaves)
+    questions = _some(job, every)
+    found = run_mt_bench_branch(
+        questions, subjects, judge, job.folder, job.site.emit, branch=branch, when=datetime.now(UTC)
     )
+    results = {role: _noted(result, len(questions), len(every)) for role, result in found.items()}
     if earlier is not None and "base" in results:  # a leaf that the base branch has not is new, not improved
         results["base"] = _without(results["base"], {leaf.path for leaf in leaves} - earlier)
     outcome = _outcome("mt_bench_branch", results)
     data = branch_data("mt_bench_branch", outcome.result, outcome.base, outcome.comparison)
     return Outcome(**{**vars(outcome), "files": {"mt_bench_branch_data.json": data}})
+
+
+def _some(job: Job, questions: Sequence[Question]) -> list[Question]:
+    """At most ``--limit`` questions of each leaf or category."""
+    from ilab.evaluation.drawn import drawn
+
+    return drawn(questions, job.given["limit"], job.given["seed"], lambda one: (one.group, str(one.question_id)))
+
+
+def _noted(result: BenchmarkResult, asked: int, all_: int) -> BenchmarkResult:
+    """``result``, saying so where only some of its questions were asked."""
+    notes = (*result.notes, f"{asked} of {all_} questions")
+    return result.model_copy(update={"notes": notes}) if asked < all_ else result
 
 
 def _without(result: BenchmarkResult, leaves: set[str]) -> BenchmarkResult:
@@ -255,82 +275,24 @@ def _dk_bench(job: Job) -> Outcome:
 
     formats = [form.strip().lower() for form in job.given["output_file_formats"].split(",") if form.strip()]
     subject = job.subject(job.candidate) if job.candidate else None
-    how = How(job.given["system_prompt"] or "", job.given["temperature"], job.given["seed"], datetime.now(UTC))
+    given = job.given
+    how = How(given["system_prompt"] or "", given["temperature"], given["seed"], given["limit"], datetime.now(UTC))
     path = job.path("input_questions")
     return Outcome("dk_bench", run_dk_bench(path, subject, job.judge(), job.folder, formats, job.site.emit, how))
 
 
-def _leaves_benchmark(job: Job) -> Outcome:
-    from ilab.artifacts import Documents
-    from ilab.data import seed_from
-    from ilab.evaluation.asking import Asking
-    from ilab.evaluation.leaf import score_items
-    from ilab.evaluation.passages import passages
-    from ilab.models.device import pick_device
+def _own_leaves(job: Job) -> Outcome:
+    from ilab.cli.evaluate_leaves import measure_leaves
 
-    items = [item for item in _items(job) if item.split == "test"]
-    limit = job.given["limit"]
-    if limit:
-        by_leaf: dict[str, list[Item]] = {}
-        for item in sorted(items, key=lambda item: (seed_from(item.id, job.given["seed"]), item.id)):
-            by_leaf.setdefault(item.leaf, []).append(item)
-        kept = {item.id for own in by_leaf.values() for item in own[:limit]}
-        items = [item for item in items if item.id in kept]
-    documents = job.loaded.store / "latest" / "documents"
-    read = passages(items, Documents(documents).chunks()) if documents.is_dir() else {}
-    where, batch = job.engine.where, job.given["batch_size"]
-    asking = Asking(pick_device(where.device), where.threads, "auto" if batch == "auto" else int(batch), read)
-    results = {}
-    for role, model in job.models.items():
-        if model.folder is None:
-            raise InputError("held-out items are asked of a model's folder", where=model.name, hint="--model DIR")
-        scores = score_items(model.name, model.folder, items, asking, job.site)
-        results[role] = _leaf_result(model.name, items, scores)
-    return _outcome("leaves", results)
-
-
-def _leaf_result(model: str, items: list[Item], scores: list[Score]) -> BenchmarkResult:
-    """Scores of held-out items as a benchmark's result."""
-    from ilab.evaluation.benchmarks.choices import summarise
-    from ilab.evaluation.benchmarks.result import Row
-
-    asked = {item.id: item for item in items}
-    rows = [
-        Row(
-            id=score.item,
-            group=score.leaf,
-            question=asked[score.item].question,
-            answer=score.answer,
-            reference=asked[score.item].gold,
-            score=score.value,
-            note=score.note,
-            details={"kind": score.kind, "cluster": score.cluster, **score.metrics},
-        )
-        for score in scores
-    ]
-    how = "held-out items of the test split, closed book; plain mean of the leaves"
-    return summarise("leaves", model, rows, how)
+    return _outcome("leaves", measure_leaves(job))
 
 
 def _outcome(benchmark: str, results: Mapping[str, BenchmarkResult]) -> Outcome:
-    from ilab.evaluation.benchmarks.paired import compare_results
+    from ilab.evaluation.benchmarks.paired import CANDIDATE, compared
 
-    base = results.get("base")
-    if "candidate" not in results:
+    if CANDIDATE not in results:
         raise InputError("no model is given", hint="--model DIR")
-    comparison = compare_results(base, results["candidate"]) if base else None
-    return Outcome(benchmark, results["candidate"], base, comparison)
-
-
-def _items(job: Job) -> list[Item]:
-    """The project's held-out items. Raises ``InputError`` where it has none yet."""
-    from ilab.artifacts import Items
-
-    folder = job.loaded.store / "latest" / "items"
-    found = Items(folder).items() if folder.is_dir() else []
-    if not found:
-        raise InputError("this project has no held-out items yet", where=str(job.loaded.base), hint="ilab run")
-    return found
+    return Outcome(benchmark, *compared(results))
 
 
 def _leaves(job: Job, branch: str) -> list[Leaf]:
@@ -345,7 +307,7 @@ def _leaves(job: Job, branch: str) -> list[Leaf]:
 
 
 RUNS: dict[str, Callable[[Job], Outcome]] = {
-    "leaves": _leaves_benchmark,
+    "leaves": _own_leaves,
     "mmlu": _mmlu,
     "mmlu_branch": _mmlu_branch,
     "mt_bench": _mt_bench,

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.evaluate_judge import judge_name, load_with_judge, reaching
 from ilab.cli.evaluate_options import NEEDED, evaluate_options, require
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
     from ilab.config import Endpoint, Loaded
-
-ENDPOINTS = ("teacher", "judge")
-RULE = "rule"  # the judge that is no model
 
 
 @click.command(name="evaluate")
@@ -34,11 +32,12 @@ def evaluate(options: Options, /, **given: Any) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """A model under test: a folder, or a name at a server."""
+    """A model under test: a folder, or one that ``endpoint`` serves as ``served``. ``name`` is what results call it."""
 
     name: str
     folder: Path | None
     endpoint: Endpoint | None = None
+    served: str = ""
 
 
 def run_evaluation(options: Options, given: Mapping[str, Any]) -> None:
@@ -52,7 +51,11 @@ def run_evaluation(options: Options, given: Mapping[str, Any]) -> None:
     from ilab.core.store import Store
 
     passive_threads()
-    loaded = _loaded(options, given)
+    if given["device"]:
+        from ilab.training.choice import checked_device
+
+        checked_device(given["device"], 1)
+    loaded = load_with_judge(options, given, where__device=given["device"])
     benchmark, given = _chosen(loaded, given)
     require(benchmark, given)
     where = where_of(loaded)
@@ -67,33 +70,6 @@ def run_evaluation(options: Options, given: Mapping[str, Any]) -> None:
         engine.close()
     files = write(outcome, folder)
     show(options, outcome, files)
-
-
-def _loaded(options: Options, given: Mapping[str, Any]) -> Loaded:
-    """The configuration, with the judge's server and the device as given."""
-    flags: dict[str, Any] = {"where__device": given["device"]}
-    if given["device"]:
-        from ilab.training.choice import checked_device
-
-        checked_device(given["device"], 1)
-    known = options.load().config.where.judge is not None
-    if given["judge_endpoint"] or known:
-        flags["where__judge__url"] = given["judge_endpoint"]
-        flags["where__judge__api_key"] = given["judge_api_key"]
-        flags |= {f"where__judge__{name}": value for name, value in reaching(options, given).items()}
-        if given["max_workers"] != "auto":
-            flags["where__judge__in_flight"] = int(given["max_workers"])
-    loaded: Loaded = options.load(**flags)
-    return loaded
-
-
-def reaching(options: Options, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the TLS options say of an endpoint, ``None`` where they say nothing."""
-    files = {
-        name: str(options.directory / Path(given[option]).expanduser()) if given[option] else None
-        for name, option in (("client_cert", "tls_client_cert"), ("client_key", "tls_client_key"))
-    }
-    return {**files, "client_key_password": given["tls_client_passwd"], "insecure": given["tls_insecure"] or None}
 
 
 def _chosen(loaded: Loaded, given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -112,8 +88,7 @@ def _chosen(loaded: Loaded, given: Mapping[str, Any]) -> tuple[str, Mapping[str,
         filled["model"] = str(model)
     if not filled["base_model"] and (latest / "base" / "model").is_dir():
         filled["base_model"] = str(latest / "base" / "model")
-    if not filled["judge_model"] and not filled["judge_endpoint"] and loaded.config.where.judge is None:
-        return str(benchmark), filled
+    filled["judge_model"] = judge_name(loaded, given["judge_model"])
     return str(benchmark), filled
 
 
@@ -129,7 +104,7 @@ def _models(
         else None
     )
     if candidate and base and candidate.name == base.name:
-        base = Measured(f"{base.name} (base)", base.folder, base.endpoint)
+        base = replace(base, name=f"{base.name} (base)")
     return candidate, base
 
 
@@ -154,7 +129,7 @@ def _measured(options: Options, loaded: Loaded, given: Mapping[str, Any], named:
     endpoint = Endpoint.model_validate(
         {"url": given["endpoint_url"], "api_key": given["api_key"] or "", **told, **workers}
     )
-    return Measured(named, None, endpoint)
+    return Measured(named, None, endpoint, named)
 
 
 def _output(options: Options, benchmark: str, given: str | None) -> Path:

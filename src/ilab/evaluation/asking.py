@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ilab.data import Item, Message
 from ilab.evaluation.answers import plain, preferred, token_f1
@@ -32,11 +32,23 @@ from ilab.evaluation.declines import declines
 from ilab.evaluation.passages import part_about
 from ilab.models.chat import prompt_text
 from ilab.models.likelihood import Likelihood, Pair
-from ilab.models.local import ContextError, DivergedError, LocalModel
+from ilab.models.local import ContextError, DivergedError
+from ilab.models.renderer import Renderer
 
 ANSWER_TOKENS = 64  # a greedy answer may be this much longer than the reference
 LEAST = 80  # characters of a passage that are worth reading
 DIVERGED = "the model computes no numbers"
+
+
+class Model(Protocol):
+    """Who is asked: a model in this process, or a served one. All lengths are in tokens."""
+
+    @property
+    def renderer(self) -> Renderer: ...
+    @property
+    def context_length(self) -> int: ...
+    def room(self, prompt: int, max_tokens: int | None) -> int: ...
+    def write(self, prompt_ids: Sequence[int], max_tokens: int) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ def prompt(item: Item, passage: str | None = None) -> list[Message]:
     return [Message(role="user", content=prompt_text(item.question, passage or item.context))]
 
 
-def option_pairs(model: LocalModel, item: Item, passage: str) -> list[Pair]:
+def option_pairs(model: Model, item: Item, passage: str) -> list[Pair]:
     """The options behind the question, then, where there is a passage, behind the question with it.
 
     Raises ``ContextError`` where the question or an option does not fit the model's window.
@@ -118,14 +130,14 @@ def _against_gold(item: Item, sums: Sequence[float]) -> dict[str, float]:
     return {"margin": rates[gold] - wrong, "bits": -rates[gold] / math.log(2), "brier": brier}
 
 
-def gold_pair(model: LocalModel, item: Item) -> Pair | None:
+def gold_pair(model: Model, item: Item) -> Pair | None:
     """The right answer behind the question; ``None`` where there is none to be known or no room for it."""
     context, gold = tuple(model.renderer.prompt_ids(prompt(item))), tuple(model.renderer.encode_text(item.gold))
     fits = len(context) + len(gold) <= model.context_length
     return Pair(context, gold) if fits and gold and not item.unanswerable else None
 
 
-def written(model: LocalModel, item: Item, passage: str, gold: Likelihood | None) -> Measured:
+def written(model: Model, item: Item, passage: str, gold: Likelihood | None) -> Measured:
     """What the model writes for an item that has no options; ``gold`` is the likelihood of the right answer."""
     try:
         answer = _answer(model, item, None)
@@ -152,7 +164,7 @@ def value_of(item: Item, answer: str) -> float:
     return float(plain(answer) == plain(item.gold)) if item.kind == "exact" else token_f1(answer, item.gold)
 
 
-def fitting(model: LocalModel, item: Item, passage: str, reserve: int) -> str:
+def fitting(model: Model, item: Item, passage: str, reserve: int) -> str:
     """As much of ``passage`` around what is asked as the window holds beside ``reserve`` tokens; empty: no room."""
     size = len(passage)
     while size >= LEAST or size == len(passage) > 0:
@@ -164,16 +176,13 @@ def fitting(model: LocalModel, item: Item, passage: str, reserve: int) -> str:
     return ""
 
 
-def _limit(model: LocalModel, item: Item) -> int:
+def _limit(model: Model, item: Item) -> int:
     return len(model.renderer.encode_text(item.gold)) + ANSWER_TOKENS
 
 
-def _answer(model: LocalModel, item: Item, passage: str | None) -> str:
+def _answer(model: Model, item: Item, passage: str | None) -> str:
     """The greedy answer. Raises ``ContextError`` where the question fills the window, ``DivergedError`` for NaN."""
-    stops = model.renderer.stop_ids
-    ids = model.renderer.prompt_ids(prompt(item, passage))
-    tokens = list(model.generate(ids, max_tokens=_limit(model, item), stop_ids=stops))
-    return model.renderer.decode([token for token in tokens if token not in stops])
+    return model.write(model.renderer.prompt_ids(prompt(item, passage)), _limit(model, item))
 
 
 def _brier(logs: Iterable[float], gold: int) -> float:

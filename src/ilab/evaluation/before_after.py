@@ -10,17 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ilab.artifacts import Report
 from ilab.core.files import write_text
-from ilab.core.step import Counts, Site, fingerprint
-from ilab.core.store import digest_tree
-from ilab.data import Message, TrainingRow
-from ilab.errors import InputError, Stopped
+from ilab.core.step import Counts, Site
+from ilab.data import TrainingRow
+from ilab.errors import InputError
 from ilab.evaluation.answers import token_f1
+from ilab.evaluation.subject import Answered, local_subject
 
-ASKING = 1  # raised together with the version of the step `answers`
 TABLE, TEXT = "answers.jsonl", "answers.md"
 EMPTY = "(nothing)"
 
@@ -40,7 +38,7 @@ def compare_answers(
         {
             "question": _question(row),
             "expected": row.messages[-1].content.strip(),
-            **{name: found[number] for name, found in answers.items()},
+            **{name: found[number].shown for name, found in answers.items()},
         }
         for number, row in enumerate(questions)
     ]
@@ -60,40 +58,13 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def ask(name: str, folder: Path, questions: Sequence[TrainingRow], max_tokens: int, site: Site) -> list[str]:
-    """The answers of the model in ``folder`` in the order of ``questions``. Raises ``Stopped`` between two of them."""
-    memo, digest = site.memo("answers"), digest_tree(folder)
-    prompts = [row.messages[:-1] for row in questions]
-    keys = [fingerprint(ASKING, digest, [one.model_dump() for one in prompt], max_tokens) for prompt in prompts]
-    found: list[str] = []
-    model: Any = None
-    for number, (key, prompt) in enumerate(zip(keys, prompts, strict=True), 1):
-        answer = memo.get(key)
-        if answer is None:
-            if site.stopping():
-                raise Stopped("asking stopped", hint="the answers so far are kept; run the same command to go on")
-            model = model or _load(folder, site)
-            answer = _answer(model, prompt, max_tokens)
-            memo.put(key, answer)
-        found.append(answer)
-        site.emit.progress(number, len(questions), "questions", note=f"{name}: {answer}")
-    return found
+def ask(name: str, folder: Path, questions: Sequence[TrainingRow], max_tokens: int, site: Site) -> list[Answered]:
+    """The answers of the model in ``folder`` in the order of ``questions``, each without its last turn.
 
-
-def _load(folder: Path, site: Site) -> Any:
-    from ilab.models.device import pick_device
-    from ilab.models.local import LocalModel
-
-    return LocalModel.load(folder, pick_device(site.where.device), site.where.threads)
-
-
-def _answer(model: Any, prompt: Sequence[Message], max_tokens: int) -> str:
-    from ilab.models.local import Answer, ContextError, Sampling
-
-    try:
-        return "".join(Answer.to(model, prompt, Sampling(max_tokens=max_tokens))).strip()
-    except ContextError as error:  # one long question is no reason to ask none
-        return f"(not asked: {error.message})"
+    One that cannot be asked keeps the reason. Raises ``Stopped`` between two of them.
+    """
+    subject = local_subject(name, folder, site)
+    return subject.asked([row.messages[:-1] for row in questions], max_tokens=max_tokens)
 
 
 def _question(row: TrainingRow) -> str:

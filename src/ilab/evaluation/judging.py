@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from ilab.artifacts import Checkpoint, Report
+from ilab.core.files import write_json
 from ilab.core.step import Counts, Found, Site, fingerprint
 from ilab.data import Item, Judgment, Leaf, Message, Score
 from ilab.errors import InputError
 from ilab.evaluation.benchmarks.chat_files import load_questions
 from ilab.evaluation.benchmarks.mt_bench import run_mt_bench
 from ilab.evaluation.benchmarks.mt_bench_branch import branch_questions, run_mt_bench_branch
+from ilab.evaluation.benchmarks.paired import CANDIDATE, branch_data, compared
 from ilab.evaluation.benchmarks.result import BenchmarkResult
 from ilab.evaluation.calibration import calibrate, read_marked, trusted
 from ilab.evaluation.judge import Judge, disagreement, open_judge, reason
 from ilab.evaluation.rubric import QUALITY, Asked
 from ilab.evaluation.rule_judge import RULE, RuleJudge
-from ilab.evaluation.subject import Asking, LocalSubject
+from ilab.evaluation.subject import Subject, local_subject
 from ilab.models.chat import prompt_text
 
 JUDGE = "judge"  # the metric
@@ -68,22 +70,20 @@ def expect_judgments(judge: str, models: int, items: Sequence[Item]) -> dict[str
 
 
 def judge_scores(
-    scores: Sequence[Score], items: Sequence[Item], model: tuple[str, Path], judge: Judge, site: Site
+    scores: Sequence[Score], items: Sequence[Item], subject: Subject, judge: Judge
 ) -> tuple[list[Score], list[Judgment]]:
-    """``scores`` of one model (name, folder) on ``items`` with the judge's marks, and what the judge said.
+    """``scores`` of one model on ``items`` with the judge's marks, and what the judge said.
 
     Items of the general suite and unanswerable ones are left alone: what is right there is no question of judgement.
     """
-    name, folder = model
     by_id = {item.id: item for item in items}
     marked = [score for score in scores if _judged(by_id[score.item])]
-    subject = LocalSubject(name, folder, _asking(site), device=site.where.device, threads=site.where.threads)
     unwritten = [score for score in marked if by_id[score.item].kind == "mcq"]
     prompts = [_prompt(by_id[score.item]) for score in unwritten]
     written = dict(
         zip((score.item for score in unwritten), subject.answer(prompts, max_tokens=ANSWER_TOKENS), strict=True)
     )
-    asked = [_asked(by_id[score.item], name, written.get(score.item, score.answer)) for score in marked]
+    asked = [_asked(by_id[score.item], subject.name, written.get(score.item, score.answer)) for score in marked]
     judgments = judge.mark(asked)
     found = {judgment.item: judgment for judgment in judgments}
     return [_with_mark(score, by_id[score.item], found.get(score.item)) for score in scores], judgments
@@ -125,7 +125,7 @@ def mt_bench(name: str, questions: Found | None, models: Mapping[str, Checkpoint
         return _nothing(out)
     loaded = load_questions((questions.details or {})["source"])
     results = {
-        key: run_mt_bench(loaded, _subject(key, model, site), judge, out.path / "files" / key, site.emit)
+        key: run_mt_bench(loaded, local_subject(key, model.model, site), judge, out.path / "files" / key, site.emit)
         for key, model in models.items()
     }
     return _benchmark(results, name, out)
@@ -136,10 +136,15 @@ def mt_bench_branch(
 ) -> Counts:
     """The seed examples of the skills, asked of every model."""
     judge = the_judge(name, site)
-    if judge is None or not branch_questions(leaves):
+    questions = branch_questions(leaves)
+    if judge is None or not questions:
         return _nothing(out, NO_JUDGE if judge is None else "the taxonomy teaches no skill")
-    subjects = {key: _subject(key, model, site) for key, model in models.items()}
-    return _benchmark(run_mt_bench_branch(leaves, subjects, judge, out.path / "files", site.emit), name, out)
+    subjects = {key: local_subject(key, model.model, site) for key, model in models.items()}
+    files = out.path / "files"
+    results = run_mt_bench_branch(questions, subjects, judge, files, site.emit)
+    if CANDIDATE in results:
+        write_json(files / "mt_bench_branch_data.json", branch_data("mt_bench_branch", *compared(results)))
+    return _benchmark(results, name, out)
 
 
 def _benchmark(results: Mapping[str, BenchmarkResult], judge: str, out: Report) -> Counts:
@@ -155,14 +160,6 @@ def _nothing(out: Report, why: str = NO_JUDGE) -> Counts:
 
 def _uncalibrated(name: str) -> str:
     return f"the judge {name} is not calibrated: -p eval_judge_marks=FILE of answers that people marked"
-
-
-def _asking(site: Site) -> Asking:
-    return Asking(site.memo("answers"), site.emit, site.stopping)
-
-
-def _subject(name: str, model: Checkpoint, site: Site) -> LocalSubject:
-    return LocalSubject(name, model.model, _asking(site), device=site.where.device, threads=site.where.threads)
 
 
 def _judged(item: Item) -> bool:

@@ -13,15 +13,16 @@ option is made from likelihoods that agree within 1e-4 nats (see :mod:`ilab.mode
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ilab.core.step import Site, fingerprint
 from ilab.core.store import digest_tree
 from ilab.data import Item, Score
-from ilab.evaluation.asking import Asking, Measured, choice, gold_pair, option_pairs, too_long, written
-from ilab.models.likelihood import Likelihood, Pair
+from ilab.evaluation.asking import Asking, Measured, Model, choice, gold_pair, option_pairs, too_long, written
+from ilab.models.likelihood import Likelihood, Likelihoods, Pair
 from ilab.models.likelihood_local import LocalLikelihoods
 from ilab.models.local import ContextError, LocalModel
 
@@ -34,23 +35,40 @@ Found = dict[str, Any]  # a Measured as JSON
 Asked = tuple[str, Item, str]  # a result's key, the item, its passage
 
 
+@dataclass(frozen=True)
+class Source:
+    """A model to ask: what it is known by in the memo, and how it is opened, when the first answer is not known."""
+
+    identity: str
+    open: Callable[[], tuple[Model, Likelihoods]]
+
+
 def score_items(name: str, folder: Path, items: Sequence[Item], asking: Asking, site: Site) -> list[Score]:
     """Score every item with the model in ``folder`` under the name ``name``, in the order of ``items``.
 
     Where the run is being stopped, the scores that there are: the others are missing.
     """
-    memo, digest = site.memo("scores"), digest_tree(folder)
-    passages = [asking.passages.get(item.id, "") for item in items]
-    keys = [item_key(digest, item, passage) for item, passage in zip(items, passages, strict=True)]
+
+    def loaded() -> tuple[Model, Likelihoods]:
+        model = LocalModel.load(folder, asking.device, asking.threads)
+        return model, LocalLikelihoods(model, asking.batch)
+
+    return score_with(name, Source(digest_tree(folder), loaded), items, asking.passages, site)
+
+
+def score_with(name: str, source: Source, items: Sequence[Item], texts: Mapping[str, str], site: Site) -> list[Score]:
+    """:func:`score_items` with the model of ``source``; ``texts`` are the items' passages by id."""
+    memo = site.memo("scores")
+    passages = [texts.get(item.id, "") for item in items]
+    keys = [item_key(source.identity, item, passage) for item, passage in zip(items, passages, strict=True)]
     found: dict[str, Found] = {key: known for key in dict.fromkeys(keys) if (known := memo.get(key)) is not None}
     missing = {
         key: (item, passage) for key, item, passage in zip(keys, items, passages, strict=True) if key not in found
     }
     site.emit.progress(len(found), len(found) + len(missing), "items", note=name)
     if missing:
-        model = LocalModel.load(folder, asking.device, asking.threads)
         total = len(found) + len(missing)
-        for key, measured in _measure(model, missing, asking, site):
+        for key, measured in _measure(*source.open(), missing, site):
             found[key] = measured.as_json()
             memo.put(key, found[key])
             site.emit.progress(len(found), total, "items", note=f"{name}: {found[key]['answer']}")
@@ -58,15 +76,14 @@ def score_items(name: str, folder: Path, items: Sequence[Item], asking: Asking, 
 
 
 def item_key(digest: str, item: Item, passage: str) -> str:
-    """What one result stands under: ``digest`` is that of the model's folder."""
+    """What one result stands under: ``digest`` is that of the model's folder, or what else it is known by."""
     content = {field: value for field, value in item.model_dump(mode="json").items() if field in ASKED}
     return fingerprint("score", SCORING, digest, content, passage)
 
 
 def _measure(
-    model: LocalModel, missing: Mapping[str, tuple[Item, str]], asking: Asking, site: Site
+    model: Model, likelihoods: Likelihoods, missing: Mapping[str, tuple[Item, str]], site: Site
 ) -> Iterator[tuple[str, Measured]]:
-    likelihoods = LocalLikelihoods(model, asking.batch)
     asked = [(key, item, passage) for key, (item, passage) in missing.items()]
     choices = [one for one in asked if one[1].kind == "mcq"]
     others = [one for one in asked if one[1].kind != "mcq"]
@@ -78,7 +95,7 @@ def _measure(
 
 
 def _choices(
-    model: LocalModel, likelihoods: LocalLikelihoods, asked: Sequence[Asked], site: Site
+    model: Model, likelihoods: Likelihoods, asked: Sequence[Asked], site: Site
 ) -> Iterator[tuple[str, Measured]]:
     """Multiple choice, each item as soon as all its options are scored."""
     pairs: list[Pair] = []
@@ -104,7 +121,7 @@ def _choices(
 
 
 def _answers(
-    model: LocalModel, likelihoods: LocalLikelihoods, asked: Sequence[Asked], site: Site
+    model: Model, likelihoods: Likelihoods, asked: Sequence[Asked], site: Site
 ) -> Iterator[tuple[str, Measured]]:
     """Answers that the model writes, one by one."""
     golds = [(key, pair) for key, item, _ in asked if (pair := gold_pair(model, item)) is not None]

@@ -19,6 +19,7 @@ from ilab.evaluation.choose import By, choose, leaf_weights
 from ilab.evaluation.compare import GENERAL, compare, kind_of
 from ilab.evaluation.gate import OnInconclusive, Rules, decide
 from ilab.evaluation.judging import JUDGE, judge_scores, the_judge, told
+from ilab.evaluation.subject import local_subject
 
 
 class GateFields(Protocol):
@@ -86,7 +87,7 @@ def evaluate(
         if len(found) < len(items):
             raise Stopped("evaluation stopped", hint="run the same command to go on")
         if chosen is not None:
-            found, said = judge_scores(found, items, (name, folder), chosen, site)
+            found, said = judge_scores(found, items, local_subject(name, folder, site), chosen)
             judgments += said
         scores += found
     means = {name: _mean([score.value for score in scores if score.model == name]) for name in models}

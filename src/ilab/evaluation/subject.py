@@ -4,6 +4,7 @@ An answer is kept by the contents of the model, the conversation and how it was 
 under way, and a model that was asked before is not asked again whatever it is called now. Of a model at an endpoint
 nobody sees the contents: unless whoever serves it gives a digest, it is known by its address and name. A conversation
 that the model cannot answer (too long, refused, failed) is None: unscored, and not kept, so a later run asks again.
+Of a folder the reason is told too (:meth:`LocalSubject.asked`), for whoever reads the answers one by one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ilab.core.events import Emit
 from ilab.core.memo import Memo
-from ilab.core.step import fingerprint
+from ilab.core.step import Site, fingerprint
 from ilab.data import Message, digest_text, seed_from
 from ilab.errors import ServiceError, Stopped
 from ilab.evaluation.concurrently import each
@@ -58,6 +59,19 @@ class Asking:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """An answer, or None and ``why`` there is none."""
+
+    text: str | None
+    why: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The answer, or the reason in its place."""
+        return f"(not asked: {self.why})" if self.text is None else self.text
+
+
+@dataclass(frozen=True)
 class _Question:
     """One conversation and how its answer is drawn."""
 
@@ -85,20 +99,26 @@ class LocalSubject:
         self, conversations: Sequence[Conversation], *, max_tokens: int, temperature: float = 0.0, seed: int = 0
     ) -> list[str | None]:
         """See :meth:`Subject.answer`."""
-        memo, answers = self._asking.memo, list[str | None]()
+        found = self.asked(conversations, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        return [one.text for one in found]
+
+    def asked(
+        self, conversations: Sequence[Conversation], *, max_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> list[Answered]:
+        """As :meth:`answer`, with the reason where there is none."""
+        memo, answers = self._asking.memo, list[Answered]()
         for question in _questions(conversations, max_tokens, temperature, seed):
             key = question.key(self._digest)
-            answer = memo.get(key)
-            if answer is None:
+            known = memo.get(key)
+            answer = Answered(known)
+            if known is None:
                 if self._asking.stopping():
-                    raise Stopped(
-                        "evaluation stopped", hint="the answers so far are kept; run the same command to go on"
-                    )
+                    raise Stopped("asking stopped", hint="the answers so far are kept; run the same command to go on")
                 answer = self._generate(question)
-                if answer is not None:
-                    memo.put(key, answer)
+                if answer.text is not None:
+                    memo.put(key, answer.text)
             answers.append(answer)
-            _tell(self._asking.emit, self.name, len(answers), len(conversations), answer)
+            _tell(self._asking.emit, self.name, len(answers), len(conversations), answer.text)
         memo.flush()
         return answers
 
@@ -114,14 +134,20 @@ class LocalSubject:
 
         return LocalModel.load(self._folder, self._device, self._threads)
 
-    def _generate(self, question: _Question) -> str | None:
+    def _generate(self, question: _Question) -> Answered:
         from ilab.models.local import Answer, ContextError, DivergedError, Sampling
 
         sampling = Sampling(question.max_tokens, question.temperature, seed=question.seed)
         try:
-            return "".join(Answer.to(self._model, question.messages, sampling)).strip()
-        except (ContextError, DivergedError):
-            return None
+            return Answered("".join(Answer.to(self._model, question.messages, sampling)).strip())
+        except (ContextError, DivergedError) as error:
+            return Answered(None, error.message)
+
+
+def local_subject(name: str, folder: Path, site: Site) -> LocalSubject:
+    """The model in ``folder``, on the site's device, with its memo ``answers``."""
+    asking = Asking(site.memo("answers"), site.emit, site.stopping)
+    return LocalSubject(name, folder, asking, device=site.where.device, threads=site.where.threads)
 
 
 class EndpointSubject:

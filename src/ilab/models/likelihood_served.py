@@ -87,8 +87,13 @@ class ServedLikelihoods:
         return Likelihood(sum(entry["logprob"] for entry in own), greedy, count, cut)
 
     def _unable(self, reason: str) -> ServiceError:
-        return ServiceError(
-            f"this server does not tell the log-probabilities of a prompt: {reason}",
-            where=self._endpoint.url,
-            hint="score the model in this process (give its folder), or serve it with vLLM or `ilab model serve`",
-        )
+        return unable(self._endpoint, reason)
+
+
+def unable(endpoint: Endpoint, reason: str) -> ServiceError:
+    """The refusal of a server that does not tell what is needed."""
+    return ServiceError(
+        f"this server does not tell the log-probabilities of a prompt: {reason}",
+        where=endpoint.url,
+        hint="score the model in this process (give its folder), or serve it with vLLM or `ilab model serve`",
+    )

@@ -76,15 +76,11 @@ class LocalModel:
 
     def room(self, prompt: int, max_tokens: int | None) -> int:
         """Tokens that an answer to a prompt of ``prompt`` tokens may have. Raises ``ContextError`` where none."""
-        if prompt == 0:
-            raise InputError("the prompt is empty")
-        if prompt >= self.context_length:
-            raise ContextError(
-                f"the prompt has {prompt} tokens; the context holds {self.context_length}, answer included",
-                hint="shorten the messages, or start a new conversation",
-            )
-        left = self.context_length - prompt
-        return left if max_tokens is None else min(left, max_tokens)
+        return room(self.context_length, prompt, max_tokens)
+
+    def write(self, prompt_ids: Sequence[int], max_tokens: int) -> str:
+        """The greedy answer, up to the model's stop token. Raises as :meth:`generate`."""
+        return self.renderer.decode(list(self.generate(prompt_ids, max_tokens, stop_ids=self.renderer.stop_ids)))
 
     def generate(
         self,
@@ -139,6 +135,19 @@ class LocalModel:
                 hint="use an earlier checkpoint",
             )
         return logits
+
+
+def room(context_length: int, prompt: int, max_tokens: int | None) -> int:
+    """See :meth:`LocalModel.room`."""
+    if prompt == 0:
+        raise InputError("the prompt is empty")
+    if prompt >= context_length:
+        raise ContextError(
+            f"the prompt has {prompt} tokens; the context holds {context_length}, answer included",
+            hint="shorten the messages, or start a new conversation",
+        )
+    left = context_length - prompt
+    return left if max_tokens is None else min(left, max_tokens)
 
 
 def _choose(logits: torch.Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:

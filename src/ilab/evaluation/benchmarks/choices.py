@@ -20,6 +20,7 @@ from ilab.core.step import Site, fingerprint
 from ilab.data import Record, seed_from
 from ilab.errors import InputError, Stopped
 from ilab.evaluation.benchmarks.result import BenchmarkResult, Group, Row
+from ilab.evaluation.drawn import drawn
 from ilab.evaluation.prompts import LETTERS, Prompt, Shot, joined, lettered, shots_for
 from ilab.evaluation.statistics import clustered_standard_error
 from ilab.models.likelihood import Likelihood, Likelihoods, Pair, encode_pair
@@ -215,17 +216,7 @@ def summarise(
 
 def limited(questions: Sequence[Choice], limit: int | None, seed: int) -> list[Choice]:
     """At most ``limit`` questions of each group, drawn by their ids and the seed, in the order of ``questions``."""
-    if not limit:
-        return list(questions)
-    ranked: dict[str, list[Choice]] = {}
-    for one in questions:
-        ranked.setdefault(one.group, []).append(one)
-    kept = {
-        one.id
-        for group in ranked.values()
-        for one in sorted(group, key=lambda one: (seed_from(one.id, seed), one.id))[:limit]
-    }
-    return [one for one in questions if one.id in kept]
+    return drawn(questions, limit, seed, lambda one: (one.group, one.id))
 
 
 def check_shots(form: Form) -> None:

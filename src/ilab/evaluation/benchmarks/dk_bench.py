@@ -25,6 +25,7 @@ from ilab.evaluation.benchmarks.chat_files import file_name
 from ilab.evaluation.benchmarks.judged import result_of, row_of
 from ilab.evaluation.benchmarks.result import BenchmarkResult
 from ilab.evaluation.benchmarks.sheets import check_form, read_sheet, write_csv, write_jsonl, write_sheet
+from ilab.evaluation.drawn import drawn
 from ilab.evaluation.judge import Judge
 from ilab.evaluation.rubric import CORRECTNESS, Asked
 from ilab.evaluation.subject import Subject
@@ -37,11 +38,15 @@ COLUMNS = ("user_input", "response", "reference", "scores")
 
 @dataclass(frozen=True)
 class How:
-    """How the model is asked. ``when`` goes into the names of the files and into their rows, where it is given."""
+    """How the model is asked, and how many questions at most (``limit``, drawn by ``seed``).
+
+    ``when`` goes into the names of the files and into their rows, where it is given.
+    """
 
     system_prompt: str = ""
     temperature: float = 0.0
     seed: int = 42
+    limit: int | None = None
     when: datetime | None = None
 
 
@@ -74,7 +79,8 @@ def run_dk_bench(
     """
     for form in formats:
         check_form(form)
-    entries = load_entries(path)
+    every = load_entries(path)
+    entries = drawn(every, how.limit, how.seed, lambda entry: (NAME, entry.id))
     model = NO_MODEL if subject is None else subject.name
     asked = [
         Asked(entry.id, NAME, model, entry.question, answer, reference=entry.reference)
@@ -83,9 +89,9 @@ def run_dk_bench(
     emit.metric(note=f"{len(asked)} answers of {model} go to the judge {judge.name}")
     judgments = judge.mark(asked, CORRECTNESS)
     rows = [row_of(one, found, CORRECTNESS) for one, found in zip(asked, judgments, strict=True)]
-    result = result_of(
-        NAME, judge, CORRECTNESS, rows, judgments, how=f"mean mark, 1 to 5, of {len(rows)} questions of {path.name}"
-    )
+    said = f"mean mark, 1 to 5, of {len(rows)} questions of {path.name}"
+    notes = [f"{len(rows)} of {len(every)} questions"] if len(rows) < len(every) else []
+    result = result_of(NAME, judge, CORRECTNESS, rows, judgments, how=said, notes=notes)
     write_results(folder / file_name(model), result, formats, how.when)
     return result
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ilab.data import Item, Score
+from ilab.evaluation.benchmarks.judged import error_rate
 from ilab.evaluation.benchmarks.result import BenchmarkResult, Row
 from ilab.evaluation.compare import IMPROVED, REGRESSED, compare
 from ilab.evaluation.statistics import Interval, Mean, mean_interval, proportion
@@ -49,6 +50,17 @@ def compare_results(base: BenchmarkResult, candidate: BenchmarkResult) -> dict[s
     return compare({BASE: scores_of(base), CANDIDATE: scores_of(candidate)}, items)
 
 
+def compared(
+    results: Mapping[str, BenchmarkResult],
+) -> tuple[BenchmarkResult, BenchmarkResult | None, dict[str, Any] | None]:
+    """Candidate, base and their comparison, of results by role; the latter two are None without a base.
+
+    Raises ``KeyError`` without a candidate.
+    """
+    candidate, base = results[CANDIDATE], results.get(BASE)
+    return candidate, base, compare_results(base, candidate) if base else None
+
+
 def scores_of(result: BenchmarkResult) -> list[Score]:
     """The rows as scores in 0..1."""
     low, high = result.scale
@@ -71,7 +83,9 @@ def summary(base: BenchmarkResult, candidate: BenchmarkResult, comparison: Mappi
     """The four lists of InstructLab's report, by verdict: improvements, regressions, no_changes, new.
 
     Scores are means over the questions that both models have a score on; ``new`` are groups that the base has not.
+    Skills go by the file of their leaf, as in InstructLab's report.
     """
+    file = "/qna.yaml" if candidate.benchmark == "mt_bench_branch" else ""
     low, high = candidate.scale
     known = {group.name for group in base.groups if group.n}
     own = {group.name: group.score for group in candidate.groups if group.n}
@@ -80,16 +94,22 @@ def summary(base: BenchmarkResult, candidate: BenchmarkResult, comparison: Mappi
         name = leaf["name"]
         if name not in known:
             if name in own:
-                lists["new"].append({"qna": name, "average_score": own[name]})
+                lists["new"].append({"qna": f"{name}{file}", "average_score": own[name]})
             continue
-        before, after = (_on_scale(leaf["models"][model]["value"], low, high) for model in (BASE, CANDIDATE))
-        if before is None or after is None:
+        means = [_on_scale(leaf["models"][model]["value"], low, high) for model in (BASE, CANDIDATE)]
+        if None in means:
             continue
+        before, after = (round(mean or 0.0, 4) for mean in means)
         if leaf["verdict"] in (IMPROVED, REGRESSED):
-            entry = {"task": name, "base_score": before, "new_score": after, "delta": round(after - before, 4)}
+            entry = {
+                "task": f"{name}{file}",
+                "base_score": before,
+                "new_score": after,
+                "delta": round(after - before, 4),
+            }
             lists["improvements" if leaf["verdict"] == IMPROVED else "regressions"].append(entry)
         else:
-            lists["no_changes"].append({"task": name, "average_score": after})
+            lists["no_changes"].append({"task": f"{name}{file}", "average_score": after})
     for moved in (lists["improvements"], lists["regressions"]):
         moved.sort(key=lambda entry: (-abs(entry["delta"]), entry["task"]))
     return lists
@@ -122,11 +142,6 @@ def branch_data(
         data["judge_model"] = candidate.judge if candidate else None
         data["error_rate"] = round(sum(rates) / len(rates), 6) if rates else None
     return data
-
-
-def error_rate(result: BenchmarkResult) -> float:
-    """The share of rows that nobody could score."""
-    return round(sum(row.score is None for row in result.rows) / len(result.rows), 6) if result.rows else 0.0
 
 
 def interval(result: BenchmarkResult) -> Interval:
