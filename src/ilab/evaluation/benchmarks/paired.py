@@ -124,6 +124,18 @@ def branch_data(
     return data
 
 
+def pipeline_files() -> dict[str, dict[str, Any]]:
+    """The three files that InstructLab's pipeline opens after a build, by name, as they are where nothing was measured.
+
+    Its metrics step opens all of them: without this, a taxonomy of knowledge or of skills alone would break it.
+    """
+    return {
+        "mmlu_branch_data.json": branch_data("mmlu_branch", None),
+        "mt_bench_branch_data.json": branch_data("mt_bench_branch", None),
+        "mt_bench_data.json": {"best_model": None, "best_score": None, "reports": []},
+    }
+
+
 def error_rate(result: BenchmarkResult) -> float:
     """The share of rows that nobody could score."""
     return round(sum(row.score is None for row in result.rows) / len(result.rows), 6) if result.rows else 0.0
