@@ -38,10 +38,21 @@ def write(outcome: Outcome, folder: Path) -> list[Path]:
     write_text(folder / "result.csv", _table([result for _, result in results]))
     written.append(folder / "result.csv")
     more = {**({"comparison.json": outcome.comparison} if outcome.comparison else {}), **outcome.files}
+    more |= _skipped(outcome, folder)
     for name, content in more.items():
         write_json(folder / name, content)
         written.append(folder / name)
     return written
+
+
+def _skipped(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    """What InstructLab's pipeline opens beside the file of ``outcome``'s benchmark and has not been measured here."""
+    from ilab.evaluation.benchmarks.paired import pipeline_files
+
+    files = pipeline_files()
+    if f"{outcome.benchmark}_data.json" not in files:
+        return {}
+    return {name: data for name, data in files.items() if name not in outcome.files and not (folder / name).exists()}
 
 
 def _table(results: Sequence[BenchmarkResult]) -> str:

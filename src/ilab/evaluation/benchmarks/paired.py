@@ -144,6 +144,18 @@ def branch_data(
     return data
 
 
+def pipeline_files() -> dict[str, dict[str, Any]]:
+    """The three files that InstructLab's pipeline opens after a build, by name, as they are where nothing was measured.
+
+    Its metrics step opens all of them: without this, a taxonomy of knowledge or of skills alone would break it.
+    """
+    return {
+        "mmlu_branch_data.json": branch_data("mmlu_branch", None),
+        "mt_bench_branch_data.json": branch_data("mt_bench_branch", None),
+        "mt_bench_data.json": {"best_model": None, "best_score": None, "reports": []},
+    }
+
+
 def interval(result: BenchmarkResult) -> Interval:
     """Bounds of the score on its scale: of all rows where it is their mean, else of a plain mean of groups.
 
