@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ilab.core.files import read_json
+from ilab.packaging.oci import extract_layout
 from ilab.packaging.registry import Registry
 
 KILN = "knowledge/technology/devices/tavrin_kiln"
@@ -18,14 +19,16 @@ def report(project: Any, step: str) -> dict[str, Any]:
     return found
 
 
-def first_build_registered_here(built: Any) -> None:
-    """The project was copied: its registry must point to the copy."""
-    built.ilab("run")
-    packages = [Path(entry.uri.removeprefix("oci:")) for entry in Registry(built.root / ".ilab/registry.sqlite").list()]
-    assert [path.parent.name for path in packages] == ["package"]
+def register_here(built: Any) -> None:
+    """The project is a copy: its registry points to the packages of the original."""
+    registry = Registry(built.root / ".ilab/registry.sqlite")
+    for entry in registry.list():
+        own = built.store.root / "package" / Path(entry.uri).name
+        registry.register(entry.model_copy(update={"uri": f"oci:{own}"}))
 
 
 def test_an_edited_leaf_must_get_better_and_the_others_not_worse(built: Any) -> None:
+    register_here(built)
     first = report(built, "final-evaluation")
     built.edit(f"taxonomy/{KILN}/qna.yaml", "answer: Greta Olsen", "answer: It was Greta Olsen")
     built.built(*SECOND)
@@ -71,3 +74,18 @@ def test_general_questions_are_apart_from_the_leaves_and_unanswerable_ones_too(b
     done = built.ilab("plan", "-p", "eval_general=general.csv")
     assert done.returncode == 2 and "general.csv, row 1" in done.stderr
     assert json.loads((built.runs()[-1] / "report.json").read_text())["gate"]["verdict"]
+
+
+def test_published_in_spite_of_the_gate_is_told_wherever_the_model_goes(built: Any, tmp_path: Path) -> None:
+    strict = ("-p", "eval_quality_threshold=0.99")
+    refused = built.ilab("run", *strict)
+    assert refused.returncode == 5 and "FAIL" in refused.stdout and "report" in refused.stdout
+    built.built(*strict, "-p", "publish_anyway=true")
+    entry = built.json("registry", "show", "small")
+    assert entry["metrics"]["verdict"] == "fail" and entry["metrics"]["published_anyway"] is True
+    assert "fail, published anyway" in " ".join(built.ilab("registry", "list").stdout.split())
+    folder = extract_layout(Path(entry["uri"].removeprefix("oci:")), tmp_path / "package")
+    assert read_json(folder / "lineage.json")["gate"] == {"verdict": "fail", "published_anyway": True}
+    assert read_json(folder / "gate.json")["published_anyway"] is True
+    assert "published anyway" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "publish_anyway was set" in (built.runs()[-1] / "report.html").read_text(encoding="utf-8")
