@@ -7,7 +7,7 @@ shows at its end is in ``outcome``.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,7 +21,7 @@ from ilab.core.run import Engine
 from ilab.core.store import Store, is_held, size_of
 from ilab.errors import InputError
 from ilab.parameters import TABLE, Given, collect, derive
-from ilab.resolvers import registry_path, resolvers
+from ilab.resolvers import REGISTRY, registry_path, resolvers
 from ilab.steps import STEPS
 
 
@@ -287,21 +287,40 @@ def note_run(build: Build, folder: Path, apart: str = "") -> None:
 
 
 def _wanted(build: Build, store: Store) -> set[tuple[str, str]]:
-    """(type, key) of everything that this plan, or another project's newest run in the same store, stands on."""
+    """(type, key) of everything that this plan, or another project's newest run in the same store, stands on, and of
+    every package that a registry points to: it may be the release that the next build is held against.
+    """
     newest: dict[str, dict[str, Any]] = {}
+    registries = {registry_path(build.loaded)}
     for path in sorted((store.root / "runs").glob("*/plan.json")):
         try:
             noted = read_json(path)
         except ValueError:  # the run was killed while it wrote
             continue
         newest[noted["project"]] = noted["plan"]
+        given = noted["config"]["where"]["registry"]
+        registries.add(Path(noted["project"], given) if given else store.root.parent / REGISTRY)
     newest[str(build.loaded.base)] = build.plan.dump()
     wanted = {(step["type"], step["key"]) for plan in newest.values() for step in plan["steps"]}
+    wanted |= _registered(registries, store)
     for type_, key in list(wanted):
         record = store.record(type_, key)
         if record is not None and record.linked_to:
             wanted.add((type_, record.linked_to))
     return wanted
+
+
+def _registered(registries: Iterable[Path], store: Store) -> set[tuple[str, str]]:
+    """(type, key) of the artifacts in the store that the registries' current entries point to."""
+    from ilab.packaging.registry import Registry
+
+    places = {
+        Path(entry.uri.removeprefix("oci:")).resolve()
+        for path in registries
+        if path.is_file()
+        for entry in Registry(path).list()
+    }
+    return {(place.parent.name, place.name) for place in places if place.parent.parent == store.root.resolve()}
 
 
 def collect_garbage(build: Build, engine: Engine, *, dry_run: bool) -> list[dict[str, Any]]:

@@ -11,10 +11,13 @@ from ilab.config import Loaded, Where
 from ilab.core.step import Found
 
 
+REGISTRY = "registry.sqlite"  # the model registry, beside the store
+
+
 def registry_path(loaded: Loaded) -> Path:
     """The model registry's file: ``where.registry``, else beside the store."""
     given = loaded.config.where.registry
-    return loaded.path(given) if given else loaded.store.parent / "registry.sqlite"
+    return loaded.path(given) if given else loaded.store.parent / REGISTRY
 
 
 def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:

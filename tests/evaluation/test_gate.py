@@ -278,6 +278,17 @@ def test_beside_other_metrics_an_uncalibrated_judge_must_not_turn_the_verdict(ri
     assert gate(items, base, tuned, metrics=("accuracy", "judge"), judge_trusted=True)["items"] == 40
 
 
+@pytest.mark.parametrize("kind", ["mcq", "exact"])
+def test_a_mark_beside_a_score_that_is_not_the_judges_takes_nothing_away(kind: str):
+    """With a judge every answer is marked; chosen options and exact matches stand without it."""
+    items = make(kind, 40)
+    base, tuned = score(items, [0.0] * 40), score(items, [1.0] * 40)
+    plain = gate(items, base, tuned, metrics=("accuracy", "f1"))
+    beside = gate(items, marked(base), marked(tuned), metrics=("accuracy", "f1"))
+    assert plain["verdict"] == "pass" and beside == plain
+    assert gate(items, marked(tuned), marked(base), metrics=("accuracy",))["verdict"] == "fail"
+
+
 def test_declined_is_a_metric_of_the_unanswerable_alone():
     known = make("mcq", 30)
     probes = [item.model_copy(update={"unanswerable": True, "options": ()}) for item in make("free", 10, "knowledge/p")]

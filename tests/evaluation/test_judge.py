@@ -309,3 +309,16 @@ def test_the_judge_by_rule() -> None:
     assert BY_RULE in found[1].replies[0]
     pairs = [Pair("p", "l", "Q?", "15 locks", reference, None, reference), Pair("p", "l", "Q?", "a", "b")]
     assert [one.winner for one in judge.prefer(pairs)] == ["second", None]
+
+
+def test_a_server_that_went_away_is_told_and_does_not_keep_a_run_from_stopping(tmp_path: Path) -> None:
+    told: list[Event] = []
+    away = Faults(outage_after=2, outage=600.0)
+
+    def notes() -> list[str]:
+        return [str(event.data["note"]) for event in told if event.kind == "metric"]
+
+    with judging(tmp_path, faults=away, stopping=lambda: bool(notes()), sinks=(told.append,)) as (judge, _):
+        with pytest.raises(Stopped, match="stopped"):
+            judge.mark([asked(number) for number in range(1, 9)])
+    assert notes() == ["the server of the judge judge does not answer: waiting for it (what was answered is kept)"]

@@ -291,12 +291,43 @@ def test_page_shows_sections_in_order_and_every_figure_of_the_comparison(view: V
     assert heads == parts
     assert {f"#{part}" for part in parts} <= {attrs.get("href") for tag, attrs in Page(html).tags if tag == "a"}
     text = " ".join("".join(Page(html).text).split())
-    assert view.gate["line"] in text
+    line, _, reasons = view.gate["line"].partition(" (superior")
+    assert line.endswith("INCONCLUSIVE") and line in text and reasons
+    assert all(rule["detail"] in text for rule in view.gate["rules"]), "each reason once, under its rule"
     for row in summary_rows(view.comparison):
         assert row["change"]["text"] in text
     for note in view.notes:
         assert note in text
     assert f"<mark>{EVIDENCE}</mark>" in html and "designed by Tobias Quill" in text
+
+
+def test_the_page_says_what_moved_since_the_previous_release_and_which_leaves_were_edited(view: View):
+    scores = {"base": view.scores["base"], "previous": view.scores["phase 2"], "phase 2": view.scores["phase 1"]}
+    comparison = compare(scores, view.items)
+    changed = [comparison["leaves"][0]["name"]]
+    html = render(replace(view, comparison=comparison, scores=scores, gate={**view.gate, "changed": changed}))
+    text = " ".join("".join(Page(html).text).split())
+    for row in summary_rows(comparison):
+        assert f"since the previous release: {row['since_previous']['text']} {row['since_previous']['verdict']}" in text
+    assert text.count("edited since the previous release") == 1
+    assert "since the previous release" not in render(view)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "publish", "anyway", "says"),
+    [
+        ("fail", False, False, "it is not published"),
+        ("fail", True, True, "published all the same, because publish_anyway was set"),
+        ("inconclusive", True, True, "published all the same, because publish_anyway was set"),
+        ("inconclusive", True, False, "because gate_on_inconclusive is publish"),
+        ("inconclusive", False, False, "because gate_on_inconclusive is stop"),
+    ],
+)
+def test_the_page_says_what_followed_from_the_verdict(view: View, verdict, publish, anyway, says):
+    line = f"score 0.10 < 0.50 (f1, 9 items): {verdict.upper()} (why)"
+    gate = {**view.gate, "verdict": verdict, "publish": publish, "published_anyway": anyway, "line": line}
+    text = " ".join("".join(Page(render(replace(view, gate=gate))).text).split())
+    assert says in text and sum(text.count(other) for other in ("publish_anyway was", "is not pub", "may be pub")) == 1
 
 
 def test_samples_shown_are_few_varied_and_independent_of_order(view: View):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from ilab.cli.app import Options
@@ -30,7 +33,7 @@ def list_(options: Options) -> None:
         click.echo("No model is registered yet. Build one with: ilab run")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("name", "version", "score", "digest", "created"):
+    for name in ("name", "version", "score", "gate", "digest", "created"):
         table.add_column(name, overflow="fold")
     for entry in entries:
         score = entry["metrics"].get("score")
@@ -38,10 +41,16 @@ def list_(options: Options) -> None:
             entry["name"],
             entry["version"],
             "" if score is None else f"{score:.2f}",
+            _gate(entry["metrics"]),
             entry["digest"][:19],
             entry["created"],
         )
     console().print(table)
+
+
+def _gate(metrics: Mapping[str, Any]) -> str:
+    """The gate's verdict, and whether the model was published in spite of it; empty for entries that do not say."""
+    return f"{metrics.get('verdict', '')}{', published anyway' if metrics.get('published_anyway') else ''}"
 
 
 @group.command()

@@ -22,7 +22,7 @@ from ilab.core.events import Emit
 from ilab.core.memo import Memo
 from ilab.data import Judgment, Record
 from ilab.errors import InputError, ServiceError
-from ilab.evaluation.concurrently import each
+from ilab.evaluation.concurrently import each, tell_outages
 from ilab.evaluation.marks import Better, own_words, read_better, read_mark
 from ilab.evaluation.rubric import QUALITY, Asked, Pair, Prompt, Rubric, mark_prompt, preference_prompt
 from ilab.models.chat import Refused, Request, Sampling
@@ -162,7 +162,8 @@ class ModelJudge:
 
         async def run() -> list[R]:
             try:
-                return await each(items, work, at_once=self._at_once, done=done, stopping=self._stopping)
+                stopping, pulse = self._stopping, tell_outages(f"the judge {self.name}", self._model, self._emit)
+                return await each(items, work, at_once=self._at_once, done=done, stopping=stopping, pulse=pulse)
             finally:
                 await self._model.close()
 

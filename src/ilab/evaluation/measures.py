@@ -69,8 +69,10 @@ def state(metrics: Sequence[str], scores: Mapping[str, Score], items: Sequence[I
 
 
 def judged(models: Iterable[Mapping[str, Score]]) -> frozenset[str]:
-    """The items whose score is a judge's mark for some model."""
-    return frozenset(item for scores in models for item, score in scores.items() if JUDGE in score.metrics)
+    """The items whose score is a judge's mark for some model: written answers. A mark beside a choice is none."""
+    return frozenset(
+        item for scores in models for item, score in scores.items() if score.kind == "free" and JUDGE in score.metrics
+    )
 
 
 def _accuracy(item: Item, score: Score) -> float | None:

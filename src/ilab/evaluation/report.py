@@ -101,8 +101,8 @@ def render(view: View) -> str:
     rows, answers = summary_rows(view.comparison), answers_of(view.scores)
     return environment.get_template(TEMPLATE).render(
         view=view,
-        meaning=_MEANING[view.gate["verdict"]],
-        published=view.gate["publish"],
+        headline=_headline(view.gate),
+        meaning=_meaning(view.gate),
         rows=[{**row, "chart": _dots(row)} for row in rows],
         causes=counted(view.diagnoses),
         wrong=still_wrong(view.diagnoses, view.comparison, view.items, answers, view.taught),
@@ -162,10 +162,30 @@ def twin(view: View) -> dict[str, Any]:
 _MEANING = {
     "pass": "On questions that never entered training, the tuned model reaches the threshold, is better than the "
     "base by more than chance explains, and no leaf got worse.",
-    "fail": "At least one rule below is not met. The model was built and kept; it is not published.",
+    "fail": "At least one rule below is not met.",
     "inconclusive": "The held-out questions cannot tell yet. More questions per leaf narrow the intervals; "
     "the table says how large a change they could have shown.",
 }
+
+
+def _headline(gate: JSON) -> str:
+    """The gate's line without its reasons, which stand below it rule by rule."""
+    before, verdict, _ = str(gate["line"]).partition(gate["verdict"].upper())
+    return before + verdict
+
+
+def _meaning(gate: JSON) -> str:
+    """What the verdict says, and what follows from it."""
+    said, verdict = _MEANING[gate["verdict"]], gate["verdict"]
+    if verdict == "pass":
+        return said
+    if gate.get("published_anyway"):
+        return f"{said} It was published all the same, because publish_anyway was set: package and registry tell it."
+    if verdict == "fail":
+        return f"{said} The model was built and kept; it is not published."
+    if gate["publish"]:
+        return f"{said} It may be published all the same, because gate_on_inconclusive is publish."
+    return f"{said} It is not published, because gate_on_inconclusive is stop."
 
 
 def seconds(value: float | None) -> str:

@@ -21,7 +21,7 @@ from ilab.core.memo import Memo
 from ilab.core.step import Site, fingerprint
 from ilab.data import Message, digest_text, seed_from
 from ilab.errors import ServiceError, Stopped
-from ilab.evaluation.concurrently import each
+from ilab.evaluation.concurrently import each, tell_outages
 
 if TYPE_CHECKING:
     from ilab.config import Endpoint
@@ -174,8 +174,9 @@ class EndpointSubject:
 
         async def run() -> list[str | None]:
             try:
-                stopping = self._asking.stopping
-                return await each(questions, self._ask, at_once=self._at_once, done=done, stopping=stopping)
+                stopping, pulse = self._asking.stopping, tell_outages(self.name, self._model, self._asking.emit)
+                at_once = self._at_once
+                return await each(questions, self._ask, at_once=at_once, done=done, stopping=stopping, pulse=pulse)
             finally:
                 self._asking.memo.flush()
                 await self._model.close()

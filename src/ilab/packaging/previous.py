@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from ilab.packaging.registry import Registry, semantic
 PREVIOUS = "previous"
 REGISTRY = "registry"
 WHERE = "previous_model"
+HINT = "give a Hugging Face directory, an OCI layout, or `registry` (ilab registry list)"
 KEPT = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
@@ -43,13 +43,8 @@ def find_previous(locator: str, folder: Path, registry: Path, entry: tuple[str, 
         path = folder / Path(locator).expanduser()
     if (path / "index.json").is_file() and (path / "oci-layout").is_file():
         return Found(f"oci:{read_layout(path).digest}", locator, details={"path": str(path), "form": "oci"})
-    weights = sorted(path.glob("*.safetensors")) if path.is_dir() else []
-    if not weights or not (path / "config.json").is_file():
-        raise InputError(
-            f"no such model: {locator}",
-            where=WHERE,
-            hint="give a Hugging Face directory, an OCI layout, or `registry` (ilab registry list)",
-        )
+    if not _is_model(path):
+        raise InputError(f"no such model: {locator}", where=WHERE, hint=HINT)
     files = {file.name: digest_file(file) for file in _files(path)}
     return Found(f"sha256:{fingerprint(files)}", locator, details={"path": str(path), "form": "directory"})
 
@@ -64,6 +59,8 @@ def take_previous(found: Found | None, work: Path, out: Candidates) -> Counts:
     if details["form"] == "oci":
         shutil.rmtree(work / PREVIOUS, ignore_errors=True)
         path = extract_layout(path, work / PREVIOUS)
+        if not _is_model(path):
+            raise InputError(f"this package holds no model in safetensors: {found.locator}", where=WHERE, hint=HINT)
         leaves = _taught(path / LINEAGE)
     target = out.path / PREVIOUS
     target.mkdir()
@@ -71,6 +68,10 @@ def take_previous(found: Found | None, work: Path, out: Candidates) -> Counts:
         take_over(str(file.resolve()), str(target / file.name))
     out.write_index([{"name": PREVIOUS, "epoch": None, "step": None, "loss": None, "leaves": leaves}])
     return {"models": 1, "leaves": len(leaves)}
+
+
+def _is_model(path: Path) -> bool:
+    return path.is_dir() and (path / "config.json").is_file() and any(path.glob("*.safetensors"))
 
 
 def _files(path: Path) -> list[Path]:
@@ -82,11 +83,12 @@ def _files(path: Path) -> list[Path]:
 def _taught(file: Path) -> dict[str, str]:
     """Leaf to digest, as the package's lineage says; empty for packages that do not say."""
     try:
-        lineage: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found: Any = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    leaves = lineage.get("taxonomy", {}).get("leaves", {})
-    return {str(name): str(digest) for name, digest in leaves.items()} if isinstance(leaves, dict) else {}
+    for name in ("taxonomy", "leaves"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return {str(name): str(digest) for name, digest in found.items()} if isinstance(found, dict) else {}
 
 
 def _registered(version: str, registry: Path, entry: tuple[str, str]) -> Path:
@@ -99,6 +101,15 @@ def _registered(version: str, registry: Path, entry: tuple[str, str]) -> Path:
     if not wanted:
         other = f"version {version}" if version else f"other version than {building}"
         raise InputError(
-            f"the registry has no {other} of {name}", where=WHERE, hint="see what there is: ilab registry list"
+            f"the registry has no {other} of {name}",
+            where=WHERE,
+            hint="see what there is: ilab registry list; the first release replaces none: -p previous_model=",
         )
-    return Path(wanted[-1].uri.removeprefix("oci:"))
+    path = Path(wanted[-1].uri.removeprefix("oci:"))
+    if not path.is_dir():
+        raise InputError(
+            f"the package of {name} {wanted[-1].version} is gone",
+            where=str(path),
+            hint="build that version again, or give another: -p previous_model=registry:VERSION, or a folder",
+        )
+    return path

@@ -54,7 +54,10 @@ def package(
     files = {
         "README.md": model_card(facts).encode(),
         "lineage.json": _json(
-            lineage(history, _taxonomy(tree, leaves), {"name": name[0], "version": name[1]}),
+            {
+                **lineage(history, _taxonomy(tree, leaves), {"name": name[0], "version": name[1]}),
+                "gate": {key: reports["gate"][key] for key in ("verdict", "published_anyway")},
+            },
         ),
         "evaluation.json": _json(reports["evaluation"]),
         "gate.json": _json(reports["gate"]),
@@ -91,6 +94,8 @@ def register(
         metrics={
             "score": gate["score"],
             "threshold": gate["threshold"],
+            "verdict": gate["verdict"],
+            "published_anyway": gate["published_anyway"],
             "base": total[evaluation["reference"]]["value"],
             "tuned": total[evaluation["candidate"]]["value"],
         },
