@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ilab.config import cache_home
-from ilab.errors import IlabError
+from ilab.errors import IlabError, InputError
 from ilab.hardware import GIB, Hardware, detect
 from ilab.machine import torch_info, version
 from ilab.profiles import wanted
@@ -49,9 +49,13 @@ class Finding:
     fix: str = ""
 
 
-def examine(loaded: Loaded) -> Iterator[Finding]:
-    """All findings, in the order in which a person would look. Slow ones (torch, servers) come last."""
+def examine(loaded: Loaded, wrong: InputError | None = None) -> Iterator[Finding]:
+    """All findings, in the order in which a person would look. Slow ones (torch, servers) come last.
+
+    ``wrong`` is a mistake in the configuration; ``loaded`` are the defaults then.
+    """
     hardware = detect()
+    yield _configuration(loaded, wrong)
     yield _git()
     yield from _packages()
     yield _llama_cpp()
@@ -63,6 +67,16 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     if version("torch"):
         yield _devices(hardware, loaded.config.where.device)
     yield from _servers(loaded)
+
+
+def _configuration(loaded: Loaded, wrong: InputError | None) -> Finding:
+    if wrong:
+        found = f"{wrong.where}: {wrong.message}" if wrong.where else wrong.message
+        return Finding("configuration", "bad", found, "everything", wrong.hint or "ilab config edit")
+    if loaded.files:
+        return Finding("configuration", "ok", ", ".join(map(str, loaded.files)))
+    fix = "ilab config init"
+    return Finding("configuration", "note", "no file: all settings have their defaults", "a taxonomy of your own", fix)
 
 
 def _git() -> Finding:

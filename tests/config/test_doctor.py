@@ -120,6 +120,19 @@ def test_the_command_ends_with_what_it_found(tmp_path: Path, monkeypatch: pytest
     assert {row["name"]: row["state"] for row in json.loads(broken.stdout)}["torch"] == "bad"
 
 
+def test_a_mistake_in_the_configuration_is_a_finding_like_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ilab.yaml").write_text("where:\n  jobs: 0\n")
+    done = CliRunner().invoke(main, ["doctor"])
+    assert isinstance(done.exception, SetupError)
+    assert f"!!  configuration: {tmp_path / 'ilab.yaml'}:2: where.jobs" in done.output
+    assert "ok  git: " in done.output
+    (tmp_path / "ilab.yaml").write_text("where:\n  jobs: 1\n")
+    assert findings(tmp_path)["configuration"].found == str(tmp_path / "ilab.yaml")
+
+
 def test_system_info_tells_versions_and_folders_and_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import platform
 

@@ -19,7 +19,7 @@ import click
 
 from ilab import __version__
 from ilab.cli.compat import ALIASES
-from ilab.errors import IlabError, InputErrors, SetupError
+from ilab.errors import IlabError, InputError, InputErrors, SetupError
 
 NOUNS = {
     "config": "Settings: make, show, change, check them",
@@ -126,6 +126,15 @@ class Options:
             click.echo(f"note: {note}", err=True)
         self._told.update(loaded.notes)
         return loaded
+
+    def load_or_defaults(self) -> tuple[Any, InputError | None]:
+        """As :meth:`load`; where a file is wrong, the defaults and what is wrong."""
+        from ilab.config import Config, Loaded
+
+        try:
+            return self.load(), None
+        except InputError as error:
+            return Loaded(Config(), self.directory.resolve(), {}), error
 
     def user_file(self) -> Path | None:
         """The file that ``--config`` names in place of the user's own."""

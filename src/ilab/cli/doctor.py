@@ -23,7 +23,7 @@ def group(options: Options) -> None:
     from ilab.doctor import examine
 
     findings = []
-    for finding in examine(options.load()):
+    for finding in examine(*options.load_or_defaults()):
         findings.append(finding)
         if options.as_json:
             continue

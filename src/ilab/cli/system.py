@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ilab.cli.app import Options
+from ilab.cli.app import Options, show_error
 
 
 @click.group(name="system")
@@ -21,7 +21,10 @@ def info(options: Options) -> None:
     """
     from ilab.machine import system_info
 
-    told = system_info(options.load())
+    loaded, wrong = options.load_or_defaults()
+    if wrong:
+        show_error(wrong)
+    told = system_info(loaded)
     lines: list[str] = []
     for category, values in told.items():
         lines.append(f"{category}:")

@@ -143,14 +143,15 @@ def fidelity_note(profile: Profile | None, served: bool) -> str:
     """One line where the models of ``profile`` only approximate the method; ``served``: a server plays the teacher."""
     if profile is None or not profile.low_fidelity:
         return ""
-    small = [f"{role} {profile.models[role].repository}" for role in ("teacher", "student") if role in profile.models]
-    change = "a larger student (sdg_base_model) on a GPU"
-    if not served:
-        change = f"a larger teacher on a server (where.teacher.url), {change}"
-    named = " and ".join(small[1:] if served else small)
+    small = {role: profile.models[role].repository for role in ("teacher", "student") if role in profile.models}
+    if served:
+        small.pop("teacher", None)
+    named = " and ".join(f"{role} {name}" for role, name in small.items())
+    teacher = "a larger teacher (where.teacher.url) would write more correct and more varied samples, "
     return (
-        f"profile {profile.name}: a low-fidelity approximation of the method, made for small models"
-        f"{f' ({named})' if named else ''}. What would change it: {change}, or train_method=full in place of an adapter"
+        f"profile {profile.name}: a low-fidelity approximation of the method, with small models"
+        f"{f' ({named})' if named else ''}: {'' if served else teacher}a larger student (sdg_base_model), all of its "
+        "weights trained (train_method=full), would learn more of them"
     )
 
 
