@@ -403,6 +403,8 @@ def _explain(first: Any, places: Mapping[str, str], otherwise: str) -> InputErro
         close = difflib.get_close_matches(name, [key.rpartition(".")[2] for key in known], n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known))}"
         return InputError(f"unknown setting {path!r}", where=place, hint=hint)
+    if first["type"] == "missing":
+        return InputError(f"{path} is needed beside what is given", where=place, hint=f"ilab config set {path} VALUE")
     return InputError(f"{path}: {first['msg'].removeprefix('Value error, ')}", where=place)
 
 

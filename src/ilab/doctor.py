@@ -72,7 +72,8 @@ def examine(loaded: Loaded, wrong: InputError | None = None) -> Iterator[Finding
 def _configuration(loaded: Loaded, wrong: InputError | None) -> Finding:
     if wrong:
         found = f"{wrong.where}: {wrong.message}" if wrong.where else wrong.message
-        return Finding("configuration", "bad", found, "everything", wrong.hint or "ilab config edit")
+        told = f"{found}; {wrong.hint}" if wrong.hint else found
+        return Finding("configuration", "bad", told, "everything", "ilab config edit")
     if loaded.files:
         return Finding("configuration", "ok", ", ".join(map(str, loaded.files)))
     fix = "ilab config init"
