@@ -21,6 +21,7 @@ from ilab.core.run import Engine
 from ilab.core.store import Store, is_held, size_of
 from ilab.errors import InputError
 from ilab.parameters import TABLE, Given, collect, derive
+from ilab.profiles import fidelity_note
 from ilab.resolvers import REGISTRY, registry_path, resolvers
 from ilab.steps import STEPS
 
@@ -79,7 +80,7 @@ class Part:
     def values(self) -> dict[str, Any]:
         given: dict[str, Any] = {"preview": self.rows, "preview_calls": self.calls, "instructions": self.most}
         if self.look:
-            given.update(items_flow="", items_teacher="", items_per_chunk=0)
+            given.update(items_flow="", items_teacher="", items_family="", items_per_chunk=0)
         return given
 
 
@@ -95,7 +96,7 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: C
     given = collect(
         {
             pipeline.path: pipeline.parameters,
-            "ilab.yaml": config.parameters,
+            **loaded.parameters(),
             "-p": parameters or {},
         }
     )
@@ -111,6 +112,8 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: C
     notes = _choose_flow(values, loaded.config.where) if "$sdg_pipeline" in used else ()
     if "$eval_judge_model" in used:
         notes = (*notes, *_choose_judge(values, loaded.config.where))
+    if low := fidelity_note(loaded.profile, served=loaded.config.where.teacher is not None):
+        notes = (*notes, low)
     where = _where(loaded, values)
     derived = derive(values)
     if only:
@@ -126,8 +129,7 @@ def _pipeline(loaded: Loaded) -> Pipeline:
 
 
 def _collect(loaded: Loaded, pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[str, Given]:
-    layers = {f"pipeline {pipeline.name}": pipeline.parameters, "ilab.yaml": loaded.config.parameters, "-p": parameters}
-    return collect(layers)
+    return collect({f"pipeline {pipeline.name}": pipeline.parameters, **loaded.parameters(), "-p": parameters})
 
 
 def _choose_flow(values: dict[str, Any], where: Where) -> tuple[str, ...]:
@@ -140,6 +142,8 @@ def _choose_flow(values: dict[str, Any], where: Where) -> tuple[str, ...]:
                 "no teacher is configured: samples are made by rule from the text (flow extractive, not a language "
                 "model). For a teacher: --set where.teacher.url=http://127.0.0.1:8000/v1 -p sdg_teacher_model=NAME"
             )
+    if not where.teacher:
+        values["sdg_teacher_family"] = ""  # nobody is asked, so it is part of nothing
     if values["sdg_teacher_model"] and not where.teacher:
         raise InputError(
             "sdg_teacher_model is given, but no endpoint serves it",
@@ -233,7 +237,7 @@ def parameters_of(loaded: Loaded, parameters: Mapping[str, Any]) -> list[dict[st
 
 def where_of(loaded: Loaded) -> Where:
     """The settings about where, for commands that build nothing."""
-    given = collect({"ilab.yaml": loaded.config.parameters})
+    given = collect(loaded.parameters())
     return _where(loaded, {name: one.value for name, one in given.items()})
 
 

@@ -1,12 +1,13 @@
 """One file, one Config: where and how things run, and where every value came from.
 
-``ilab.yaml`` marks a project. Its values lie over the built-in defaults and under ``--set a.b=c`` and the flags:
+``ilab.yaml`` marks a project. Its values lie over those of the user's own file, and those over a profile's:
 
-    defaults  <  ilab.yaml  <  --set a.b=c  <  flag
+    defaults  <  profile  <  ~/.config/instructlab/config.yaml  <  ilab.yaml  <  --set a.b=c  <  flag
 
 Every flag is the name of a config path, so this is the only merge. An unknown key is an error that names the nearest
 known one. The environment gives secrets and home folders, nothing else. *What* is built stands under ``pipeline`` and
-``parameters``; everything under ``where`` may change without changing a single byte of a result.
+``parameters``; everything under ``where`` may change without changing a single byte of a result. So what the user's
+file says of *what* holds outside of projects alone: a project is the same build on every machine.
 """
 
 from __future__ import annotations
@@ -14,18 +15,25 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
+from ilab.config_layers import Layer, merge, of_command, of_file, of_profile, of_user
+from ilab.config_source import Source, read_source
 from ilab.errors import InputError
 
+if TYPE_CHECKING:
+    from ilab.profiles import Profile
+
 PROJECT_FILE = "ilab.yaml"
+SERVED = {"teacher": "sdg_teacher_model", "verifier": "sdg_verifier_model", "judge": "eval_judge_model"}
+USER_FILE = "config.yaml"  # in config_home()
 
 
 class Section(BaseModel):
@@ -37,6 +45,9 @@ class Endpoint(Section):
     """An OpenAI-compatible server. ``api_key`` is a reference (``env:NAME`` or ``file:PATH``), never the key itself."""
 
     url: str = Field(description="base URL, for example http://127.0.0.1:8000/v1")
+    model: str = Field(
+        "", description="name of the model there; sdg_teacher_model, sdg_verifier_model, eval_judge_model go first"
+    )
     api_key: str = Field("", description="env:NAME or file:PATH that holds the key; empty for none")
     in_flight: int | None = Field(
         None, gt=0, description="requests under way at once; empty: sdg_batch_size x sdg_num_workers"
@@ -215,23 +226,42 @@ class Where(Section):
     web: WebWhere = WebWhere()
 
 
-class Config(Section):
-    """The whole of ``ilab.yaml``."""
+class Models(Section):
+    """Models by role, each ``OWNER/NAME`` on the hub or a path. Empty: what the profile recommends."""
 
+    teacher: str = Field("", description="the teacher, where no server plays it")
+    judge: str = Field("", description="the judge, where no server plays it")
+    embedder: str = Field("", description="what compares texts by meaning")
+    default: str = Field("", description="what serve, chat and compare take where the project has built none")
+
+
+class Config(Section):
+    """The whole of ``ilab.yaml``, and of the user's own file."""
+
+    profile: str | None = Field(
+        None, description="name of a shipped profile (ilab config profiles), or path of a profile file"
+    )
     pipeline: str = Field("instructlab", description="name of a shipped pipeline, or path of a pipeline file")
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="pipeline parameters (see `ilab pipeline params`)"
     )
+    models: Models = Models()
     where: Where = Where()
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A Config with the folder that relative paths in it are read against, and the origin of every value given."""
+    """A Config with the folder that relative paths in it are read against, and the origin of every value given.
+
+    ``notes`` are for people, a line each. ``files`` are those that were read, the upper last.
+    """
 
     config: Config
     base: Path
-    origins: Mapping[str, str]  # dotted path -> "ilab.yaml:3" / "--set" / "--store"
+    origins: Mapping[str, str]  # dotted path -> "ilab.yaml:3" / "profile gpu-24" / "--set" / "--store"
+    profile: Profile | None = None
+    notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
     @property
     def store(self) -> Path:
@@ -246,6 +276,25 @@ class Loaded:
         """``text`` as a path, relative to the folder of ``ilab.yaml``."""
         return self.base / Path(text).expanduser()
 
+    def parameters(self) -> dict[str, dict[str, Any]]:
+        """The pipeline parameters by where they were given: the name of a file, or ``--set``; the upper last."""
+        layers: dict[str, dict[str, Any]] = {}
+        for name, value in self.config.parameters.items():
+            role = next((role for role, parameter in SERVED.items() if parameter == name), "")
+            paths = (f"parameters.{name}", f"where.{role}.model", "parameters")
+            origin = next((self.origins[path] for path in paths if path in self.origins), PROJECT_FILE)
+            layers.setdefault(origin.partition(":")[0], {})[name] = value
+        return layers
+
+
+def config_home() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "instructlab"
+
+
+def user_file() -> Path:
+    """The user's own file, whether it is there or not."""
+    return config_home() / USER_FILE
+
 
 def data_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "instructlab"
@@ -255,34 +304,68 @@ def cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instructlab"
 
 
-def load(folder: Path, *, sets: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Loaded:
-    """The Config for ``folder``: the nearest ``ilab.yaml`` at or above it, then ``--set``, then flags.
+def load(
+    folder: Path,
+    *,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    user: Path | Literal["own"] | None = "own",
+) -> Loaded:
+    """The Config for ``folder``: profile, the user's file, the nearest ``ilab.yaml``, then ``--set``, then flags.
 
-    ``flags`` maps dotted config paths to values; None means the flag was not given. Raises InputError with file and
-    line for unknown keys and wrong values.
+    ``flags`` maps dotted config paths to values; None means the flag was not given. ``user`` is another file in place
+    of the user's own, None for none. Raises InputError with file and line for unknown keys and wrong values.
     """
     project = find_project(folder)
-    base = project.parent if project else folder
-    tree: dict[str, Any] = {}
-    origins: dict[str, str] = {}
+    base = (project.parent if project else folder).resolve()
+    if user == "own":
+        user = user_file() if user_file().is_file() else None
+    layers: list[Layer] = []
+    if user is not None:
+        layers.append(of_user(read_source(user), in_project=project is not None))
     if project:
-        tree, lines = _read(project)
-        origins = {path: f"{project.name}:{line}" for path, line in lines.items()}
-    for text in sets:
-        path, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set takes PATH=VALUE, not {text!r}", hint="for example --set where.threads=2")
-        _put(tree, path.strip(), _value(text, value))
-        origins[path.strip()] = "--set"
-    for path, value in (flags or {}).items():
-        if value is not None:
-            _put(tree, path, value)
-            origins[path] = "flag"
+        layers.append(of_file(read_source(project)))
+    given = of_command(sets, flags or {})
+    profile, below = of_profile([*layers, given], base)
+    merged = merge([below, *layers], given)
     try:
-        config = Config.model_validate(tree)
+        config = Config.model_validate(merged.tree)
     except ValidationError as error:
-        raise _explain(error, origins, project) from error
-    return Loaded(config, base.resolve(), origins)
+        raise _explain(error.errors()[0], merged.places, "") from error
+    config = _named_by_servers(config)
+    notes = tuple(note for layer in layers for note in layer.notes)
+    return Loaded(config, base, merged.labels, profile, notes, tuple(layer.file for layer in layers if layer.file))
+
+
+def _named_by_servers(config: Config) -> Config:
+    """The name of the model at a server is a parameter, since it is part of what is built; one that is given counts."""
+    named = {
+        name: endpoint.model
+        for role, name in SERVED.items()
+        if (endpoint := getattr(config.where, role)) is not None and endpoint.model and name not in config.parameters
+    }
+    return config.model_copy(update={"parameters": {**config.parameters, **named}}) if named else config
+
+
+def check_source(source: Source) -> list[InputError]:
+    """Every mistake in a file of settings, parameters too; empty where there is none."""
+    from ilab.parameters import collect
+
+    places = of_file(source).places
+    wrong: list[InputError] = []
+    try:
+        Config.model_validate(source.tree)
+    except ValidationError as error:
+        wrong += [_explain(one, places, str(source.path)) for one in error.errors()]
+    parameters = source.tree.get("parameters")
+    for name, value in parameters.items() if isinstance(parameters, dict) else ():
+        place = source.place(f"parameters.{name}")
+        try:
+            collect({place: {str(name): value}})
+        except InputError as error:
+            message = error.message if str(name) in error.message else f"{name} {error.message}"
+            wrong.append(InputError(message, where=place, hint=error.hint))
+    return wrong
 
 
 def find_project(folder: Path) -> Path | None:
@@ -308,69 +391,37 @@ def flatten(config: BaseModel) -> dict[str, Any]:
     return flat
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The values of a YAML file and the line of every leaf, by dotted path."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise InputError(f"cannot be read: {getattr(error, 'problem', error)}", where=where) from error
-    if data is None:
-        return {}, {}
-    if not isinstance(data, dict):
-        raise InputError("must be a mapping of settings", where=str(path))
-    lines: dict[str, int] = {}
-
-    def walk(prefix: str, node: Any) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                name = f"{prefix}.{key.value}" if prefix else str(key.value)
-                lines[name] = key.start_mark.line + 1
-                walk(name, value)
-
-    walk("", node)
-    return data, lines
-
-
-def _put(tree: dict[str, Any], path: str, value: Any) -> None:
-    *parents, name = path.split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            raise InputError(f"{path}: {parent} is a value, not a group of settings")
-    tree[name] = value
-
-
-def _value(text: str, value: str) -> Any:
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {text}: the value is no YAML", hint="quote it: --set 'a.b=\"text\"'") from error
-
-
-def _explain(error: ValidationError, origins: Mapping[str, str], project: Path | None) -> InputError:
-    first = error.errors()[0]
+def _explain(first: Any, places: Mapping[str, str], otherwise: str) -> InputError:
     path = ".".join(str(part) for part in first["loc"])
-    origin = origins.get(path, "")
-    where = str(project.parent / origin) if project and origin.startswith(PROJECT_FILE) else origin
+    place, group = otherwise, path
+    while group and group not in places:
+        group = group.rpartition(".")[0]
+    place = places.get(group, otherwise)
     if first["type"] == "extra_forbidden":
         parent, _, name = path.rpartition(".")
-        known = [key for key in _known_paths(Config) if key.rpartition(".")[0] == parent]
+        known = [key for key in known_paths() if key.rpartition(".")[0] == parent]
         close = difflib.get_close_matches(name, [key.rpartition(".")[2] for key in known], n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known))}"
-        return InputError(f"unknown setting {path!r}", where=where, hint=hint)
-    return InputError(f"{path}: {first['msg'].removeprefix('Value error, ')}", where=where)
+        return InputError(f"unknown setting {path!r}", where=place, hint=hint)
+    if first["type"] == "missing":
+        return InputError(f"{path} is needed beside what is given", where=place, hint=f"ilab config set {path} VALUE")
+    return InputError(f"{path}: {first['msg'].removeprefix('Value error, ')}", where=place)
 
 
-def _known_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
-    paths: list[str] = []
+def known_paths() -> list[str]:
+    """Every setting and group that a file may have, by dotted path."""
+    return [path for path, _ in _fields(Config)]
+
+
+def descriptions() -> dict[str, str]:
+    """What each setting is, by dotted path."""
+    return {path: info.description for path, info in _fields(Config) if info.description}
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, info in model.model_fields.items():
         path = f"{prefix}.{name}".lstrip(".")
-        paths.append(path)
+        yield path, info
         for candidate in (info.annotation, *getattr(info.annotation, "__args__", ())):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                paths.extend(_known_paths(candidate, path))
-    return paths
+                yield from _fields(candidate, path)

@@ -290,6 +290,9 @@ def model_to_use(loaded: Loaded, given: str | None) -> tuple[Path, str]:
         found = loaded.store / "latest" / step / "model"
         if found.is_dir():
             return found.resolve(), str(loaded.config.parameters.get("output_model_name", loaded.config.pipeline))
+    if loaded.config.models.default:
+        path = loaded.path(loaded.config.models.default)
+        return path, path.resolve().name
     raise InputError(
         "this project has no model yet",
         where=str(loaded.base),

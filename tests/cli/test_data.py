@@ -72,10 +72,10 @@ def made(teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     store, out = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("out")
     done = ilab(
         store, "generate", "--endpoint-url", teacher.url, "--model", "teacher", "--pipeline", "simple",
-        "--api-key", "no_api_key", "--num-instructions", "12", "--output-dir", str(out), "--model-family", "mixtral",
+        "--api-key", "no_api_key", "--num-instructions", "12", "--output-dir", str(out), "--num-cpus", "10",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "note: --model-family is not needed" in done.stderr
+    assert "note: --num-cpus is not needed" in done.stderr
     assert "warning" not in done.stderr
     return store, out
 
@@ -331,7 +331,7 @@ def test_embeddings_of_a_server(made: tuple[Path, Path], tmp_path: Path, monkeyp
         embed(url, "m", texts)
 
 
-@pytest.mark.parametrize("option", sorted({*TAKEN, *REFUSED} - {"--model-family"}))
+@pytest.mark.parametrize("option", sorted({*TAKEN, *REFUSED} - {"--num-cpus"}))
 def test_options_without_effect_are_explained(option: str, tmp_path: Path) -> None:
     value = [] if option == "--enable-serving-output" else ["600"]
     arguments = [

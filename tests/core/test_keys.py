@@ -83,6 +83,7 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "train_lora_variant": "dora",
         "train_optimizer": "adamw_8bit",
         "train_osft_share": 0.5,
+        "sdg_teacher_family": "qwen",
         "sdg_verifier_model": "someone-else",
         "eval_items": "teacher",
         "sdg_benchmarks": "mmlu",

@@ -13,17 +13,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from ilab import __version__
 from ilab.cli.compat import ALIASES
-from ilab.errors import IlabError, InputErrors, SetupError
+from ilab.errors import IlabError, InputError, InputErrors, SetupError
 
 NOUNS = {
-    "config": "Where every setting comes from",
+    "config": "Settings: make, show, change, check them",
     "data": "Make synthetic data",
+    "doctor": "What is missing for which command, and what to type",
     "documents": "Crawl websites, convert documents",
     "endpoint": "What a model server can do",
     "evaluate": "Check and export held-out questions; measure a model",
@@ -34,9 +35,13 @@ NOUNS = {
     "registry": "The registered models",
     "report": "What a build learned",
     "step": "Run one step of a plan",
+    "system": "What this machine has",
     "taxonomy": "Write, check and compare taxonomies",
     "why": "What stands behind an answer, and why it is wrong",
 }
+
+
+NO_FILE = "DEFAULT"  # as --config: no file of the user's
 
 
 class LazyGroup(click.Group):
@@ -84,6 +89,7 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="ilab", message="%(prog)s, version %(version)s")
 @click.option("-C", "--directory", type=click.Path(exists=True, file_okay=False), default=".", help="Work there.")
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Set a configuration value.")
+@click.option("--config", metavar="FILE", help="In place of ~/.config/instructlab/config.yaml; DEFAULT: none.")
 @click.option("--store", metavar="DIR", help="Folder that keeps all artifacts.  [config: where.store]")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and debug messages.")
@@ -96,16 +102,43 @@ def main(ctx: click.Context, /, directory: str, sets: tuple[str, ...], store: st
 class Options:
     """The global options; ``load`` gives the merged configuration."""
 
-    def __init__(self, directory: Path, sets: Sequence[str], store: str | None, as_json: bool, verbose: bool) -> None:
-        self.directory, self.sets, self.store = directory, sets, store
+    def __init__(
+        self,
+        directory: Path,
+        sets: Sequence[str],
+        store: str | None,
+        as_json: bool,
+        verbose: bool,
+        config: str | None = None,
+    ) -> None:
+        self.directory, self.sets, self.store, self.config = directory, sets, store, config
         self.as_json, self.verbose = as_json, verbose
+        self._told: set[str] = set()
 
     def load(self, **flags: Any) -> Any:
         """The ``Loaded`` configuration; ``flags`` are config paths with ``.`` written as ``__``."""
         from ilab.config import load
 
         given = {name.replace("__", "."): value for name, value in flags.items()}
-        return load(self.directory, sets=self.sets, flags={"where.store": self.store, **given})
+        user: Path | Literal["own"] | None = None if self.config == NO_FILE else self.user_file() or "own"
+        loaded = load(self.directory, sets=self.sets, flags={"where.store": self.store, **given}, user=user)
+        for note in (note for note in loaded.notes if note not in self._told):
+            click.echo(f"note: {note}", err=True)
+        self._told.update(loaded.notes)
+        return loaded
+
+    def load_or_defaults(self) -> tuple[Any, InputError | None]:
+        """As :meth:`load`; where a file is wrong, the defaults and what is wrong."""
+        from ilab.config import Config, Loaded
+
+        try:
+            return self.load(), None
+        except InputError as error:
+            return Loaded(Config(), self.directory.resolve(), {}), error
+
+    def user_file(self) -> Path | None:
+        """The file that ``--config`` names in place of the user's own."""
+        return Path(self.config).expanduser() if self.config and self.config != NO_FILE else None
 
     def result(self, value: Any, text: str = "") -> None:
         """Print a command's result: JSON with ``--json``, else ``text``."""

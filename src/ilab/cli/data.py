@@ -57,6 +57,9 @@ class Wanted:
 )
 @click.option("--pipeline", "flow", metavar="NAME|DIR", help="The flow: extractive, simple, full, llama, or a folder.")
 @click.option("--model", metavar="NAME", help="Name under which the endpoint serves the teacher.")
+@click.option(
+    "--model-family", metavar="NAME", help="Ask by plain prompts in its format: granite, llama, mistral, qwen, …"
+)
 @click.option("--endpoint-url", metavar="URL", help="An OpenAI-compatible server that plays the teacher.")
 @click.option("--api-key", metavar="REF", help="env:NAME or file:PATH that holds its key.")
 @click.option("--tls-insecure", is_flag=True, default=None, help="Do not check the server's certificate.")
@@ -155,6 +158,7 @@ def _values(given: Mapping[str, Any], scale: int | None) -> dict[str, Any]:
         "taxonomy_base": given["taxonomy_base"],
         "sdg_pipeline": given["flow"],
         "sdg_teacher_model": given["model"],
+        "sdg_teacher_family": given["model_family"],
         "sdg_scale_factor": given["sdg_scale_factor"] or scale,
         "sdg_batch_size": given["batch_size"] or None,
         "chunk_word_count": given["chunk_word_count"],

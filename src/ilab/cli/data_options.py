@@ -16,7 +16,6 @@ from ilab.errors import InputError
 F = TypeVar("F", bound=Callable[..., Any])
 
 TAKEN: dict[str, str] = {
-    "--model-family": "the endpoint knows its own model and renders its own prompts",
     "--num-cpus": "requests are made by one process; sdg_batch_size and sdg_num_workers say how many are under way",
     "--yaml-rules": "the rules for qna.yaml files are fixed (ilab taxonomy check)",
 }

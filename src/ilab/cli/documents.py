@@ -92,7 +92,7 @@ def convert(options: Options, sources: tuple[str, ...], output: str, chunks: boo
 
     loaded: Loaded = options.load()
     folder = options.directory / output
-    values = {name: given.value for name, given in collect({"ilab.yaml": loaded.config.parameters}).items()}
+    values = {name: given.value for name, given in collect(loaded.parameters()).items()}
     policy = Policy.parse(values["document_policy"])
     files, problems = find_inputs(sources, options.directory, where_of(loaded), loaded.base)
     with _events() as bus:

@@ -56,7 +56,7 @@ def verified(options: Options, leaves: Sequence[Leaf], root: Path) -> Verified:
     from ilab.parameters import collect
 
     loaded = options.load()
-    values = {name: given.value for name, given in collect({"ilab.yaml": loaded.config.parameters}).items()}
+    values = {name: given.value for name, given in collect(loaded.parameters()).items()}
     memo = Memo(loaded.store / "memo" / "documents")  # where a build keeps its conversions
     try:
         reading = Reading(Policy.parse(values["document_policy"]), values["document_converter"], memo)

@@ -140,6 +140,38 @@ def checkout(origin: Origin, cache: Path) -> Checkout:
         ) from error
 
 
+def clone(origin: Origin, folder: Path, shallow: bool = False) -> None:
+    """A work tree of ``origin`` with its history (``shallow``: its last commit) at ``folder``, whole or not at all.
+
+    ``folder`` may exist if it is empty. Raises as :func:`checkout` does.
+    """
+    _refuse_dangerous(origin)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".clone-", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
+            tree = Path(scratch) / "tree"
+            try:
+                depth = ("--depth=1",) if shallow else ()
+                _git("clone", "--quiet", "--template=", "--no-recurse-submodules", *depth, "--", origin.url, str(tree))
+            except _GitError as failure:
+                raise _explain(failure, origin) from failure
+            if folder.is_dir():
+                folder.rmdir()
+            tree.rename(folder)
+    except OSError as error:
+        raise SetupError(f"cannot make a git work tree: {error}", where=str(folder), hint=origin.hint) from error
+
+
+def upstream_branch(folder: Path) -> str:
+    """The branch that ``folder`` was cloned from, as ``origin/main``; ``""`` where it is no clone."""
+    if not is_repository(folder):
+        return ""
+    try:
+        return _git("-C", str(folder), "rev-parse", "--abbrev-ref", "--verify", "--quiet", "origin/HEAD")
+    except (_GitError, IlabError):
+        return ""
+
+
 def _fetch(origin: Origin, home: Path, scratch: Path) -> Checkout:
     """Fetch into ``scratch`` and publish the commit's files below ``home``."""
     repository, tree = scratch / "repository", scratch / "tree"

@@ -37,9 +37,10 @@ INSTEAD: Mapping[Ability, str] = {
 class Need:
     """What the block ``block`` of a flow needs of an endpoint: ``ability``, or with None only its model.
 
-    ``where`` is the block's ``file:line``.
+    ``where`` is the block's ``file:line``. ``firm``: nothing may stand in for it.
     """
 
     ability: Ability | None
     block: str
     where: str
+    firm: bool = False

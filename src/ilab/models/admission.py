@@ -98,8 +98,8 @@ def compare(found: Capabilities, needs: Sequence[Need]) -> list[str]:
     reasons = "".join(
         f"\n  {need.where}: block {need.block!r} needs {WORDS[ability]}: {found.findings[ability].said}"
         for ability, lacking in missing.items()
-        if ability not in INSTEAD
         for need in lacking
+        if need.firm or ability not in INSTEAD
     )
     if reasons:
         raise ServiceError(

@@ -36,9 +36,13 @@ class Metered(Protocol):
 
 
 class Cached:
-    """A :class:`ChatModel`. ``calls``, ``from_memo`` and ``tokens`` (of calls made) count since it was made."""
+    """A :class:`ChatModel`. ``calls``, ``from_memo`` and ``tokens`` (of calls made) count since it was made.
 
-    def __init__(self, model: ChatModel, memo: Memo) -> None:
+    With a ``family`` conversations are put into its format first (:mod:`ilab.models.family`).
+    """
+
+    def __init__(self, model: ChatModel, memo: Memo, family: str = "") -> None:
+        self._family = family
         self.calls = 0
         self.from_memo = 0
         self.tokens = 0
@@ -55,6 +59,10 @@ class Cached:
 
         When the first is cancelled, the next in turn asks again.
         """
+        if self._family:
+            from ilab.models.family import in_family
+
+            request = in_family(request, self._family)
         key = request.key()
         while (running := self._in_flight.get(key)) is not None:
             await asyncio.wait([running])  # which, unlike awaiting it, passes no cancellation on

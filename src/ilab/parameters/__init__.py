@@ -86,6 +86,7 @@ def derive(values: Mapping[str, Any]) -> dict[str, Any]:
     derived["sampling_size"] = int(size) if size.isdecimal() else float(size)
     by_teacher = values["eval_items"] == "teacher"  # else nothing about a teacher is part of what the items are
     derived["items_flow"] = "eval" if by_teacher else ""
+    derived["items_family"] = values["sdg_teacher_family"] if by_teacher else ""
     derived["items_teacher"] = values["sdg_teacher_model"] if by_teacher else ""
     derived["items_per_chunk"] = values["eval_items_per_chunk"] if by_teacher else 0
     derived["metrics"] = [part.strip() for part in values["eval_metrics"].split(",")]

@@ -6,6 +6,8 @@ import re
 
 from ilab.parameters.parameter import Parameter, not_negative, one_of, part, positive, share
 
+FAMILIES = ("granite", "llama", "merlinite", "mistral", "mixtral", "qwen")  # those of ilab.models.family
+
 DATA: tuple[Parameter, ...] = (
     Parameter("sdg_base_model", str, "", "model to fine-tune: `tiny`, or a Hugging Face directory"),
     Parameter("sdg_repo_url", str, "", "taxonomy: a folder, one qna.yaml, or a git URL (URL@ref)"),
@@ -17,6 +19,14 @@ DATA: tuple[Parameter, ...] = (
         "`simple` with a teacher, else `extractive`",
     ),
     Parameter("sdg_teacher_model", str, "", "name under which the endpoint serves the teacher"),
+    Parameter(
+        "sdg_teacher_family",
+        str,
+        "",
+        "prompt format for a teacher that is asked by plain text; empty: its server knows it",
+        valid=", ".join(FAMILIES),
+        check=lambda value: value in ("", *FAMILIES),
+    ),
     Parameter(
         "sdg_verifier_model",
         str,

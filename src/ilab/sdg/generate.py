@@ -45,6 +45,7 @@ class Job:
     result. ``quality`` (0 to 1) is the lowest score with which a judge lets a row pass. Pairs of a teacher's that are
     alike to at least ``near`` are near-duplicates (1: none are); ``benchmarks`` must not be taught. ``verifier`` is the
     second teacher of flows that ask one. Of what passes, ``most`` instructions are taken (None: all).
+    ``teacher_family`` is the format of the teacher's prompts (empty: its server's own).
     """
 
     leaves: Sequence[Leaf]
@@ -66,6 +67,7 @@ class Job:
     near: float = 1.0
     benchmarks: Sequence[Benchmark] = ()
     most: int | None = None
+    teacher_family: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ def produce(job: Job) -> Generated:
     if job.preview:
         starts = few(starts, job.preview, job.scale_factor, job.seed)
     rows_memo = job.memo("rows")
-    teacher = Cached(job.teacher, job.memo("teacher")) if job.teacher and job.flow.calls_teacher else None
+    asks = job.teacher is not None and job.flow.calls_teacher
+    teacher = Cached(job.teacher, job.memo("teacher"), job.teacher_family) if job.teacher and asks else None
     verifier = Cached(job.verifier, job.memo("teacher")) if job.verifier else None
     asked = [one for one in (teacher, verifier) if one]
     context = Context(

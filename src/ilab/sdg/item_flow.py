@@ -36,6 +36,7 @@ class ItemJob:
     seed: int
     site: Site
     teacher_name: str
+    teacher_family: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,15 @@ def make_items(job: ItemJob) -> MadeItems:
 
 def _run(job: ItemJob, starts: Sequence[Start]) -> tuple[Result, Counts]:
     site = job.site
-    model = open_teacher(site.where, job.flow.flows.values(), job.teacher_name, job.per_chunk, site.emit)
+    flows, family = job.flow.flows.values(), job.teacher_family
+    model = open_teacher(site.where, flows, job.teacher_name, job.per_chunk, site.emit, family)
     if model is None or site.where.teacher is None:
         raise InputError(
             "held-out questions are to be written by a teacher, and there is none",
             where="eval_items",
             hint="add --set where.teacher.url=URL, or -p eval_items=rule",
         )
-    teacher, rows = Cached(model, site.memo("teacher")), site.memo("rows")
+    teacher, rows = Cached(model, site.memo("teacher"), family), site.memo("rows")
     context = Context(rows, job.seed, job.per_chunk, teacher, job.teacher_name)
     in_flight = site.where.teacher.in_flight or 64
     try:

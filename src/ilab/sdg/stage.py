@@ -40,12 +40,14 @@ class Before:
 
 
 class Generate(Protocol):
-    """The fields of the step ``generate``: digest of the flow, served name of the teacher, and the choices."""
+    """The fields of the step ``generate``: digest of the flow, the teacher (name, prompt format), and the choices."""
 
     @property
     def flow(self) -> str: ...
     @property
     def teacher(self) -> str: ...
+    @property
+    def family(self) -> str: ...
     @property
     def verifier(self) -> str: ...
     @property
@@ -79,6 +81,8 @@ class HoldOut(Protocol):
     def flow(self) -> str: ...
     @property
     def teacher(self) -> str: ...
+    @property
+    def family(self) -> str: ...
     @property
     def per_chunk(self) -> int: ...
 
@@ -119,6 +123,7 @@ def hold_out_items(request: HoldOut, taxonomy: Taxonomy, documents: Documents, o
             seed=request.seed,
             site=site,
             teacher_name=request.teacher,
+            teacher_family=request.family,
         )
     )
     items, dropped = hold_out(leaves, chunks, request.per_leaf, request.seed, made.items)
@@ -160,6 +165,7 @@ def generate_samples(
         stopping=site.stopping,
         teacher=_teacher(request, loaded, site) if loaded.calls_teacher else None,
         teacher_name=request.teacher,
+        teacher_family=request.family,
         verifier=open_verifier(site.where, flows, request.verifier, scale, site.emit),
         verifier_name=request.verifier,
         in_flight=(site.where.teacher.in_flight or 64) if site.where.teacher else 64,
@@ -267,4 +273,6 @@ def _teacher(request: Generate, loaded: FlowSet, site: Site) -> ChatModel | None
             where="sdg_teacher_model",
             hint=f"give the name that {site.where.teacher.url} serves: -p sdg_teacher_model=NAME",
         )
-    return open_teacher(site.where, loaded.flows.values(), request.teacher, request.scale_factor, site.emit)
+    return open_teacher(
+        site.where, loaded.flows.values(), request.teacher, request.scale_factor, site.emit, request.family
+    )

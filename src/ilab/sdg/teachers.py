@@ -17,11 +17,26 @@ if TYPE_CHECKING:
     from ilab.models.openai import OpenAIModel
 
 
-def open_teacher(where: Where, flows: Collection[Flow], name: str, scale: int, emit: Emit) -> OpenAIModel | None:
-    """The teacher's client, or None where no endpoint is configured. Nothing is sent yet."""
+def open_teacher(
+    where: Where, flows: Collection[Flow], name: str, scale: int, emit: Emit, family: str = ""
+) -> OpenAIModel | None:
+    """The teacher's client, or None where no endpoint is configured. Nothing is sent yet.
+
+    With a ``family`` it is asked by plain prompts alone. Raises InputError where the endpoint is set to chat.
+    """
     if where.teacher is None:
         return None
-    return _client(where.teacher, needs_of(flows, name, scale), where, emit)
+    endpoint, needs = where.teacher, needs_of(flows, name, scale)
+    if family:
+        if endpoint.api == "chat":
+            raise InputError(
+                f"sdg_teacher_family={family} asks by plain prompts, and where.teacher.api is chat",
+                where="sdg_teacher_family",
+                hint="leave one of the two out: a chat server knows its model's format",
+            )
+        endpoint = endpoint.model_copy(update={"api": "completions"})
+        needs[name] = [*needs[name], Need("completions", "sdg_teacher_family", family, firm=True)]
+    return _client(endpoint, needs, where, emit)
 
 
 def open_verifier(where: Where, flows: Collection[Flow], name: str, scale: int, emit: Emit) -> OpenAIModel | None:

@@ -63,6 +63,7 @@ class HoldOut(Step):
     seed: int = 42
     flow: Annotated[str, Resolve("items-flow")] = ""
     teacher: str = ""
+    family: str = ""
     per_chunk: int = 0
 
     def only_reads(self) -> bool:
@@ -82,6 +83,7 @@ class HoldOut(Step):
 class Generate(Step):
     """Synthetic data: every leaf's seed examples and chunks through a flow. ``flow`` is the hash of its files.
 
+    ``family`` is the format of the teacher's prompts (empty: its server's own);
     ``quality`` is the lowest score (0 to 1) with which a judge lets a row pass; a teacher's pairs that are alike to at
     least ``near_duplicates`` are made once (1: kept); ``benchmarks`` is the hash of the files that must not be taught;
     ``preview`` takes only so many input rows of each leaf, within ``preview_calls`` teacher calls; of the
@@ -92,6 +94,7 @@ class Generate(Step):
     version: ClassVar[int] = 3
     flow: Annotated[str, Resolve("flow")]
     teacher: str = ""
+    family: str = ""
     verifier: str = ""
     scale_factor: int = 30
     quality: float = 0.7
