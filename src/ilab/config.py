@@ -13,217 +13,62 @@ file says of *what* holds outside of projects alone: a project is the same build
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from ilab.config_layers import Layer, merge, of_command, of_file, of_profile, of_user
 from ilab.config_source import Source, read_source
+from ilab.config_where import (
+    DocumentsWhere,
+    Endpoint,
+    EvaluateWhere,
+    KubernetesWhere,
+    Section,
+    TrainWhere,
+    WebWhere,
+    Where,
+)
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
     from ilab.profiles import Profile
 
+__all__ = [
+    "PROJECT_FILE",
+    "SERVED",
+    "USER_FILE",
+    "Config",
+    "DocumentsWhere",
+    "Endpoint",
+    "EvaluateWhere",
+    "KubernetesWhere",
+    "Loaded",
+    "Models",
+    "Section",
+    "TrainWhere",
+    "WebWhere",
+    "Where",
+    "cache_home",
+    "check_source",
+    "config_home",
+    "data_home",
+    "descriptions",
+    "find_project",
+    "flatten",
+    "known_paths",
+    "load",
+    "user_file",
+]
+
 PROJECT_FILE = "ilab.yaml"
 SERVED = {"teacher": "sdg_teacher_model", "verifier": "sdg_verifier_model", "judge": "eval_judge_model"}
 USER_FILE = "config.yaml"  # in config_home()
-
-
-class Section(BaseModel):
-    # A value may be a secret given in the wrong place, so no error shows values.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Endpoint(Section):
-    """An OpenAI-compatible server. ``api_key`` is a reference (``env:NAME`` or ``file:PATH``), never the key itself."""
-
-    url: str = Field(description="base URL, for example http://127.0.0.1:8000/v1")
-    model: str = Field(
-        "", description="name of the model there; sdg_teacher_model, sdg_verifier_model, eval_judge_model go first"
-    )
-    api_key: str = Field("", description="env:NAME or file:PATH that holds the key; empty for none")
-    in_flight: int | None = Field(
-        None, gt=0, description="requests under way at once; empty: sdg_batch_size x sdg_num_workers"
-    )
-    timeout: float = Field(120.0, gt=0, description="seconds a single request may take")
-    api: Literal["auto", "chat", "completions"] = Field(
-        "auto", description="chat/completions, the older completions, or whichever the server has"
-    )
-    context: int | None = Field(
-        None, gt=0, description="tokens that a prompt and its answer may have; empty: server_ctx_size, or as it tells"
-    )
-    tokenizer: str = Field(
-        "",
-        description="folder of the served model's tokenizer.json, to measure prompts; empty: its count or an estimate",
-    )
-    ca_file: str | None = Field(None, description="certificates to trust besides the system's (PEM)")
-    client_cert: str | None = Field(None, description="certificate to show to the server (PEM)")
-    client_key: str | None = Field(None, description="its private key, where it is not in the same file (PEM)")
-    client_key_password: str = Field("", description="env:NAME or file:PATH that holds the key's password")
-    insecure: bool = Field(False, description="do not check the server's certificate; for tests only")
-    price_read: float | None = Field(None, ge=0, description="price of a million tokens that the model reads")
-    price_written: float | None = Field(None, ge=0, description="price of a million tokens that it writes")
-    currency: str = Field("USD", description="of the two prices, for people")
-
-    @field_validator("url")
-    @classmethod
-    def _without_secret(cls, url: str) -> str:
-        if "@" in urlsplit(url).netloc:
-            raise ValueError("a URL with a user name or password in it; give a key with where.teacher.api_key")
-        return url
-
-    @field_validator("api_key", "client_key_password")
-    @classmethod
-    def _by_reference(cls, reference: str) -> str:
-        # Refused here, before it can be written into a run's settings; the message must not show it.
-        if reference and not reference.startswith(("env:", "file:")):
-            raise ValueError("a key is given by reference, env:NAME or file:PATH, never itself")
-        return reference
-
-
-class DocumentsWhere(Section):
-    mirrors: dict[str, str] = Field(
-        default_factory=dict, description="git URL of a document repository: local path or URL to read instead"
-    )
-
-
-class WebWhere(Section):
-    """How web pages are fetched, by ``documents crawl`` and for leaves whose documents are addresses."""
-
-    private_hosts: tuple[str, ...] = Field(
-        (), description="hosts in private networks (name or address) that may be fetched from all the same"
-    )
-    ca_file: str | None = Field(None, description="certificates to trust besides the system's")
-    timeout: float = Field(30.0, gt=0, description="seconds until a silent server is given up")
-    max_bytes: int = Field(50 * 2**20, gt=0, description="the largest page or file that is fetched")
-
-
-class KubernetesWhere(Section):
-    """What the pods of a training job get, for manifests of Kubeflow. Secrets are named here, never written."""
-
-    namespace: str | None = Field(None, description="namespace of the job; empty: that of whoever applies it")
-    image: str | None = Field(None, description="container image with ilab and what training needs")
-    runtime: str = Field("torch-distributed", description="training runtime that a TrainJob refers to")
-    volumes: dict[str, str] = Field(
-        default_factory=dict, description="persistent volume claim: path at which it is mounted"
-    )
-    secrets: dict[str, str] = Field(
-        default_factory=dict, description="environment variable: SECRET/KEY that holds its value"
-    )
-    image_pull_secrets: tuple[str, ...] = Field((), description="Secrets that the image is pulled with")
-    service_account: str | None = Field(None, description="service account of the pods")
-    gpus: int = Field(0, ge=0, description="GPUs of each machine; none: the CPU trains")
-    gpu_identifier: str = Field("nvidia.com/gpu", description="resource name of a GPU")
-    cpus: str = Field(
-        "", coerce_numbers_to_str=True, description="cores of each machine, as 8 or 500m; empty: no limit"
-    )
-    memory: str = Field("", coerce_numbers_to_str=True, description="memory of each machine, as 200Gi; empty: no limit")
-    tolerations: tuple[dict[str, Any], ...] = Field((), description="taints that do not matter: a list, or its JSON")
-    node_selector: dict[str, str] = Field(
-        default_factory=dict, description="labels that machines must have: a mapping, or its JSON"
-    )
-    env: dict[str, str] = Field(default_factory=dict, description="environment variables; no secrets")
-
-    @property
-    def device(self) -> str:
-        """The kind of torch device that the pods have; AMD's GPUs are called cuda too."""
-        return "cuda" if self.gpus else "cpu"
-
-    @field_validator("tolerations", "node_selector", mode="before")
-    @classmethod
-    def _from_json(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return json.loads(value) if value.strip() else ()
-        except ValueError as error:
-            raise ValueError(f"no JSON: {error}") from error
-
-
-class TrainWhere(Section):
-    """What training runs on. It changes rounding at most, never what is trained on."""
-
-    processes: int = Field(1, gt=0, description="processes on each machine that train together, one for each device")
-    nodes: int = Field(1, gt=0, description="machines that train together, with one file system for the store")
-    master: str = Field("", description="host:port of the machine that starts it, at which several meet")
-    launcher: Literal["here", "TrainJob", "PyTorchJob"] = Field(
-        "here", description="who starts the processes: this command, or pods, by the Kubeflow manifest that it writes"
-    )
-    state_seconds: float = Field(20.0, ge=0, description="seconds between two states that a stopped run goes on from")
-    layout: Literal["auto", "packed", "bucketed"] = Field(
-        "auto", description="samples behind one another in a row, or one in a row, those of similar length together"
-    )
-    activation_checkpointing: bool = Field(False, description="compute activations twice, to hold fewer of them")
-    compile: bool = Field(False, description="compile the model's layers: slow to start, faster afterwards")
-    kernels: Literal["auto", "torch", "liger"] = Field(
-        "auto", description="what computes norms, rotations and gates: PyTorch, or Liger's kernels where they are there"
-    )
-    forecast: Literal["refuse", "warn"] = Field(
-        "refuse", description="what to do before the start where memory will not be enough, by the estimate"
-    )
-    probe: bool = Field(False, description="correct the estimate by one step of the real model, before the start")
-    report_to: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
-        (), description="where else the metrics go; none of them can stop a training"
-    )
-    report_dir: str | None = Field(None, description="folder that they write to; empty: reports/ in the data home")
-    report_online: bool = Field(False, description="let W&B send as it goes; otherwise it keeps runs for `wandb sync`")
-    mlflow_uri: str | None = Field(None, description="MLflow's tracking server; empty: a database in report_dir")
-    prometheus_file: str | None = Field(None, description="file (*.prom) for the textfile collector of Prometheus")
-    kubernetes: KubernetesWhere = KubernetesWhere()
-
-    @property
-    def world(self) -> int:
-        """All processes that train together."""
-        return self.processes * self.nodes
-
-    @field_validator("mlflow_uri")
-    @classmethod
-    def _without_secret(cls, uri: str | None) -> str | None:
-        if uri and "@" in urlsplit(uri).netloc:
-            raise ValueError("an address with a password in it; MLflow reads MLFLOW_TRACKING_USERNAME and _PASSWORD")
-        return uri
-
-    @model_validator(mode="after")
-    def _machines(self) -> TrainWhere:
-        host, _, port = self.master.rpartition(":")
-        if self.launcher != "here" and self.probe:
-            raise ValueError(f"probe tries a step on this machine, but {self.launcher} trains on others; leave it out")
-        if self.launcher == "here" and self.nodes > 1 and not (host and port.isdecimal()):
-            raise ValueError("several machines need where.train.master, host:port of the first")
-        return self
-
-
-class EvaluateWhere(Section):
-    """How scoring uses the machine."""
-
-    batch: int | Literal["auto"] | None = Field(
-        None, description="items that are scored at once; auto: as many as fit; empty: eval_batch_size"
-    )
-
-
-class Where(Section):
-    """Everything about *where*: none of it is part of any step's identity."""
-
-    store: str | None = Field(None, description="folder that keeps all artifacts")
-    cache: str | None = Field(None, description="folder for git clones and other things that can be fetched again")
-    registry: str | None = Field(None, description="the model registry's SQLite file")
-    device: str = Field("auto", description="auto, cpu, cuda or mps")
-    threads: int = Field(1, gt=0, description="threads one training or evaluation uses; more is slower for tiny models")
-    jobs: int = Field(2, gt=0, description="independent steps that may run at once")
-    teacher: Endpoint | None = Field(None, description="the server that plays the teacher")
-    train: TrainWhere = TrainWhere()
-    verifier: Endpoint | None = Field(None, description="the server of a second teacher, for the block `agreement`")
-    evaluate: EvaluateWhere = EvaluateWhere()
-    judge: Endpoint | None = Field(None, description="the server of the model that marks answers")
-    documents: DocumentsWhere = DocumentsWhere()
-    web: WebWhere = WebWhere()
 
 
 class Models(Section):
