@@ -10,7 +10,6 @@ from typing import Any
 from ilab.config import Loaded, Where
 from ilab.core.step import Found
 
-
 REGISTRY = "registry.sqlite"  # the model registry, beside the store
 
 

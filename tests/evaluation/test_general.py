@@ -80,7 +80,12 @@ def test_csv_cells_hold_options_apart_by_bars(tmp_path: Path) -> None:
     path = tmp_path / "general.csv"
     path.write_text('question,options,answer,subject\n"One, or two?",one | two,B,a/b\n=1+1?,2|3,2,\n', encoding="utf-8")
     first, second = read_general(path)
-    assert (first.question, first.options, first.gold, first.leaf) == ("One, or two?", ("one", "two"), "two", "general/a b")
+    assert (first.question, first.options, first.gold, first.leaf) == (
+        "One, or two?",
+        ("one", "two"),
+        "two",
+        "general/a b",
+    )
     assert second.question == "=1+1?" and second.leaf == "general/all"
 
 
@@ -93,12 +98,16 @@ def test_a_question_that_stands_twice_counts_once_and_order_is_no_identity(tmp_p
 
 
 def test_identity_is_what_is_asked(tmp_path: Path) -> None:
-    same = [find_general(table(tmp_path, row("red"), name=name).name, tmp_path).digest for name in ("a.jsonl", "b.jsonl")]
+    same = [
+        find_general(table(tmp_path, row("red"), name=name).name, tmp_path).digest for name in ("a.jsonl", "b.jsonl")
+    ]
     other = find_general(table(tmp_path, row("blue"), name="c.jsonl").name, tmp_path).digest
     assert same[0] == same[1] != other
 
 
-@pytest.mark.parametrize(("name", "content"), [("e.jsonl", b""), ("b.csv", b"\x00\xff\xfe"), ("n.jsonl", b"{]"), ("t.exe", b"MZ")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("e.jsonl", b""), ("b.csv", b"\x00\xff\xfe"), ("n.jsonl", b"{]"), ("t.exe", b"MZ")]
+)
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(IlabError):

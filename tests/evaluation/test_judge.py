@@ -318,7 +318,9 @@ def test_a_server_that_went_away_is_told_and_does_not_keep_a_run_from_stopping(t
     def notes() -> list[str]:
         return [str(event.data["note"]) for event in told if event.kind == "metric"]
 
-    with judging(tmp_path, faults=away, stopping=lambda: bool(notes()), sinks=(told.append,)) as (judge, _):
-        with pytest.raises(Stopped, match="stopped"):
-            judge.mark([asked(number) for number in range(1, 9)])
+    with (
+        judging(tmp_path, faults=away, stopping=lambda: bool(notes()), sinks=(told.append,)) as (judge, _),
+        pytest.raises(Stopped, match="stopped"),
+    ):
+        judge.mark([asked(number) for number in range(1, 9)])
     assert notes() == ["the server of the judge judge does not answer: waiting for it (what was answered is kept)"]
