@@ -89,3 +89,14 @@ def test_published_in_spite_of_the_gate_is_told_wherever_the_model_goes(built: A
     assert read_json(folder / "gate.json")["published_anyway"] is True
     assert "published anyway" in (folder / "README.md").read_text(encoding="utf-8")
     assert "publish_anyway was set" in (built.runs()[-1] / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_project_that_moved_is_registered_at_its_new_place(built: Any, tmp_path: Path) -> None:
+    register_here(built)
+    moved = built.copy(tmp_path / "moved")
+    built.root.rename(tmp_path / "gone")
+    assert moved.plan()["register"]["state"] == "run"
+    moved.built()
+    entry = moved.json("registry", "show", "small")
+    assert Path(entry["uri"].removeprefix("oci:")).is_relative_to(moved.root)
+    assert moved.plan(*SECOND)["previous"]["state"] == "run", "the next build finds the release"

@@ -271,7 +271,9 @@ def _not_covered(found: Diagnosis, item: Item, taught: Taught) -> Diagnosis:
     )
     what = "passage" if chunk else "leaf"
     if asked:
-        because = f"{len(asked)} samples were made from the passage that says it, and none asks for it"
+        made = "1 sample was" if len(asked) == 1 else f"{len(asked)} samples were"
+        none = "it does not ask" if len(asked) == 1 else "none asks"
+        because = f"{made} made from the passage that says it, and {none} for it"
         advice = f"add a seed example of this kind at {found.place or item.leaf}, or make more samples; then: ilab run"
     elif refused:
         because = f"all {len(refused)} rows made from the {what} were refused, the first by {refused[0].block}: " + (

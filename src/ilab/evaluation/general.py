@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from string import ascii_letters, ascii_uppercase
 from typing import Any
 
 from ilab.core.step import Found, fingerprint
@@ -54,7 +55,7 @@ def _items(rows: Iterable[Mapping[str, Any]], path: Path) -> Iterable[Item]:
 def _item(row: Mapping[str, Any], where: str) -> Item:
     question = str(row.get("question") or "").strip()
     options = _options(row.get("choices", row.get("options")))
-    if not question or len(options) < 2 or len(set(options)) < len(options):
+    if not question or len(options) < 2 or len(set(options)) < len(options) or "" in options:
         raise InputError("not a question with two or more different options", where=where, hint=HINT)
     gold = _gold(row.get("answer"), options, where)
     subject = str(row.get("subject") or "all").strip().replace("/", " ")
@@ -80,11 +81,17 @@ def _options(given: Any) -> tuple[str, ...]:
 
 
 def _gold(answer: Any, options: Sequence[str], where: str) -> str:
-    """The right option's text: ``answer`` is that text, a letter, or a number from 0."""
+    """The right option's text: ``answer`` is that text, a letter, or a number from 0.
+
+    A number goes by place, as in the public sets, also where an option is a number; text goes by text first.
+    """
     text = str(answer).strip()
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(options):
+        return options[answer]
     if text in options:
         return text
-    at = ord(text.upper()) - ord("A") if len(text) == 1 and text.isalpha() else int(text) if text.isdecimal() else -1
+    letter = len(text) == 1 and text in ascii_letters
+    at = ascii_uppercase.index(text.upper()) if letter else int(text) if text.isdecimal() else -1
     if not 0 <= at < len(options):
         raise InputError(f"the answer {text[:60]!r} is none of the options", where=where, hint=HINT)
     return options[at]

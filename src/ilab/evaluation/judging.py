@@ -64,8 +64,8 @@ def the_judge(name: str, site: Site) -> Judge | None:
 
 
 def expect_judgments(judge: str, models: int, items: Sequence[Item]) -> dict[str, float]:
-    """Calls that marking ``items`` costs: two for each answerable item and model."""
-    calls = 2 * models * sum(not item.unanswerable for item in items)
+    """Calls that marking ``items`` costs: two for each model and item that is judged."""
+    calls = 2 * models * sum(_judged(item) for item in items)
     return {"calls": calls} if calls and judge not in ("", RULE) else {}
 
 
@@ -85,8 +85,14 @@ def judge_scores(
     )
     asked = [_asked(by_id[score.item], subject.name, written.get(score.item, score.answer)) for score in marked]
     judgments = judge.mark(asked)
+    return with_marks(scores, items, judgments), judgments
+
+
+def with_marks(scores: Sequence[Score], items: Sequence[Item], judgments: Sequence[Judgment]) -> list[Score]:
+    """``scores`` with the marks of those ``items`` that have a judgment; the others as they were."""
+    by_id = {item.id: item for item in items}
     found = {judgment.item: judgment for judgment in judgments}
-    return [_with_mark(score, by_id[score.item], found.get(score.item)) for score in scores], judgments
+    return [_with_mark(score, by_id[score.item], found.get(score.item)) for score in scores]
 
 
 def told(judge: str, judgments: Sequence[Judgment]) -> dict[str, Any]:

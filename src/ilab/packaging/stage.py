@@ -22,6 +22,7 @@ from ilab.packaging.oci import read_layout, verify_layout, write_layout
 from ilab.packaging.registry import Entry, Registry
 
 LICENSE = "apache-2.0"
+LAYOUT = "oci:"  # an image layout on this disk
 SMALL = 10_000_000  # parameters below which a model can only demonstrate the method
 SHOWN = ("epochs", "batch", "learning_rate", "warmup_steps", "schedule", "weight_decay", "precision", "max_length")
 
@@ -90,7 +91,7 @@ def register(
         name=name[0],
         version=name[1],
         digest=read_layout(layout.path).digest,
-        uri=f"oci:{layout.path}",
+        uri=f"{LAYOUT}{layout.path}",
         metrics={
             "score": gate["score"],
             "threshold": gate["threshold"],
@@ -108,11 +109,13 @@ def register(
 
 
 def is_registered(entry: Mapping[str, Any], site: Site) -> bool:
-    """Whether the registry still says what the artifact says."""
+    """Whether the registry still says what the artifact says, and its package is where it says."""
     if not Path(site.where.registry or "").exists():
         return False
     found = _registry(site).get(entry["name"], entry["version"])
-    return found is not None and found.digest == entry["digest"]
+    if found is None or found.digest != entry["digest"]:
+        return False
+    return not found.uri.startswith(LAYOUT) or Path(found.uri.removeprefix(LAYOUT)).is_dir()
 
 
 def _registry(site: Site) -> Registry:

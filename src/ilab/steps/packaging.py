@@ -24,7 +24,7 @@ class PackageModel(Step):
     """An OCI image layout with the model, its card and its lineage. Refuses a model that the gate did not pass."""
 
     type: ClassVar[str] = "package"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     name: str
     model_version: str
 
@@ -49,6 +49,7 @@ class Register(Step):
     """An entry in the model registry, which lies outside the store: checked again at every run."""
 
     type: ClassVar[str] = "register"
+    version: ClassVar[int] = 2
     name: str
     model_version: str
 
