@@ -89,7 +89,7 @@ def _after(options: Options, loaded: Loaded, given: str | None) -> Path:
     written = options.directory / "models" / RESULT
     if given is None and written.is_dir() and find_project(options.directory) is None:
         return written
-    return model_to_use(loaded, str(options.directory / Path(given).expanduser()) if given else None)[0]
+    return model_to_use(loaded, given, options.directory)[0]
 
 
 def _before(options: Options, loaded: Loaded, given: str | None, after: Path) -> str:
