@@ -231,13 +231,13 @@ class _Receiving:
             handle.seek(0)
             while block := handle.read(BLOCK):
                 hasher.update(block)
-            start = handle.tell()
+            start = begun = handle.tell()
             if start < file.size:
                 with self._source.open(file, start) as body:
                     if body.start != start:  # it knows no ranges: from the beginning
                         handle.truncate(0)
                         hasher = Hasher(file.checksum.kind, file.size)
-                        start = 0
+                        start = begun = 0
                     for block in body.blocks:
                         handle.write(block)
                         hasher.update(block)
@@ -248,7 +248,7 @@ class _Receiving:
             handle.flush()
             os.fsync(handle.fileno())
         if not self._stop.is_set():
-            _check(file, part, start, hasher)
+            _check(file, part, (begun, start), hasher)
 
     def _tell(self, file: RemoteFile, here: int, received: int) -> None:
         with self._lock:
@@ -269,8 +269,12 @@ class _Receiving:
             )
 
 
-def _check(file: RemoteFile, part: Path, size: int, hasher: Hasher) -> None:
-    """Whether what arrived is what was announced; what is not is thrown away."""
+def _check(file: RemoteFile, part: Path, came: tuple[int, int], hasher: Hasher) -> None:
+    """Whether what arrived (from byte to byte) is what was announced; what is not is thrown away.
+
+    Where its beginning is from an earlier try, that may be what is wrong, so the whole file is asked for once more.
+    """
+    begun, size = came
     if size < file.size:
         raise ServiceError("the connection ended before the file did", where=file.name, retryable=True)
     if size == file.size and hasher.matches(file.checksum):
@@ -280,6 +284,7 @@ def _check(file: RemoteFile, part: Path, size: int, hasher: Hasher) -> None:
         "what arrived is not what was announced (its checksum is wrong); it was thrown away",
         where=file.name,
         hint="run the same command again; if it stays wrong, the server or a proxy changes the file",
+        retryable=begun > 0,
     )
 
 

@@ -116,7 +116,7 @@ class Http:
                 begins = int(text) if text.isdigit() else -1
             if begins not in (0, start):
                 raise ServiceError("sends another part than was asked for", where=shown(url), retryable=True)
-            yield Body(begins, response.iter_raw(BLOCK))
+            yield Body(begins, response.iter_raw())  # as it comes: what is gathered would be lost when the line dies
 
     @contextmanager
     def _sent(
