@@ -191,7 +191,10 @@ def test_a_server_without_ranges_begins_again(
     assert files_below(models / NAME) == model_files()
 
 
-def test_kill_9_loses_nothing(ilab: Run, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_kill_9_and_ctrl_c_lose_nothing(
+    ilab: Run, models: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
     files = model_files(400_000)
     size = len(files["model.safetensors"])
     with serve_hub({NAME: Repository(files)}, Mischief(pause=0.05, block=20_000)) as hub:
@@ -203,8 +206,8 @@ def test_kill_9_loses_nothing(ilab: Run, models: Path, monkeypatch: pytest.Monke
         while sum(path.stat().st_size for path in partial.glob("*/*.part")) < size // 4:
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(how)
+        assert process.wait(30) == (-how if how == signal.SIGKILL else 130)
         here = max(path.stat().st_size for path in partial.glob("*/*.part"))
         assert not (models / NAME).exists()
         hub.mischief.pause = 0.0

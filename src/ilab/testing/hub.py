@@ -198,6 +198,11 @@ class TestHub:
         self.repositories[named] = Repository(licence="")
         return web.json_response({"url": f"{self.url}/{named}"})
 
+    async def validate(self, request: web.Request) -> web.Response:
+        """Of a model card's front matter; every one will do."""
+        self.note("hub", request)
+        return web.json_response({"errors": [], "warnings": []})
+
     async def preupload(self, request: web.Request) -> web.Response:
         self.note("hub", request)
         body = await request.json()
@@ -225,7 +230,8 @@ class TestHub:
 
     async def commit(self, request: web.Request) -> web.Response:
         self.note("hub", request)
-        repository = self.repositories[f"{request.match_info['owner']}/{request.match_info['name']}"]
+        named = f"{request.match_info['owner']}/{request.match_info['name']}"
+        repository = self.repositories[named]
         for line in (await request.text()).splitlines():
             said = json.loads(line)
             value = said["value"]
@@ -233,7 +239,7 @@ class TestHub:
                 repository.files[value["path"]] = base64.b64decode(value["content"])
             elif said["key"] == "lfsFile":
                 repository.files[value["path"]] = self.uploaded[value["oid"]]
-        answer = {"commitOid": repository.commit, "commitUrl": f"{self.url}/{request.path}"}
+        answer = {"commitOid": repository.commit, "commitUrl": f"{self.url}/{named}/commit/{repository.commit}"}
         return web.json_response({**answer, "success": True, "pullRequestUrl": None})
 
 
@@ -248,6 +254,7 @@ def serve_hub(repositories: dict[str, Repository], mischief: Mischief | None = N
     own.router.add_get(f"{model}/tree/{{revision}}", hub.tree)
     own.router.add_get("/{owner}/{name}/resolve/{revision}/{file:.+}", hub.resolve)
     own.router.add_post("/api/repos/create", hub.create)
+    own.router.add_post("/api/validate-yaml", hub.validate)
     own.router.add_post(f"{model}/preupload/{{revision}}", hub.preupload)
     own.router.add_post("/{owner}/{name}.git/info/lfs/objects/batch", hub.batch)
     own.router.add_post(f"{model}/commit/{{revision}}", hub.commit)

@@ -21,7 +21,7 @@ from ilab.core.store import digest_file
 from ilab.errors import InputError, ServiceError, SetupError
 from ilab.transfer.address import Address
 from ilab.transfer.choose import takes
-from ilab.transfer.huggingface import MAIN, endpoint, refuse_offline
+from ilab.transfer.huggingface import ENDPOINT, MAIN, endpoint, refuse_offline
 from ilab.transfer.registry import FILEPATH, LATEST, LICENCE, MANIFEST, Registry, absolute
 from ilab.transfer.s3 import Bucket
 from ilab.transfer.shelf import gguf_parts, is_model
@@ -80,12 +80,14 @@ def push_hub(model: Outgoing, address: Address, token: str, emit: Emit) -> Pushe
         raise InputError("a package is for registries, not for a hub", where=str(model.layout), hint=hint)
     try:
         import httpx2
-        from huggingface_hub import CommitOperationAdd, HfApi
+        from huggingface_hub import CommitOperationAdd, HfApi, constants
         from huggingface_hub.errors import HfHubHTTPError
         from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError as error:
         raise SetupError("uploads to a hub need huggingface_hub", hint="type: pip install 'ilab[train]'") from error
     disable_progress_bars()
+    if endpoint() != ENDPOINT:  # Xet's storage belongs to the public hub; others take files by git LFS
+        constants.HF_HUB_DISABLE_XET = True
     api = HfApi(endpoint=endpoint(), token=token or False)
     revision = address.revision or MAIN
     emit.progress(0, len(model.files), "files")
@@ -105,6 +107,9 @@ def push_hub(model: Outgoing, address: Address, token: str, emit: Emit) -> Pushe
     except (httpx2.HTTPError, OSError) as error:
         hint = "is this machine online? see HF_ENDPOINT"
         raise ServiceError(f"the hub cannot be reached ({error})", where=endpoint(), hint=hint) from error
+    except ValueError as error:  # of huggingface_hub itself: a card or an answer that makes no sense
+        message = f"the hub does not take it: {str(error).strip().splitlines()[0]}"
+        raise ServiceError(message, where=endpoint(), hint="is README.md right, and HF_ENDPOINT a hub?") from error
     emit.progress(len(model.files), len(model.files), "files")
     return Pushed(f"{address}::{revision}", str(done.oid))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,10 +18,11 @@ from ilab.core.step import fingerprint
 from ilab.core.store import digest_file
 from ilab.errors import IlabError, InputError, ServiceError, SetupError
 from ilab.transfer.address import Address
-from ilab.transfer.source import BLOCK, Body, Checksum, Listing, RemoteFile
+from ilab.transfer.source import Body, Checksum, Listing, RemoteFile
 
 SHA256 = "sha256"  # the name of our metadata
 MOST_OBJECTS = 2000
+CHUNK = 1 << 16  # bytes that are waited for before they are written
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _AGAIN = ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "500", "502", "503")
 
@@ -70,8 +71,8 @@ class Bucket:
         with _in_our_words(f"s3://{self._address.host}/{key}"):
             given = {"Range": f"bytes={start}-"} if start else {}
             reply = self._client.get_object(Bucket=self._address.host, Key=key, IfMatch=etag, **given)
-            with reply["Body"] as body:
-                yield Body(start, body.iter_chunks(BLOCK))
+            with closing(reply["Body"]) as body:
+                yield Body(start, body.iter_chunks(CHUNK))
 
     def put(self, name: str, path: Path, told: Callable[[int], None]) -> None:
         """Upload a file, in parts where it is large; ``told`` gets the bytes as they go. The same file is left."""
