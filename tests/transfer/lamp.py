@@ -27,6 +27,8 @@ def model_files(weights: int = 50_000) -> dict[str, bytes]:
         "chat_template.jinja": b"{{ messages }}",
         "README.md": b"---\nlicense: apache-2.0\n---\n# Lamp\n",
         "LICENSE": b"Apache",
+        "NOTICE": b"Apache",
+        "notes.txt": b"",
     }
 
 

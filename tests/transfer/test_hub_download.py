@@ -210,6 +210,8 @@ def test_kill_9_and_ctrl_c_lose_nothing(
         assert process.wait(30) == (-how if how == signal.SIGKILL else 130)
         here = max(path.stat().st_size for path in partial.glob("*/*.part"))
         assert not (models / NAME).exists()
+        listed = ilab("model", "list").output
+        assert f"unfinished: {NAME}" in listed
         hub.mischief.pause = 0.0
         dry = json.loads(ilab("--json", "model", "download", "--repository", NAME, "--dry-run").stdout)
         assert dry[0]["missing"] <= dry[0]["bytes"] - here
@@ -371,3 +373,15 @@ def test_a_folder_is_imported(ilab: Run, models: Path, tmp_path: Path) -> None:
     assert files_below(models / "lamp") == model_files()
     with pytest.raises(InputError, match="no such file"):
         ilab("model", "download", "-rp", "file:///nowhere/at/all")
+
+
+def test_what_has_arrived_can_be_thrown_away(ilab: Run, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve_hub({NAME: Repository(model_files())}, Mischief(flip=True)) as hub:
+        use(hub, monkeypatch)
+        with pytest.raises(ServiceError):
+            ilab("model", "download", "-rp", NAME)
+    assert list(Shelf(models).unfinished()) == [NAME]
+    with pytest.raises(InputError):
+        ilab("model", "remove", "lab", "--yes")
+    ilab("model", "remove", NAME, "--yes")
+    assert Shelf(models).unfinished() == {}

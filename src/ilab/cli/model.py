@@ -31,7 +31,7 @@ MODEL_PATH = click.option(
 
 @click.group(name="model")
 def group() -> None:
-    """Train, test, measure, serve, chat with and convert models."""
+    """Get, train, test, measure, serve, chat with and convert models."""
 
 
 @group.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -74,9 +73,9 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
 
 def shelf_at(options: Options, model_dir: str | None) -> Shelf:
     """The models folder: as given, relative to where the command works, or the usual one."""
-    from ilab.transfer.shelf import Shelf, models_home
+    from ilab.transfer.shelf import Shelf, expanded, models_home
 
-    return Shelf((options.directory / Path(model_dir).expanduser()).resolve() if model_dir else models_home())
+    return Shelf((options.directory / expanded(model_dir)).resolve() if model_dir else models_home())
 
 
 def _wanted(

@@ -40,6 +40,9 @@ def list_(options: Options, model_dirs: tuple[str, ...], list_checkpoints: bool)
         click.echo(f"There are no models in {where} yet. Get one with: ilab model download")
     else:
         _table(rows)
+    if not options.as_json:
+        for name, size in (one for shelf in shelves for one in shelf.unfinished().items()):
+            click.echo(f"unfinished: {name}, {size_text(size)} have arrived; download it again, or remove it")
 
 
 @click.command()

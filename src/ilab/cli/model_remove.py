@@ -18,7 +18,9 @@ __all__ = ["remove"]
 @MODEL_DIR
 @click.pass_obj
 def remove(options: Options, name: str | None, named: str | None, yes: bool, model_dir: str | None) -> None:
-    """Delete a model, by its name in `ilab model list`. Nothing outside the models folder is ever deleted.
+    """Delete a model, by its name in `ilab model list`, or what has arrived of one.
+
+    Nothing outside the models folder is ever deleted.
 
     \b
     Example:
@@ -27,7 +29,13 @@ def remove(options: Options, name: str | None, named: str | None, yes: bool, mod
     if (name is None) == (named is None):
         raise InputError("which model?", hint="type: ilab model remove NAME   (see: ilab model list)")
     shelf = shelf_at(options, model_dir)
-    model = shelf.need(str(name or named))
+    wanted = str(name or named)
+    if shelf.find(wanted) is None and wanted in shelf.unfinished():
+        freed = shelf.drop_unfinished(wanted)
+        done = f"what had arrived of {wanted} is deleted: {size_text(freed)} are free"
+        options.result({"name": wanted, "bytes": freed}, done)
+        return
+    model = shelf.need(wanted)
     if not yes:
         click.echo(f"{model.name}: {size_text(model.size)} in {model.path}", err=True)
         if not click.confirm("Delete it?", err=True):

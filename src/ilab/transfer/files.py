@@ -10,7 +10,7 @@ from ilab.core.step import fingerprint
 from ilab.core.store import digest_file, disk_error
 from ilab.errors import InputError
 from ilab.transfer.address import Address
-from ilab.transfer.shelf import gguf_parts
+from ilab.transfer.shelf import expanded, gguf_parts
 from ilab.transfer.source import BLOCK, Body, Checksum, Listing, RemoteFile
 
 
@@ -18,7 +18,7 @@ class Folder:
     """A folder or file of this machine; relative paths are read from ``base``."""
 
     def __init__(self, address: Address, base: Path) -> None:
-        self._path = (base / Path(address.path).expanduser()).resolve()
+        self._path = (base / expanded(address.path)).resolve()
 
     def listing(self) -> Listing:
         """Every file below the folder. Links that lead out of it are not followed."""

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ilab.config import cache_home
 from ilab.core.files import write_json
-from ilab.core.store import disk_error
+from ilab.core.store import disk_error, size_of
 from ilab.errors import InputError
 from ilab.plugins import nearest
 from ilab.transfer.source import BLOCK, Checksum, Hasher
@@ -116,7 +116,12 @@ class Shelf:
 
     def partial(self, name: str) -> Path:
         """The folder of a download under way."""
-        return self.root / OWN / "partial" / name.replace("/", "--")
+        return self.root / OWN / "partial" / name.replace("/", "%")
+
+    def unfinished(self) -> dict[str, int]:
+        """Downloads that were begun: the model's name, and the bytes that are here."""
+        folders = sorted((self.root / OWN / "partial").glob("*"))
+        return {folder.name.replace("%", "/"): size_of(folder) for folder in folders if folder.is_dir()}
 
     def write_record(self, name: str, record: Record) -> None:
         write_json(self.root / OWN / "records" / f"{name}.json", record.model_dump())
@@ -133,6 +138,17 @@ class Shelf:
             mark.touch()
         except OSError:
             return
+
+    def drop_unfinished(self, name: str) -> int:
+        """Delete what has arrived of a model; returns the bytes. Raises ``InputError`` where it was never begun."""
+        begun = self.unfinished()
+        if name not in begun:
+            raise InputError(f"no download of {name!r} was begun", where=str(self.root))
+        try:
+            shutil.rmtree(self.partial(name))
+        except OSError as error:
+            raise disk_error(error, self.partial(name)) from error
+        return begun[name]
 
     def remove(self, model: Model) -> int:
         """Delete a model's files and what is remembered of them; returns the bytes. A link is removed, not followed.
@@ -247,7 +263,7 @@ def model_at(given: str, folder: Path) -> Path | None:
 
     None where it is neither. The use of a model in the models folder is remembered.
     """
-    path, shelf = folder / Path(given).expanduser(), Shelf(models_home())
+    path, shelf = folder / expanded(given), Shelf(models_home())
     name = given
     if path.exists():
         whole = path.absolute()
@@ -256,6 +272,14 @@ def model_at(given: str, folder: Path) -> Path | None:
     if found is not None:
         shelf.touch(found)
     return path if path.exists() else found.path if found else None
+
+
+def expanded(text: str) -> Path:
+    """``text`` as a path, with ``~`` for the home; that of nobody is left as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user
+        return Path(text)
 
 
 def not_here(given: str) -> InputError:
