@@ -358,7 +358,7 @@ def test_a_dry_run_shows_and_writes_nothing(ilab: Run, models: Path, monkeypatch
         use(hub, monkeypatch)
         result = ilab("model", "download", "-rp", NAME, "--dry-run")
         assert "100.1 kB  model.safetensors" in result.output
-        assert "licence apache-2.0" in result.output
+        assert "licence apache-2.0\n" in result.output
     assert not models.exists()
 
 

@@ -174,6 +174,11 @@ def test_the_other_commands_find_a_model_by_its_name(ilab: Run, models: Path, ti
     assert find_base(NAME, tmp_path).locator == str(models / NAME)
     assert Shelf(models).need(NAME).used is not None
     assert ilab("model", "chat", "--model-path", NAME, "-qq", "--max-tokens", "3", "Hello").exit_code == 0
+    question = {"question": "2 plus 3?", "choices": ["4", "5"], "answer": 1, "subject": "sums"}
+    put(tmp_path, "set", {"test.jsonl": json.dumps(question).encode()})
+    measured = ("--benchmark", "mmlu", "--test-set", "set", "--few-shots", "0", "--model", NAME, "--output-dir", "out")
+    command = [sys.executable, "-m", "ilab", "model", "evaluate", *measured]
+    assert "(1 questions)" in subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     with pytest.raises(InputError, match="there is no model 'lab/lump'") as caught:
         model_to_use(loaded, "lab/lump")
     assert "ilab model download --repository lab/lump" in caught.value.hint

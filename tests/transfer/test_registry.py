@@ -261,7 +261,8 @@ def docker_registry(tmp_path: Path) -> Iterator[str]:
         "http": {"addr": f"127.0.0.1:{port}"},
     }
     (tmp_path / "config.yml").write_text(json.dumps(config))
-    process = subprocess.Popen([program, "serve", str(tmp_path / "config.yml")], stderr=subprocess.DEVNULL)
+    command = [program, "serve", str(tmp_path / "config.yml")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 20
         while True:

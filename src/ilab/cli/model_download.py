@@ -168,7 +168,7 @@ def _show(choice: Choice, planned: Plan, *, files: bool, err: bool = False) -> N
     if planned.present:
         lines = [f"{head}; it is here already: {planned.place}"]
     else:
-        begun = f"; {size_text(planned.missing)} of it still to come" if planned.missing < listing.size else ""
+        begun = f"; {size_text(planned.missing)} of it still to come" if planned.missing < planned.size else ""
         lines = [f"{head}{begun}", f"  from {listing.source} {listing.revision[:19]}", f"  to   {planned.place}"]
     if files:
         lines += [f"  {size_text(file.size):>10}  {file.name}" for file in listing.files]

@@ -49,9 +49,10 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a download would do: ``missing`` bytes of it are not on this machine yet."""
+    """What a download would do: of ``size`` bytes (equal files counted once) ``missing`` are not here yet."""
 
     place: Path
+    size: int
     missing: int
     present: bool
 
@@ -65,7 +66,7 @@ def plan(choice: Choice, shelf: Shelf) -> Plan:
     missing = 0 if present else sum(_missing(file, partial) for file in _unique(listing.files))
     if not present:
         _check_free_of_others(choice, place, shelf)
-    return Plan(place, missing, present)
+    return Plan(place, sum(file.size for file in _unique(listing.files)), missing, present)
 
 
 def fetch(source: Source, choice: Choice, shelf: Shelf, emit: Emit) -> Fetched:

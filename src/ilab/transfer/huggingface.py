@@ -115,7 +115,9 @@ class Hub:
         try:
             answer = self._http.ask("GET", url, self._headers)
         except ServiceError as error:
-            hint = f"is this machine online? What was downloaded is still there: ilab model list ({error.hint})"
+            if "cannot be reached" not in error.message:
+                raise
+            hint = "is this machine online? What was downloaded is still there: ilab model list"
             raise ServiceError(error.message, where=error.where, hint=hint, retryable=True) from error
         if not answer.ok:
             raise self._failure(answer)

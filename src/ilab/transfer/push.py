@@ -117,12 +117,10 @@ def push_hub(model: Outgoing, address: Address, token: str, emit: Emit) -> Pushe
 def push_bucket(model: Outgoing, bucket: Bucket, address: Address, emit: Emit) -> Pushed:
     """Every file as an object; those that are there with the same digest are left."""
     sent = _Sent(emit, model.size)
-    base = model.layout if model.layout is not None else None
-    files = (
-        {file.relative_to(base).as_posix(): file for file in sorted(base.rglob("*")) if file.is_file()}
-        if base
-        else model.files
-    )
+    files = dict(model.files)
+    if model.layout is not None:
+        papers = {name: model.layout / name for name in ("oci-layout", "index.json")}
+        files = papers | {f"blobs/sha256/{name}": path for name, path in model.files.items()}
     for name, path in files.items():
         bucket.put(name, path, sent.add)
     return Pushed(str(address), "")
