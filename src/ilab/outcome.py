@@ -281,10 +281,15 @@ def _command(loaded: Loaded) -> str:
     return ilab if loaded.base == here else f"{ilab} -C {os.path.relpath(loaded.base, here)}"
 
 
-def model_to_use(loaded: Loaded, given: str | None) -> tuple[Path, str]:
-    """A model directory and its name: the one given by path, else what the last build of this project chose."""
+def model_to_use(loaded: Loaded, given: str | None, folder: Path = Path()) -> tuple[Path, str]:
+    """A model and its name: the one given by path (from ``folder`` on) or by its name in the models folder, else what
+    the last build of this project chose."""
     if given:
-        path = Path(given).expanduser()
+        from ilab.transfer.shelf import model_at, not_here
+
+        path = model_at(given, folder)
+        if path is None:
+            raise not_here(given)
         return path, path.resolve().name
     for step in ("select-phase-2", "select-phase-1"):
         found = loaded.store / "latest" / step / "model"

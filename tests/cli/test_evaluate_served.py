@@ -19,7 +19,7 @@ from ilab.data import Item
 from ilab.errors import IlabError, InputError, ServiceError
 from ilab.serving.server import Server
 from ilab.testing.judging import by_length
-from ilab.testing.loopback import running
+from ilab.testing.loopback import serving
 from ilab.testing.teacher import serve
 
 pytestmark = pytest.mark.filterwarnings(
@@ -95,7 +95,8 @@ def numbers(value: Any) -> list[float]:
 def test_a_served_model_scores_as_its_folder(here: Path, tiny_model: Path, local: Any, benchmark: str) -> None:
     asked = ("--benchmark", benchmark, *BENCHMARKS[benchmark])
     own = evaluate(here, *asked, "--model", str(tiny_model), "--base-model", str(tiny_model))
-    with running(Server(local, "tiny").application()) as url:
+    with serving(Server(local, "tiny").application()) as address:
+        url = f"{address}/v1"
         served = ("--model", "tiny", "--base-model", "tiny", "--endpoint-url", url, "--tokenizer", str(tiny_model))
         found = evaluate(here, *asked, *served)
     assert len(found["rows"]) == len(own["rows"]) > 0 and found["score"] == own["score"]
@@ -111,7 +112,8 @@ def test_what_is_needed_of_a_server_is_said(here: Path, tiny_model: Path, local:
     tokenizer = json.loads((other / "tokenizer.json").read_text())
     tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:2]
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with running(Server(local, "tiny").application()) as url:
+    with serving(Server(local, "tiny").application()) as address:
+        url = f"{address}/v1"
         missing = evaluate(here, *asked, url)
         wrong = evaluate(here, *asked, url, "--tokenizer", str(other))
         absent = evaluate(here, *asked[:-2], "nobody", "--endpoint-url", url, "--tokenizer", str(tiny_model))
@@ -136,7 +138,8 @@ def test_a_server_that_names_other_tokens_is_refused(here: Path, tiny_model: Pat
     application = web.Application()
     application.router.add_get("/v1/models", models)
     application.router.add_post("/v1/completions", complete)
-    with running(application) as url:
+    with serving(application) as address:
+        url = f"{address}/v1"
         asked = ("--benchmark", "leaves", "--model", "tiny", "--endpoint-url", url, "--tokenizer", str(tiny_model))
         length = evaluate(here, *asked)
         error = evaluate(here, *asked, "--context-length", "256")

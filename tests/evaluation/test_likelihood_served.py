@@ -15,7 +15,7 @@ from ilab.models.likelihood import Pair, encode_pair, score_all
 from ilab.models.likelihood_local import LocalLikelihoods
 from ilab.models.likelihood_served import ServedLikelihoods
 from ilab.serving.server import Server
-from ilab.testing.loopback import running
+from ilab.testing.loopback import serving
 
 
 def pairs(local: Any) -> list[Pair]:
@@ -28,7 +28,8 @@ def pairs(local: Any) -> list[Pair]:
 
 def test_a_server_says_what_the_model_says_here(local: Any) -> None:
     asked = pairs(local)
-    with running(Server(local, "tiny").application()) as url:
+    with serving(Server(local, "tiny").application()) as address:
+        url = f"{address}/v1"
         served = ServedLikelihoods(Endpoint(url=url), "tiny", local.context_length)
         found = score_all(served, asked)
         with pytest.raises(ServiceError, match="not served here"):
@@ -74,6 +75,7 @@ UNABLE = {
 @pytest.mark.parametrize("case", UNABLE)
 def test_a_server_that_cannot_is_refused_with_the_reason(case: str) -> None:
     reply, reason = UNABLE[case]
-    with running(answering(reply)) as url, pytest.raises(ServiceError, match=reason) as caught:
+    with serving(answering(reply)) as address, pytest.raises(ServiceError, match=reason) as caught:
+        url = f"{address}/v1"
         score_all(ServedLikelihoods(Endpoint(url=url), "m", 100), [Pair((1, 2, 3), (4, 5))])
     assert "does not tell the log-probabilities of a prompt" in str(caught.value) and "folder" in caught.value.hint

@@ -29,7 +29,7 @@ NOUNS = {
     "endpoint": "What a model server can do",
     "evaluate": "Check and export held-out questions; measure a model",
     "flow": "Look at, check and run flows",
-    "model": "Train, test, measure, serve, chat with and convert models",
+    "model": "Get, train, test, measure, serve, chat with and convert models",
     "pipeline": "Plan and run the whole build",
     "process": "What runs in the background",
     "registry": "The registered models",

@@ -121,10 +121,13 @@ def _judge(loaded: Loaded, given: Mapping[str, Any], site: Site) -> Judge | None
 
 def _given(models: Sequence[str], directory: Path) -> dict[str, Path]:
     """Each ``[NAME=]DIR``; without a name the folder's."""
+    from ilab.transfer.shelf import model_at
+
     found: dict[str, Path] = {}
     for text in models:
         name, equals, folder = text.partition("=")
-        path = (directory / Path(folder if equals else text).expanduser()).resolve()
+        place = folder if equals else text
+        path = (model_at(place, directory) or directory / Path(place).expanduser()).resolve()
         if not path.is_dir():
             raise InputError("there is no model here", where=str(path), hint="give a folder: --model NAME=DIR")
         name = name if equals else path.name

@@ -11,9 +11,13 @@ import click
 from ilab.cli.app import Options, show_error
 from ilab.cli.compare import compare
 from ilab.cli.model_convert import convert
+from ilab.cli.model_download import download
 from ilab.cli.model_evaluate import evaluate
+from ilab.cli.model_list import info, list_
+from ilab.cli.model_remove import remove
 from ilab.cli.model_test import test
 from ilab.cli.model_train import train
+from ilab.cli.model_upload import upload
 from ilab.cli.process import detachable, go_to_background, leaving
 from ilab.errors import IlabError
 
@@ -27,7 +31,7 @@ MODEL_PATH = click.option(
 
 @click.group(name="model")
 def group() -> None:
-    """Train, test, measure, serve, chat with and convert models."""
+    """Get, train, test, measure, serve, chat with and convert models."""
 
 
 @group.command()
@@ -153,5 +157,5 @@ def _read_line(interactive: bool) -> str | None:
             return line
 
 
-for command in (train, test, evaluate, compare, convert):
+for command in (train, test, evaluate, compare, convert, download, list_, info, remove, upload):
     group.add_command(command)

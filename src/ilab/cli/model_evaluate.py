@@ -111,6 +111,7 @@ def _models(
 def _measured(options: Options, loaded: Loaded, given: Mapping[str, Any], named: str, flag: str) -> Measured:
     """A folder where there is one of that name, else a served name. Raises ``InputError`` where it is neither."""
     from ilab.config import Endpoint
+    from ilab.transfer.shelf import model_at
 
     folder = (options.directory / Path(named).expanduser()).absolute()
     if folder.exists():
@@ -118,11 +119,15 @@ def _measured(options: Options, loaded: Loaded, given: Mapping[str, Any], named:
         inside = folder.is_relative_to(latest)
         name = folder.relative_to(latest).parts[0] if inside else folder.resolve().name
         return Measured(name, folder.resolve())
+    downloaded = None if given["endpoint_url"] else model_at(named, options.directory)
+    if downloaded is not None:
+        return Measured(named, downloaded)
     if not given["endpoint_url"]:
         raise InputError(
             f"there is no model at {named!r}",
             where=flag,
-            hint="give the folder of a Hugging Face model; or a served name with --endpoint-url URL",
+            hint="give the folder of a Hugging Face model, or a name in `ilab model list`; "
+            "or a served name with --endpoint-url URL",
         )
     told = {name: value for name, value in reaching(options, given).items() if value is not None}
     workers = {} if given["max_workers"] == "auto" else {"in_flight": int(given["max_workers"])}

@@ -95,7 +95,7 @@ def _after(options: Options, loaded: Loaded, given: str | None) -> Path:
 
     note = options.directory / "models" / RESULT / NOTE
     if given or not note.is_file():
-        return model_to_use(loaded, str(options.directory / Path(given).expanduser()) if given else None)[0]
+        return model_to_use(loaded, given, options.directory)[0]
     if find_project(options.directory) is None:
         return note.parent
     try:

@@ -151,12 +151,13 @@ def _values(options: Options, loaded: Loaded, given: Mapping[str, Any], device: 
     from ilab.actions import parameters_of
     from ilab.cli.pipeline import split_parameters
     from ilab.training.choice import choose_method
+    from ilab.transfer.shelf import model_at
 
     values = split_parameters(given["parameters_"]) | parameters(given)
     if given["model_path"]:
         named = given["model_path"]
-        folder = (options.directory / Path(named).expanduser()).resolve()
-        values["sdg_base_model"] = named if named == "tiny" and not folder.is_dir() else str(folder)
+        folder = model_at(named, options.directory) or options.directory / Path(named).expanduser()
+        values["sdg_base_model"] = named if named == "tiny" and not folder.is_dir() else str(folder.resolve())
     if given["chat_template"]:
         values["train_chat_template"] = template_choice(options.directory, given["chat_template"])
     unsaid = {row["name"] for row in parameters_of(loaded, values) if row["origin"] == "default"}

@@ -33,7 +33,7 @@ def group(options: Options, question: str, ask: bool, model: str | None, max_tok
         from ilab.cli.compare import answers
         from ilab.outcome import model_to_use
 
-        folder, name = model_to_use(loaded, str(options.directory / model) if model else None)
+        folder, name = model_to_use(loaded, model, options.directory)
         said = {name: answers(loaded, {name: folder}, [asked(question)], max_tokens)[name][0]}
     told = inquire(results, question, loaded.base, said)
     if options.as_json:

@@ -141,7 +141,13 @@ class _Transport(httpx2.BaseTransport):
         url = request.url
         target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         response = self._pool.handle_request(
-            httpcore2.Request(request.method, target, headers=request.headers.raw, extensions=request.extensions)
+            httpcore2.Request(
+                request.method,
+                target,
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
         )
         return httpx2.Response(response.status, headers=response.headers, stream=_Stream(response))
 

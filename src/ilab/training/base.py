@@ -27,6 +27,7 @@ from ilab.models.chat_template import ChatTemplate, json_object
 from ilab.models.renderer import Renderer
 from ilab.models.templates import CHOICE, NAMES, Template, choose_template, named_template
 from ilab.models.templates.adopt import Adoption, plan_adoption, write_adopted
+from ilab.transfer.shelf import model_at
 
 TINY = "tiny"
 NONE = "none"  # the choice of no chat template
@@ -34,7 +35,7 @@ NEEDED = ("config.json", "tokenizer.json")
 
 
 def find_base(locator: str, folder: Path) -> Found:
-    """Resolve a base model: ``tiny``, or a directory relative to ``folder``.
+    """Resolve a base model: ``tiny``, a directory relative to ``folder``, or a name in the models folder.
 
     Raises InputError for anything that is not a Hugging Face directory with safetensors.
     """
@@ -43,12 +44,13 @@ def find_base(locator: str, folder: Path) -> Found:
 
         digest = fingerprint(TINY, TinySpec().model_dump(mode="json"), digest_text(primer()))
         return Found(f"tiny:{digest}", TINY)
-    path = folder / Path(locator).expanduser()
-    if not path.is_dir():
+    path = model_at(locator, folder)
+    if path is None or not path.is_dir():
         raise InputError(
             f"no such base model: {locator}",
             where="sdg_base_model",
-            hint="give a Hugging Face directory on this machine, or `tiny` for the built-in one",
+            hint="give a Hugging Face directory on this machine, a name in `ilab model list` "
+            "(get one with `ilab model download --repository OWNER/NAME`), or `tiny` for the built-in one",
         )
     missing = [name for name in NEEDED if not (path / name).is_file()]
     if missing or not list(path.glob("*.safetensors")):
