@@ -302,7 +302,7 @@ def test_files_that_may_not_grow(project: Any, size: int) -> None:
     done = project.instrumented(*CORRECTED, before=LIMITED, given=(str(size),))
     assert done.returncode == 3, done.stderr
     assert "error: " in done.stderr and "Traceback" not in done.stderr
-    assert str(project.root) in done.stderr.split("error: ")[1]
+    assert str(project.root) in done.stderr.split("error: ")[1], done.stderr
     corrected(project)
 
 

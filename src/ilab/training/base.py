@@ -84,7 +84,7 @@ def check_template(base: Found, choice: str, folder: Path, method: str) -> list[
 
     Raises InputError where there is none that it could have, and where ``method`` cannot learn its stop token.
     """
-    if choice == NONE:
+    if choice == NONE or (base.locator == TINY and not choice):  # the built-in one comes with its own
         return []
     with tokenizer_of(base.locator) as model:
         plan = _plan(model, named_template(choice, folder) if choice else None)

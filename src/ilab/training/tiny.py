@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ilab.core.files import write_text
 from ilab.models.renderer import TINY_SPECIAL_TOKENS, TINY_TEMPLATE
 from ilab.models.weights import BUILDING, saving
 
@@ -59,7 +60,7 @@ def write_tokenizer(out: Path, spec: TinySpec) -> None:
     )
     tokenizer.train_from_iterator(primer().splitlines(keepends=True), trainer)
     # Not ``save``: it gives no OSError when the disk is full.
-    (out / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+    write_text(out / "tokenizer.json", tokenizer.to_str(pretty=True))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": spec.context,
