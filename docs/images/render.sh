@@ -9,7 +9,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
-    --disable-component-update --disable-sync --user-data-dir="$scratch" --hide-scrollbars --window-size=1000,1300 \
+    --disable-component-update --disable-sync --user-data-dir="$scratch" --hide-scrollbars --window-size=1120,1300 \
     --screenshot="$picture" "file://$(realpath "$page")" 2>"$scratch/errors" || { cat "$scratch/errors" >&2; exit 1; }
 
 size=$(stat -c %s "$picture")

@@ -447,3 +447,9 @@ def test_a_large_run_stays_under_a_megabyte(view: View):
 def test_texts_of_figures():
     assert [seconds(value) for value in (None, 0.44, 66.8, 3725)] == ["–", "0.4 s", "1 min 7 s", "1 h 2 min"]
     assert clip("abcdef", 4) == "abc…" and clip("abcd", 4) == "abcd"
+
+
+def test_a_rule_that_had_nothing_to_look_at_is_not_ticked(view: View):
+    rules = [{**rule, "applies": rule["name"] != "general"} for rule in view.gate["rules"]]
+    html = render(replace(view, gate={**view.gate, "rules": rules}))
+    assert "general: nothing to compare" in html and "general: pass" not in html
