@@ -30,7 +30,7 @@ test: $(SETUP)
 	$(BIN)/python -m pytest -n 2 -m "not long"
 
 test-long: $(SETUP)
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -n 2 -m long
 
 check: $(SETUP)
 	$(BIN)/ruff format --check .
