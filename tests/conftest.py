@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
 # The same seed means the same examples, whatever else runs: found by chance, a mistake is found by whoever comes last.
 # Hypothesis also mixes in constants from the source of all modules loaded so far, so that an edit anywhere, or another
 # test in the same process, would change what a seed means. For new examples, take another seed.
 providers._get_local_constants = providers.Constants  # type: ignore[assignment,unused-ignore]
-settings.register_profile("repeatable", derandomize=True, database=None)
+settings.register_profile("repeatable", derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
 sys.path.insert(0, str(Path(__file__).parent / "core"))

@@ -24,9 +24,6 @@ def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: li
     since, base = values["taxonomy_base"], values["sdg_base_model"]
     from ilab.documents.locate import find_documents, fitting
     from ilab.documents.stage import find_tokenizer
-    from ilab.evaluation.general import find_general
-    from ilab.evaluation.judging import find_marks, find_mt_bench
-    from ilab.packaging.previous import find_previous
     from ilab.sdg.benchmarks import find_benchmarks
     from ilab.sdg.recipe import find_recipe
     from ilab.sdg.stage import find_flow, find_items_flow
@@ -77,14 +74,20 @@ def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: li
         "rows": lambda locator: find_rows(locator, loaded.base),
         "flow": lambda locator: find_flow(locator, loaded.base),
         "items-flow": find_items_flow,
+        "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
+        **_measuring(loaded, (values["output_model_name"], values["output_model_version"])),
+    }
+
+
+def _measuring(loaded: Loaded, entry: tuple[str, str]) -> dict[str, Any]:
+    """What models are measured on and beside; ``entry`` is the (name, version) that is being built."""
+    from ilab.evaluation.general import find_general
+    from ilab.evaluation.judging import find_marks, find_mt_bench
+    from ilab.packaging.previous import find_previous
+
+    return {
         "general": lambda locator: find_general(locator, loaded.base),
         "marks": lambda locator: find_marks(locator, loaded.base),
         "mt-bench": lambda locator: find_mt_bench(locator, loaded.base),
-        "previous": lambda locator: find_previous(
-            locator,
-            loaded.base,
-            registry_path(loaded),
-            (values["output_model_name"], values["output_model_version"]),
-        ),
-        "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
+        "previous": lambda locator: find_previous(locator, loaded.base, registry_path(loaded), entry),
     }

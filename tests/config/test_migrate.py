@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from ilab.cli.app import main
 from ilab.config import cache_home, check_source, data_home, known_paths, load, user_file
 from ilab.config_source import parse_source, paths_of
 from ilab.migrate import Translation, is_instructlab, translate
@@ -95,6 +97,20 @@ def test_every_row_leads_to_settings_that_exist(name: str) -> None:
             group, _, parameter = target.partition(".")
             assert target in known_paths() or (group == "parameters" and parameter in BY_NAME), target
     assert row.instead or row.read(VALUES.get(name, 3)) or name in ("version", "models", "general.use_legacy_tmpl")
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_command_that_a_row_names_exists(name: str) -> None:
+    for words, options in re.findall(r"ilab ((?:[a-z]+ ?)+)((?: ?--[a-z-]+| [A-Z]+)*)", ROWS[name].instead):
+        found: click.Command = main
+        context = click.Context(main, info_name="ilab")
+        for word in words.split():
+            assert isinstance(found, click.Group), words
+            command = found.get_command(context, word)
+            assert command is not None, words
+            found, context = command, click.Context(command, parent=context, info_name=word)
+        known = {option for parameter in found.params for option in parameter.opts} | {"--help"}
+        assert set(re.findall(r"--[a-z-]+", options)) <= known
 
 
 def test_a_file_of_the_last_version() -> None:

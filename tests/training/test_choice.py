@@ -44,7 +44,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 )
 def test_names_of_methods(installed: Callable[..., None], given: dict[str, Any], method: str | None) -> None:
     installed("peft", "bitsandbytes")
-    assert choose_method({**UNSAID, **given}, "cpu", 1) == choice.Choice(method)
+    assert choose_method({**UNSAID, **given}, "cpu") == choice.Choice(method)
 
 
 @pytest.mark.parametrize(
@@ -57,24 +57,23 @@ def test_names_of_methods(installed: Callable[..., None], given: dict[str, Any],
 )
 def test_contradictions(given: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="has no meaning with"):
-        choose_method({**UNSAID, **given}, "cpu", 1)
+        choose_method({**UNSAID, **given}, "cpu")
 
 
 @pytest.mark.parametrize(
-    ("packages", "place", "method", "said"),
+    ("packages", "device", "method", "said"),
     [
-        (("peft",), ("cpu", 1), "lora", "bitsandbytes is not installed"),
-        (("bitsandbytes",), ("cpu", 1), "full", "peft is not installed"),
-        ((), ("cpu", 1), "full", "peft is not installed"),
-        (("peft", "bitsandbytes"), ("cuda", 2), "lora", "2 processes"),
-        (("peft", "bitsandbytes"), ("mps", 1), "lora", "no four-bit weights on mps"),
+        (("peft",), "cpu", "lora", "bitsandbytes is not installed"),
+        (("bitsandbytes",), "cpu", "full", "peft is not installed"),
+        ((), "cpu", "full", "peft is not installed"),
+        (("peft", "bitsandbytes"), "mps", "lora", "no four-bit weights on mps"),
     ],
 )
 def test_fallbacks_say_why_in_one_line(
-    installed: Callable[..., None], packages: tuple[str, ...], place: tuple[str, int], method: str, said: str
+    installed: Callable[..., None], packages: tuple[str, ...], device: str, method: str, said: str
 ) -> None:
     installed(*packages)
-    made = choose_method({**UNSAID, "pipeline": "simple"}, *place)
+    made = choose_method({**UNSAID, "pipeline": "simple"}, device)
     assert made.method == method
     (note,) = made.notes
     assert said in note and "\n" not in note
@@ -82,13 +81,13 @@ def test_fallbacks_say_why_in_one_line(
 
 def test_a_named_method_is_never_replaced(installed: Callable[..., None]) -> None:
     installed()
-    assert choose_method({**UNSAID, "method": "qlora"}, "cpu", 1) == choice.Choice("qlora")
+    assert choose_method({**UNSAID, "method": "qlora"}, "cpu") == choice.Choice("qlora")
 
 
 def test_four_bits_on_this_machine() -> None:
     pytest.importorskip("peft")
     pytest.importorskip("bitsandbytes")
-    assert why_not_qlora("cpu", 1) == ""
+    assert why_not_qlora("cpu") == ""
     assert not choice._can_quantise("meta")
 
 

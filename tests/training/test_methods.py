@@ -177,7 +177,7 @@ def test_no_code_is_downloaded_with_bitsandbytes(tmp_path: Path) -> None:
         "def get_kernel(*names, **more):\n    open('downloaded', 'w').write(str(names))\n    raise OSError('offline')\n"
     )
     code = (
-        "from ilab.training.choice import why_not_qlora; print(repr(why_not_qlora('cpu', 1))); "
+        "from ilab.training.choice import why_not_qlora; print(repr(why_not_qlora('cpu'))); "
         "import kernels; print(kernels.get_kernel.__name__)"
     )
     path = os.pathsep.join([str(tmp_path), *sys.path])

@@ -43,6 +43,20 @@ def test_two_processes_train_what_one_does(trains: Trains, tmp_path: Path, layou
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_in_four_bits_are_shared_out_too(trains: Trains, tmp_path: Path, precision: str) -> None:
+    pytest.importorskip("peft")
+    pytest.importorskip("bitsandbytes")
+    settings = {"method": "qlora", "precision": precision, "learning_rate": 1e-2}
+    trains(tmp_path / "one", **settings)
+    trains(tmp_path / "two", where=TWO, **settings)
+    close = 1e-4 if precision == "fp32" else 2e-2
+    losses = [[row["loss"] for row in steps(tmp_path / name)] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=close)
+    assert losses[0][-1] < losses[0][0]
+
+
+@pytest.mark.long
 def test_another_number_of_processes_goes_on_where_one_stopped(trains: Trains, tmp_path: Path) -> None:
     """Two, then one, then two: the state is re-sharded each time."""
     whole = trains(tmp_path / "whole")

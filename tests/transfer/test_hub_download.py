@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -323,17 +324,30 @@ def test_several_repositories_pair_with_their_releases(
     assert [model.name for model in Shelf(models).models()] == ["lab/a", "lab/b"]
 
 
-def test_without_a_repository_the_teacher_and_the_student_are_fetched(
+def test_without_a_repository_the_teacher_and_the_student_of_the_configuration_are_fetched(
     ilab: Run, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ilab.transfer.recommended import recommended
-
-    names = [one.repository for one in recommended()]
-    with serve_hub({name: Repository(model_files(10)) for name in names}) as hub:
+    named = ("--set", "models.teacher=lab/teacher", "--set", "parameters.sdg_base_model=lab/student")
+    with serve_hub({name: Repository(model_files(10)) for name in ("lab/teacher", "lab/student")}) as hub:
         use(hub, monkeypatch)
-        result = ilab("model", "download")
-    assert sorted(model.name for model in Shelf(models).models()) == sorted(set(names))
-    assert "teacher: " in result.output and "apache-2.0" in result.output
+        result = ilab(*named, "model", "download")
+    assert [model.name for model in Shelf(models).models()] == ["lab/student", "lab/teacher"]
+    assert "teacher: lab/teacher" in result.output and "student: lab/student" in result.output
+
+
+def test_without_a_repository_and_a_configuration_the_profile_of_the_machine_says_which(
+    ilab: Run, models: Path
+) -> None:
+    from ilab.hardware import detect
+    from ilab.profiles import choose
+
+    profile = choose(detect())
+    with serve_hub({}) as hub, pytest.MonkeyPatch.context() as patch:
+        use(hub, patch)
+        with pytest.raises(InputError, match=re.escape(profile.models["teacher"].repository)):
+            ilab("model", "download")
+        with pytest.raises(InputError, match="which repository is meant"):
+            ilab("model", "download", "--release", "main")
 
 
 def test_what_others_left_there_is_used_or_left_alone(ilab: Run, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ from ilab.errors import InputError
 from ilab.testing.hub import Repository, serve_hub
 from ilab.transfer.address import Address, parse
 from ilab.transfer.describe import describe
-from ilab.transfer.recommended import TABLE, recommended
 from ilab.transfer.shelf import Model, Shelf, model_at
 
 NAME = "lab/lamp"
@@ -265,11 +264,3 @@ def test_addresses(text: str, expected: Address) -> None:
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(InputError):
         parse(text)
-
-
-def test_every_machine_gets_a_teacher_and_a_student_that_fit() -> None:
-    for memory in (2, 12, 16, 24, 48, 64, 128, 140, 1000):
-        chosen = recommended(memory)
-        assert [one.role for one in chosen] == ["teacher", "student"]
-        assert all(one.memory <= memory for one in chosen)
-    assert all(one.licence == "apache-2.0" and one.size < max(one.memory, 8) for one in TABLE)

@@ -12,6 +12,8 @@ from ilab.cli.app import Options
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
+    from ilab.config import Loaded
+    from ilab.profiles import Role
     from ilab.transfer.choose import Choice
     from ilab.transfer.fetch import Plan
     from ilab.transfer.open import Access
@@ -27,6 +29,7 @@ HF_TOKEN = click.option(
     help="env:NAME or file:PATH that holds the hub's token.  [default: HF_TOKEN]",
 )
 S3_ENDPOINT = click.option("--s3-endpoint", metavar="URL", default="", help="Of a store that is not AWS's.")
+FETCHED: tuple[Role, ...] = ("teacher", "student")  # what is downloaded where nothing is named
 SHOWN = 5  # files left out that are named
 
 
@@ -47,7 +50,7 @@ SHOWN = 5  # files left out that are named
 @click.option("--dry-run", is_flag=True, help="Show what would be downloaded: size, licence, files.")
 @click.pass_obj
 def download(options: Options, /, model_dir: str | None, dry_run: bool, **given: Any) -> None:
-    """Download models; without --repository, the teacher and student that fit this machine.
+    """Download models; without --repository, the configured teacher and student, or those that fit this machine.
 
     PLACE is OWNER/NAME on the Hugging Face hub (or HF_ENDPOINT), oci://HOST/PATH:TAG in a registry, s3://BUCKET/PREFIX,
     or file:///FOLDER. --release and --filename belong to the repositories in their order. What was interrupted goes on
@@ -61,10 +64,15 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
     """
     from ilab.transfer.open import Access
 
-    web = options.load().config.where.web
+    loaded = options.load()
     shelf = shelf_at(options, model_dir)
-    access = Access(web, given["hf_token"], given["s3_endpoint"], options.directory)
-    wanted = _wanted(given["repositories"], given["releases"], given["filenames"])
+    access = Access(loaded.config.where.web, given["hf_token"], given["s3_endpoint"], options.directory)
+    if given["repositories"]:
+        wanted = _wanted(given["repositories"], given["releases"], given["filenames"])
+    elif given["releases"] or given["filenames"]:
+        raise InputError("which repository is meant?", where="--repository", hint="add --repository OWNER/NAME")
+    else:
+        wanted = _fitting(loaded)
     results = [_download(one, shelf, access, dry_run, options.as_json) for one in wanted]
     options.result(results)
     if not options.as_json and not dry_run and results:
@@ -78,20 +86,33 @@ def shelf_at(options: Options, model_dir: str | None) -> Shelf:
     return Shelf((options.directory / expanded(model_dir)).resolve() if model_dir else models_home())
 
 
+def _fitting(loaded: Loaded) -> list[tuple[str, str, str]]:
+    """The teacher and the student of the configuration, else of the profile that fits this machine; a line for each.
+
+    A model that is a folder of this machine already is named and left where it is.
+    """
+    from ilab.profiles import wanted
+
+    chosen = wanted(loaded)
+    models = {role: chosen[role] for role in FETCHED if role in chosen}
+    if not models:
+        raise InputError(
+            "neither the configuration nor its profile names a teacher or a student",
+            hint="name what to download: --repository OWNER/NAME",
+        )
+    found: dict[tuple[str, str, str], None] = {}  # the same model may play both
+    for role, model in models.items():
+        here = loaded.path(model.repository).is_dir()
+        click.echo(f"{role}: {f'{model.repository}, here already' if here else model}", err=True)
+        if not here:
+            found[model.repository, "", model.file] = None
+    return list(found)
+
+
 def _wanted(
     repositories: Sequence[str], releases: Sequence[str], filenames: Sequence[str]
 ) -> list[tuple[str, str, str]]:
     """(place, release, file) of each download. Raises ``InputError`` where the options do not pair."""
-    if not repositories:
-        if releases or filenames:
-            raise InputError("which repository is meant?", where="--repository", hint="add --repository OWNER/NAME")
-        from ilab.transfer.recommended import machine_memory, recommended
-
-        chosen = recommended()
-        click.echo(f"for this machine ({machine_memory():.0f} GB of memory):", err=True)
-        for one in chosen:
-            click.echo(f"  {one.role}: {one.repository}, about {one.size:g} GB, {one.licence}", err=True)
-        return [(name, "", "") for name in dict.fromkeys(one.repository for one in chosen)]
     places = list(repositories)
     if len(places) == 1 and len(filenames) > 1:  # several files of one repository
         places *= len(filenames)

@@ -169,7 +169,7 @@ def _values(options: Options, loaded: Loaded, given: Mapping[str, Any], device: 
         given = {**given, "pipeline": "simple"}
     if given["four_bits"]:
         given = {**given, "lora_quantize_dtype": "nf4"}
-    choice = choose_method(given, device, loaded.config.where.train.processes)
+    choice = choose_method(given, device)
     for note in choice.notes:
         click.echo(f"note: {note}", err=True)
     if choice.method:

@@ -30,7 +30,7 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def choose_method(given: Mapping[str, Any], device: str, processes: int) -> Choice:
+def choose_method(given: Mapping[str, Any], device: str) -> Choice:
     """The method that the options ``method``, ``pipeline``, ``lora_rank`` and ``lora_quantize_dtype`` mean.
 
     Raises ``InputError`` where they contradict each other.
@@ -50,13 +50,13 @@ def choose_method(given: Mapping[str, Any], device: str, processes: int) -> Choi
     if adapter:
         return Choice("lora")
     if given["pipeline"] == "simple" and rank is None:
-        return fitting(device, processes) if bits != "none" else _without_bits(())
+        return fitting(device) if bits != "none" else _without_bits(())
     return Choice("full" if given["pipeline"] or rank == 0 else None)
 
 
-def fitting(device: str, processes: int) -> Choice:
+def fitting(device: str) -> Choice:
     """QLoRA, or what comes nearest to it and can be had, with the reason."""
-    if reason := why_not_qlora(device, processes):
+    if reason := why_not_qlora(device):
         return _without_bits((f"{reason}: LoRA beside a base in full precision is trained in place of QLoRA",))
     return Choice("qlora")
 
@@ -67,13 +67,11 @@ def _without_bits(notes: tuple[str, ...]) -> Choice:
     return Choice("lora", notes)
 
 
-def why_not_qlora(device: str, processes: int) -> str:
+def why_not_qlora(device: str) -> str:
     """Why a base in four bits cannot be trained beside here; empty where it can."""
     for package in ("peft", "bitsandbytes"):
         if find_spec(package) is None:
             return f"{package} is not installed (pip install 'ilab[lora]')"
-    if processes > 1:
-        return f"weights in four bits are not shared out over {processes} processes"
     return "" if _can_quantise(device) else f"bitsandbytes has no four-bit weights on {device}"
 
 

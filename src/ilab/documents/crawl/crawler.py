@@ -396,6 +396,5 @@ class _Crawl:
         if self.order.dry_run:
             self._tell(facts)
             return
-        headers = reply.headers
-        update = {"etag": headers.get("etag", ""), "modified": headers.get("last-modified", "")}
+        update = {"etag": reply.headers.get("etag", ""), "modified": reply.headers.get("last-modified", "")}
         self._tell(self.shelf.keep(facts.model_copy(update=update), data, suffix))
