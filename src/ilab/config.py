@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from ilab.config_chat import Chat
 from ilab.config_layers import Layer, merge, of_command, of_file, of_profile, of_user
 from ilab.config_source import Source, read_source
 from ilab.config_where import (
@@ -43,6 +44,7 @@ __all__ = [
     "PROJECT_FILE",
     "SERVED",
     "USER_FILE",
+    "Chat",
     "Config",
     "DocumentsWhere",
     "Endpoint",
@@ -92,6 +94,7 @@ class Config(Section):
     )
     models: Models = Models()
     where: Where = Where()
+    chat: Chat = Chat()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from ilab.config_source import Source, paths_of
 from ilab.migrate_table import DATA, GROUPS, MODELS, OLDER, ROWS, Row
 
 OURS = frozenset({"profile", "pipeline", "parameters", "models", "where"})
+BOTH = frozenset({"chat"})  # a section of either; of theirs where it has a setting that only they have
+THEIRS = frozenset({"chat.model", "chat.greedy_mode"})
 VERSIONS = ("0.x", "1.0.0")
 
 
@@ -62,7 +64,9 @@ class Translation:
 
 def is_instructlab(tree: Mapping[str, Any]) -> bool:
     """Whether a file of settings was written for InstructLab. One setting of ours is enough to say no."""
-    theirs = {name for name in tree if name in GROUPS} | ({"version"} & tree.keys())
+    theirs = {name for name in tree if name in GROUPS - BOTH} | ({"version"} & tree.keys())
+    theirs |= {name for name in tree if name == "models" and isinstance(tree[name], list)}
+    theirs |= THEIRS & paths_of(tree).keys()
     ours = {name for name in tree if name in OURS and not (name == "models" and isinstance(tree[name], list))}
     return bool(theirs) and not ours
 

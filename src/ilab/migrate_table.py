@@ -88,14 +88,14 @@ KEPT = "results are kept in the store; to write them elsewhere give --output-dir
 ROWS: dict[str, Row] = {
     "version": Row(),
     # -- chat
-    "chat.context": _option("model chat --system TEXT", "default"),
-    "chat.logs_dir": _option("model chat --session FILE, which keeps a conversation", f"{DATA}/chatlogs"),
-    "chat.max_tokens": _option("model chat --max-tokens N"),
+    "chat.context": _given("chat.context", "default"),
+    "chat.logs_dir": _given("chat.logs_dir", f"{DATA}/chatlogs"),
+    "chat.max_tokens": _to("chat.max_tokens"),
     "chat.model": _given("models.default", GRANITE),
-    "chat.session": _option("model chat --session FILE"),
-    "chat.temperature": _option("model chat --temperature X", 1.0),
-    "chat.vi_mode": _none("lines are edited as the terminal does it", False),
-    "chat.visible_overflow": _none("long answers always scroll", True),
+    "chat.session": _to("chat.session"),
+    "chat.temperature": _given("chat.temperature", 1.0),
+    "chat.vi_mode": _to("chat.vi_mode"),
+    "chat.visible_overflow": _to("chat.visible_overflow"),
     # -- evaluate
     "evaluate.base_branch": _option("model evaluate --base-branch REF"),
     "evaluate.base_model": _option("model evaluate --base-model DIR", "instructlab/granite-7b-lab"),
@@ -223,7 +223,7 @@ ROWS: dict[str, Row] = {
     "train.save_samples": _option("model train --save-samples N", 250000),
     "train.training_journal": _none("the store knows which steps are done"),
     # -- of file versions 0.x
-    "chat.greedy_mode": _none("answers are greedy unless --temperature says otherwise", False),
+    "chat.greedy_mode": Row(lambda value: {"chat.temperature": 0.0} if value is True else {}, default=False),
     "generate.port": _none(SERVED, 8000),
     "generate.prompt_file": _none("prompts stand in flows; give your own folder with --pipeline", "prompt.txt"),
     "generate.seed_file": _none("seed examples are those of the taxonomy", "seed_tasks.json"),

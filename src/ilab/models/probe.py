@@ -95,9 +95,9 @@ async def probe(
         model = model or (names[0] if names else "")
         _check_model(endpoint, model, names)
         file = _file(cache, endpoint, model) if cache else None
-        listed = fingerprint(names, _context(entries, model))
+        listed = fingerprint(names, context_of(entries, model))
         since, known = (time.time(), None) if fresh or file is None else _read(file, listed)
-        found = known or Capabilities(endpoint.url, model, names, _context(entries, model), {})
+        found = known or Capabilities(endpoint.url, model, names, context_of(entries, model), {})
         asker = _Asker(wire, endpoint.timeout, key, found.limit)
         new = await _find(asker, endpoint, model, WORDS if wanted is None else wanted, found.findings)
         found = replace(found, findings={**found.findings, **new}, limit=asker.wording.limit)
@@ -350,7 +350,7 @@ def _check_model(endpoint: Endpoint, model: str, names: tuple[str, ...]) -> None
         )
 
 
-def _context(entries: Iterable[Mapping[str, Any]], model: str) -> int | None:
+def context_of(entries: Iterable[Mapping[str, Any]], model: str) -> int | None:
     """The context length in tokens, under the names that vLLM, llama.cpp and hosted services have for it."""
     for entry in entries:
         if entry["id"] == model:
