@@ -9,6 +9,7 @@ Everything is read from records and papers; nothing is measured. A paper that ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def about_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("samples", _samples_text(samples)),
         *(("trained", line) for line in facts.get("trained", ())),
         ("gate", facts.get("gate", "")),
-        *((f"  {score['name']}", score["text"]) for score in facts.get("scores", ())),
+        *(("score", f"{score['text']}: {score['name']}") for score in facts.get("scores", ())),
         ("package", " ".join(str(package.get(name, "")) for name in ("name", "version", "digest")).strip()),
     ]
     return [(name, str(text)) for name, text in rows if text]
@@ -120,7 +121,10 @@ def _of_store(store: Store, own: RecordFile) -> Facts:
             found = next(iter(record.found.values()), {})
             facts["base"] = found.get("locator") or str(record.fields.get("model", ""))
         elif record.type == "generate":
-            facts["samples"] = {"count": record.counts.get("accepted", 0), "teacher": record.fields.get("teacher") or ""}
+            facts["samples"] = {
+                "count": record.counts.get("accepted", 0),
+                "teacher": record.fields.get("teacher") or "",
+            }
         elif record.type == "train":
             facts.setdefault("trained", []).append(_training(record))
     behind = sorted((one for one in known.values() if one.type in ("gate", "package")), key=lambda one: one.started)
@@ -180,10 +184,8 @@ def _of_papers(model: Path) -> Facts:
         facts.setdefault("base", str(origin.get("base", "")))
         facts["trained"] = [str(origin.get("step", ""))]
     if evaluation := _paper(folder / "evaluation.json"):
-        try:
+        with suppress(LookupError, TypeError, ValueError, AttributeError):  # it may be somebody else's
             facts["scores"] = _scores(evaluation)
-        except (LookupError, TypeError, ValueError, AttributeError):
-            pass  # written by somebody else
     return facts
 
 

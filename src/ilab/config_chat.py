@@ -27,5 +27,5 @@ class Chat(Section):
     vi_mode: bool = Field(False, description="edit the line as in vi, not as in Emacs")
     visible_overflow: bool = Field(
         True,
-        description="follow an answer that is longer than the screen; otherwise show its beginning until it is complete",
+        description="follow an answer that is longer than the screen; otherwise show its beginning until it is done",
     )

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from ilab.config import Endpoint
 from ilab.data import Message
@@ -24,7 +25,7 @@ from ilab.models.measure import PromptCounter
 from ilab.models.probe import context_of
 from ilab.models.secret import read_secret
 from ilab.models.tls import is_local, route
-from ilab.models.window import BYTES, PER_MESSAGE, too_long
+from ilab.models.window import BYTES, LEAST_ANSWER, PER_MESSAGE, TooLong, too_long
 from ilab.plugins import nearest
 
 FIRST_BYTES = 64 << 10  # of a refusal that are read
@@ -34,7 +35,8 @@ INSTEAD = {"max_tokens": "max_completion_tokens", "stream_options": "", "tempera
 
 
 class ServedTalker:
-    """The model ``model`` at ``endpoint``; empty: the first one that the server lists, which is asked at once.
+    """The model ``model`` at ``endpoint``, which is asked for its models at once. Empty: the first one that it lists;
+    where it keeps no list ``name`` stays empty until :meth:`use`.
 
     Raises ``InputError`` for an address or a key that cannot be one, ``ServiceError`` where no server answers.
     """
@@ -54,7 +56,8 @@ class ServedTalker:
         self.max_tokens = max_tokens
         self.models: tuple[Mapping[str, Any], ...] = self._listed()
         self.name = ""
-        self.use(model or next((str(entry["id"]) for entry in self.models), ""))
+        if model or self.models:
+            self.use(model or str(self.models[0]["id"]))
 
     @property
     def window(self) -> int | None:
@@ -100,21 +103,23 @@ class ServedTalker:
     def stream(self, messages: Sequence[Message]) -> Iterator[str]:
         """Raises ``ServiceError`` where the server cannot be reached, refuses, or breaks off, ``TooLong`` where it says
         that the prompt is."""
+        limit = self.max_tokens
         while True:
-            body = self._body(messages)
             try:
-                yield from self._pieces(body, messages)
+                yield from self._pieces(self._body(messages, limit), messages)
             except _RefusedField as refused:
                 self._refused.add(refused.name)
+            except TooLong as refusal:
+                limit = _room(refusal, limit)
             else:
                 return
 
     # -- one request ----------------------------------------------------------------------------------------------
 
-    def _body(self, messages: Sequence[Message]) -> dict[str, Any]:
+    def _body(self, messages: Sequence[Message], limit: int | None) -> dict[str, Any]:
         wanted: dict[str, Any] = {"temperature": self._temperature, "stream_options": {"include_usage": True}}
-        if self.max_tokens is not None:
-            wanted["max_tokens"] = self.max_tokens
+        if limit is not None:
+            wanted["max_tokens"] = limit
         fields = {INSTEAD[name] if name in self._refused else name: value for name, value in wanted.items()}
         fields.pop("", None)
         said = [{"role": message.role, "content": message.content} for message in messages]
@@ -126,7 +131,8 @@ class ServedTalker:
                 event = json.loads(data)
                 if event.get("error"):
                     raise self._failed(server_words(data.encode()), retryable=True)
-                pieces = [choice["delta"].get("content") for choice in event.get("choices") or ()]
+                told = [choice["delta" if "delta" in choice else "message"] for choice in event.get("choices") or ()]
+                pieces = [message.get("content") for message in told]
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 raise self._failed(f"the server sent something that is no chat completion: {data[:200]!r}") from error
             self._learn(event.get("usage"), messages)
@@ -159,12 +165,19 @@ class ServedTalker:
             return ()
 
     def _events(self, path: str, body: Mapping[str, Any]) -> Iterator[str]:
+        """The data of each event; a server that does not stream sends all of it as one."""
+        whole = b""
         for line in self._lines(path, body):
             if line.startswith(b"data:"):
                 data = line.removeprefix(b"data:").strip()
                 if data == b"[DONE]":
                     return
                 yield data.decode("utf-8", "replace")
+            elif len(whole) < LARGEST_LINE:
+                whole += line
+        if whole.lstrip().startswith(b"{"):
+            yield whole.decode("utf-8", "replace")
+            return
         raise self._failed("the server broke off before the answer's end", retryable=True)
 
     def _lines(self, path: str, body: Mapping[str, Any] | None) -> Iterator[bytes]:
@@ -192,13 +205,13 @@ class ServedTalker:
         said = self._without_key(server_words(raw)) or error.reason
         if body is None and error.code in (404, 405, 501):
             return _NotThere()
+        overlong = too_long(error.code, said, raw, self.endpoint.url)
+        if overlong is not None:
+            return overlong
         if body is not None and error.code in (400, 422):
             named = [name for name in INSTEAD if name in body and name in said]
             if named:
                 return _RefusedField(named[0])
-        overlong = too_long(error.code, said, raw, self.endpoint.url)
-        if overlong is not None:
-            return overlong
         hints = {
             401: "check the key: --api-key env:NAME or file:PATH",
             403: "check the key: --api-key env:NAME or file:PATH",
@@ -220,12 +233,21 @@ class ServedTalker:
 
     def _connections(self) -> urllib.request.OpenerDirector:
         way = route(self.endpoint)
-        host = urllib.request.urlparse(self.endpoint.url).hostname or ""
+        host = urlsplit(self.endpoint.url).hostname or ""
         proxies = {} if is_local(host) or not way.proxy else {"http": way.proxy, "https": way.proxy}
         handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), urllib.request.ProxyHandler(proxies)]
         if way.context is not None:
             handlers.append(urllib.request.HTTPSHandler(context=way.context))
         return urllib.request.build_opener(*handlers)
+
+
+def _room(refusal: TooLong, limit: int | None) -> int:
+    """How long the answer may be behind a prompt that fits, by the server's own numbers. Raises ``refusal`` where it
+    does not fit, or leaves too little."""
+    left = (refusal.window or 0) - (refusal.prompt or 0)
+    if limit is None or refusal.prompt is None or not min(limit, LEAST_ANSWER) <= left < limit:
+        raise refusal
+    return left
 
 
 class _NotThere(Exception):

@@ -7,7 +7,7 @@ context is told once, by ``take_notes``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,7 @@ class ChatSession:
         """How many earlier exchanges go along with a question; None: all that fit."""
         return self._memory if self._memory is not None else memory_of(self.talker.window)
 
-    def ask(self, text: str) -> Iterator[str]:
+    def ask(self, text: str) -> Generator[str, None, None]:
         """The answer, piece by piece. Raises :class:`TooLarge` for a question that does not fit into the context, and
         whatever the talker raises."""
         found = self._retrieve(text) if self._retrieve else Retrieved()

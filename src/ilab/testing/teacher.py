@@ -51,6 +51,7 @@ class Features:
     ``reasoning`` is told beside every answer; ``seed`` off draws another answer each time. ``limit`` is the name that
     it takes for the most tokens of an answer. A word counts as a token: with ``strict`` no prompt may pass the
     context length together with its answer, and with ``tokenize`` prompts are counted at ``/tokenize``, as in vLLM.
+    A streamed answer waits ``pause`` seconds before each word.
     """
 
     chat: bool = True
@@ -65,6 +66,7 @@ class Features:
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     strict: bool = False
     tokenize: bool = False
+    pause: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Teacher:
         self.faulty: list[Fault] = []
         self.counted: list[dict[str, Any]] = []
         self.peak = 0
+        self.left = 0  # clients that went away while they were answered
         self._script = script
         self._faults = faults
         self._features = features
@@ -188,7 +191,26 @@ class Teacher:
         elif fault == "untagged":
             texts = ["I am sorry, I would rather talk about something else."] * wanted
         finish = "length" if fault == "truncated" else "stop"
+        if body.get("stream"):
+            return await self._stream(request, _completion(body, texts[:1], finish, features))
         return web.json_response(_completion(body, texts, finish, features))
+
+    async def _stream(self, request: web.Request, whole: dict[str, Any]) -> web.StreamResponse:
+        """The completion ``whole`` word by word, as server-sent events; the usage comes last."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        choice = whole["choices"][0]
+        text = choice["message"]["content"] if "message" in choice else choice["text"]
+        try:
+            for word in re.findall(r"\s*\S+\s*$|\s*\S+", text):
+                await asyncio.sleep(self._features.pause)
+                said = {"delta": {"content": word}} if "message" in choice else {"text": word}
+                await _send(response, {"choices": [{"index": 0, **said, "finish_reason": None}]})
+            await _send(response, {"choices": [], "usage": whole["usage"]})
+            await response.write(b"data: [DONE]\n\n")
+        except ConnectionResetError:  # the client has left
+            self.left += 1
+        return response
 
     def _lacking(self, path: str, body: dict[str, Any]) -> web.Response | None:
         features = self._features
@@ -216,6 +238,10 @@ class Teacher:
             f"This model's maximum context length is {window} tokens. However, you requested {prompt + answer} tokens"
         )
         return _error(400, f"{said} tokens ({prompt} in the messages, {answer} in the completion).")
+
+
+async def _send(response: web.StreamResponse, event: dict[str, Any]) -> None:
+    await response.write(f"data: {json.dumps(event)}\n\n".encode())
 
 
 def answer_by_rule(body: dict[str, Any]) -> str:
