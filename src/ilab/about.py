@@ -127,18 +127,32 @@ def _of_store(store: Store, own: RecordFile) -> Facts:
             }
         elif record.type == "train":
             facts.setdefault("trained", []).append(_training(record))
-    behind = sorted((one for one in known.values() if one.type in ("gate", "package")), key=lambda one: one.started)
-    newest = {record.type: record for record in behind if own in _history(known, record)}
-    if gate := newest.get("gate"):
-        facts["gate"] = Report(store.contents(gate)).report()["line"]
-        compared = known.get(str(gate.inputs.get("evaluation", "")))
-        if compared:
-            facts["scores"] = _scores(Report(store.contents(compared)).report())
-    if package := newest.get("package"):
+    newest = sorted(known.values(), key=lambda record: record.started, reverse=True)
+    for record in newest:
+        if record.type == "compare" and (label := _label(known, record, own)):
+            comparison = Report(store.contents(record)).report()
+            facts["scores"] = _scores(comparison, label)
+            gates = (one for one in newest if one.type == "gate" and one.inputs.get("evaluation") == record.key)
+            gate = next(gates, None)
+            if gate and label == comparison["candidate"]:
+                facts["gate"] = Report(store.contents(gate)).report()["line"]
+            break
+    package = next((one for one in newest if one.type == "package" and one.inputs.get("model") == own.key), None)
+    if package:
         digest = Package(store.contents(package)).index()["manifests"][0]["digest"]
-        facts["package"] = {"name": package.fields.get("name", ""), "digest": digest}
-        facts["package"]["version"] = package.fields.get("model_version", "")
+        named = {"name": package.fields.get("name", ""), "version": package.fields.get("model_version", "")}
+        facts["package"] = {**named, "digest": digest}
     return facts
+
+
+def _label(known: Mapping[str, RecordFile], compared: RecordFile, own: RecordFile) -> str:
+    """What the comparison calls the model; empty where it is none of those compared."""
+    models = compared.inputs.get("models")
+    for label, key in models.items() if isinstance(models, Mapping) else ():
+        scored = known.get(str(key))
+        if scored is not None and scored.inputs.get("model") == own.key:
+            return str(label)
+    return ""
 
 
 def _training(record: RecordFile) -> str:
@@ -149,13 +163,15 @@ def _training(record: RecordFile) -> str:
     return f"{record.step}: {', '.join(told)}" if told else record.step
 
 
-def _scores(comparison: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The candidate's figure in each leaf and in all, with the change against the model that it began from."""
+def _scores(comparison: Mapping[str, Any], label: str) -> list[dict[str, str]]:
+    """The figure of the model ``label`` in each leaf and in all, with its change against the base where it is the one
+    that was to be published."""
     rows = []
     for row in summary_rows(comparison):
-        cell = next((cell for cell in row["cells"] if cell["model"] == comparison["candidate"]), None)
+        cell = next((cell for cell in row["cells"] if cell["model"] == label), None)
         if cell is not None and row["level"] in ("leaf", "total"):
-            change = f", {row['change']['text']} points against the base" if row["change"] else ""
+            told = row["change"] if label == comparison["candidate"] else None
+            change = f", {told['text']} points against {comparison['reference']}" if told else ""
             rows.append({"name": str(row["name"]), "text": f"{cell['text']}{change}"})
     return rows
 
@@ -185,7 +201,7 @@ def _of_papers(model: Path) -> Facts:
         facts["trained"] = [str(origin.get("step", ""))]
     if evaluation := _paper(folder / "evaluation.json"):
         with suppress(LookupError, TypeError, ValueError, AttributeError):  # it may be somebody else's
-            facts["scores"] = _scores(evaluation)
+            facts["scores"] = _scores(evaluation, evaluation["candidate"])
     return facts
 
 

@@ -94,8 +94,8 @@ ROWS: dict[str, Row] = {
     "chat.model": _given("models.default", GRANITE),
     "chat.session": _to("chat.session"),
     "chat.temperature": _given("chat.temperature", 1.0),
-    "chat.vi_mode": _to("chat.vi_mode"),
-    "chat.visible_overflow": _to("chat.visible_overflow"),
+    "chat.vi_mode": _given("chat.vi_mode", False),
+    "chat.visible_overflow": _given("chat.visible_overflow", True),
     # -- evaluate
     "evaluate.base_branch": _option("model evaluate --base-branch REF"),
     "evaluate.base_model": _option("model evaluate --base-model DIR", "instructlab/granite-7b-lab"),
@@ -223,7 +223,11 @@ ROWS: dict[str, Row] = {
     "train.save_samples": _option("model train --save-samples N", 250000),
     "train.training_journal": _none("the store knows which steps are done"),
     # -- of file versions 0.x
-    "chat.greedy_mode": Row(lambda value: {"chat.temperature": 0.0} if value is True else {}, default=False),
+    "chat.greedy_mode": Row(
+        lambda value: {"chat.temperature": 0.0} if value is True else {},
+        default=False,
+        instead="answers are greedy unless chat.temperature says otherwise",
+    ),
     "generate.port": _none(SERVED, 8000),
     "generate.prompt_file": _none("prompts stand in flows; give your own folder with --pipeline", "prompt.txt"),
     "generate.seed_file": _none("seed examples are those of the taxonomy", "seed_tasks.json"),

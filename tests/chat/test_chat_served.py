@@ -51,10 +51,10 @@ def test_server_and_process_give_the_same_conversation(local: LocalModel) -> Non
 
 def test_what_is_sent_and_what_a_server_does_not_take() -> None:
     with serve(echo, features=Features(limit="max_completion_tokens"), models=("one", "two"), key="hidden") as server:
-        for key in ("", "wrong"):
+        for key in ("", "n0pe"):
             with pytest.raises(ServiceError, match="answered 401") as caught:
                 connect(server.url, key)
-            assert "--api-key" in caught.value.hint and "wrong" not in str(caught.value)
+            assert "--api-key" in caught.value.hint and "n0pe" not in str(caught.value)
         talker = connect(server.url, "hidden", temperature=0.5, max_tokens=7)
         session = ChatSession(talker, Settings(system="Be brief."))
         assert ask(session, "a b", "c") == ["you said a b", "you said c"]

@@ -156,9 +156,9 @@ def test_a_file_of_the_first_versions() -> None:
         "parameters.sdg_repo_url": "taxonomy",
         "models.teacher": "models/merlinite-7b-lab-Q4_K_M.gguf",
         "models.default": "models/merlinite-7b-lab-Q4_K_M.gguf",
+        "chat.temperature": 0.3,
     }
     assert {left.path for left in found.left} == {
-        "chat.temperature",
         "generate.num_instructions",
         "generate.seed_file",
     }
@@ -174,6 +174,10 @@ def test_a_file_of_the_first_versions() -> None:
         ("where: {jobs: 1}\n", False),
         ("models: {teacher: a/b}\n", False),
         ("models: [{id: a}]\nchat: {}\n", True),
+        ("chat: {model: a.gguf, vi_mode: true}\n", True),
+        ("chat: {greedy_mode: true}\n", True),
+        ("chat: {vi_mode: true, contexts: {pirate: Arr.}}\n", False),
+        ("chat: {vi_mode: true}\nserve: {}\n", True),
         ("pipeline: quickstart\ntrain: {}\n", False),
         ("", False),
     ],
@@ -215,7 +219,7 @@ def test_odd_values_are_no_reason_to_fail(value: str) -> None:
             groups.setdefault(group, []).append(f"  {rest}: {value}\n")
     text = "".join(f"{group}:\n{''.join(lines)}" for group, lines in groups.items())
     found = translate(parse_source(text, Path("c.yaml")))
-    assert set(found.tree) <= {"parameters", "models", "where"}
+    assert set(found.tree) <= {"parameters", "models", "where", "chat"}
     check_source(found.as_source(Path("c.yaml")))
 
 

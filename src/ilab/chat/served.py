@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ilab.chat.fitting import most_tokens
 from ilab.config import Endpoint
 from ilab.data import Message
 from ilab.errors import InputError, ServiceError
@@ -94,7 +95,7 @@ class ServedTalker:
         """The prompt's tokens; an estimate where neither server nor tokenizer tells."""
         size = sum(len(message.content.encode("utf-8", "surrogatepass")) for message in messages)
         around = PER_MESSAGE * (len(messages) + 1)
-        if self.window is None or size + around + (self.max_tokens or 0) <= self.window:
+        if self.window is None or size + around <= most_tokens(self.window, self.max_tokens):
             return size + around  # no text has more tokens than bytes, and this fits anyhow
         counted = asyncio.run(self._counted(messages)) if self._counts else None
         self._counts = counted is not None

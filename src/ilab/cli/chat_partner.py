@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from pydantic import ValidationError
 
 from ilab.cli.app import Options
 from ilab.config import Endpoint, Loaded
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ilab.chat.talkers import Talker
 
 SERVER = "http://127.0.0.1:8000/v1"
+OPTIONS = {"url": "--endpoint-url", "api_key": "--api-key", "client_key_password": "--tls-client-passwd"}
 Rows = list[tuple[str, str]]
 
 
@@ -67,7 +69,15 @@ def _endpoint(loaded: Loaded, given: dict[str, Any]) -> Endpoint:
         "client_key": given["tls_client_key"] or None,
         "client_key_password": given["tls_client_passwd"] or None,
     }
-    return Endpoint.model_validate({**settings, **{name: value for name, value in more.items() if value is not None}})
+    try:
+        return Endpoint.model_validate(
+            {**settings, **{name: value for name, value in more.items() if value is not None}}
+        )
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "chat.endpoint"
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(message, where=OPTIONS.get(name, name), hint="see: ilab model chat --help") from None
 
 
 def _answering(endpoint: Endpoint) -> list[str]:
