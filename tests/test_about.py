@@ -89,7 +89,7 @@ def test_a_model_of_the_store(tmp_path: Path) -> None:
         ("trained", "train-phase-1: 7 epochs, learning rate 2e-05"),
         ("gate", "0.75: PASS"),
     ]
-    assert ("score", "75 % [65, 85], +25 [+10, +40] points against base: knowledge/towers") in lines
+    assert ("score", "knowledge/towers: 75 % [65, 85], +25 [+10, +40] points against base") in lines
     assert lines[-1] == ("package", "towers 1.2 sha256:abc")
     assert system_prompt(store, model) == "Be kind."
 
@@ -103,7 +103,7 @@ def test_a_model_that_no_gate_has_seen_says_nothing_of_another_ones(tmp_path: Pa
     [start] = (store.root / "base").iterdir()  # measured beside the one that the gate let through
     assert about(store, start / "model") == {
         "base": "lab/base",
-        "scores": [{"name": name, "text": "75 % [65, 85]"} for name in ("knowledge/towers", "all leaves")],
+        "scores": [{"name": "knowledge/towers", "text": "75 % [65, 85]"}],
     }
 
 

@@ -25,15 +25,15 @@ LARGEST = 16 << 20  # bytes of a paper
 ROWS = 500  # of a dataset that are looked at for its system prompt
 
 
-def about(store: Store, model: Path) -> Facts:
-    """The facts of the model in the folder ``model``, as JSON; empty for a model of which nothing is known.
+def about(store: Store | None, model: Path) -> Facts:
+    """The facts of the model at ``model``, as JSON; empty for one of which nothing is known.
 
     ``taxonomy`` (locator, revision, leaves), ``base``, ``samples`` (count, teacher), ``trained`` (a line for each
     phase), ``gate`` (its line), ``scores`` (name and figure of each leaf and the total), ``package`` (name, version,
     digest). What is not known is left out.
     """
-    own = _record_of(store, model)
-    return _of_store(store, own) if own else _of_papers(model)
+    own = _record_of(store, model) if store else None
+    return _of_store(store, own) if store and own else _of_papers(model)
 
 
 def system_prompt(store: Store, model: Path) -> str:
@@ -56,7 +56,7 @@ def system_prompt(store: Store, model: Path) -> str:
 def about_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """``facts`` as a name and a text for people each, in the order in which they are shown."""
     taxonomy, samples, package = (facts.get(name, {}) for name in ("taxonomy", "samples", "package"))
-    commit = str(taxonomy.get("revision", ""))[:12]
+    commit, digest = str(taxonomy.get("revision", ""))[:12], str(package.get("digest", ""))[:19]
     rows = [
         ("taxonomy", f"{taxonomy.get('locator', '')}{f' at commit {commit}' if commit else ''}"),
         ("leaves", ", ".join(taxonomy.get("leaves", ()))),
@@ -64,8 +64,8 @@ def about_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("samples", _samples_text(samples)),
         *(("trained", line) for line in facts.get("trained", ())),
         ("gate", facts.get("gate", "")),
-        *(("score", f"{score['text']}: {score['name']}") for score in facts.get("scores", ())),
-        ("package", " ".join(str(package.get(name, "")) for name in ("name", "version", "digest")).strip()),
+        *(("score", f"{score['name']}: {score['text']}") for score in facts.get("scores", ())),
+        ("package", f"{package.get('name', '')} {package.get('version', '')} {digest}".strip()),
     ]
     return [(name, str(text)) for name, text in rows if text]
 

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 import ilab
-from ilab.config_where import Where
+from ilab.chat.served import ServedTalker
+from ilab.config_where import Endpoint, Where
 from ilab.core.events import Bus, Event
 from ilab.core.pids import born
+from ilab.data import Message
 from ilab.errors import SetupError
 from ilab.models.local import LocalModel
 from ilab.serving import temporary
 from ilab.serving.keeper import Child
-from ilab.serving.session import EndpointTalker, Message
 from ilab.serving.temporary import answering, last_words, temporary_server
 
 WHERE = Where(device="cpu")
@@ -49,7 +50,7 @@ def test_a_server_while_a_block_runs(
     with temporary_server(tiny_model, "mine", WHERE, log=log, emit=Bus([events.append]).for_step("chat")) as url:
         assert answering(url) == ["mine"]
         question = [Message(role="user", content="How many locks has the canal?")]
-        talker = EndpointTalker(url, "mine", options={"temperature": 0, "max_tokens": 8})
+        talker = ServedTalker(Endpoint(url=url), "mine", max_tokens=8)
         ids = list(local.generate(local.renderer.prompt_ids(question), 8, stop_ids=local.renderer.stop_ids))
         assert "".join(talker.stream(question)) == local.renderer.decode(ids)
     assert answering(url) == []

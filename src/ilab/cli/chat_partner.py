@@ -53,7 +53,7 @@ def meet(options: Options, loaded: Loaded, given: dict[str, Any], stack: ExitSta
         served = _answering(endpoint)
         if served and (not named or named in served or not _is_here(options, loaded, named)):
             return _at(endpoint, named, loaded)
-    return _here(options, loaded, given, stack)
+    return here(options, loaded, given, stack)
 
 
 def _endpoint(loaded: Loaded, given: dict[str, Any]) -> Endpoint:
@@ -133,7 +133,7 @@ def _at(endpoint: Endpoint, named: str, loaded: Loaded) -> Partner:
 # -- a model of this machine ----------------------------------------------------------------------------------------
 
 
-def _here(options: Options, loaded: Loaded, given: dict[str, Any], stack: ExitStack) -> Partner:
+def here(options: Options, loaded: Loaded, given: dict[str, Any], stack: ExitStack) -> Partner:
     from ilab.outcome import model_to_use
 
     if given["model_id"]:
@@ -212,6 +212,7 @@ def _system_prompt(loaded: Loaded, folder: Path, named: str | None) -> str:
 
 def _about(loaded: Loaded, path: Path, talker: Talker) -> Rows:
     from ilab.about import about, about_lines
+    from ilab.cli.render import short_names
     from ilab.core.store import Store
     from ilab.transfer.describe import describe
     from ilab.transfer.shelf import Model, Shelf, models_home
@@ -219,14 +220,18 @@ def _about(loaded: Loaded, path: Path, talker: Talker) -> Rows:
     root = models_home()
     found = Shelf(root).find(path.relative_to(root).as_posix()) if path.is_relative_to(root) else None
     facts = describe(found or Model(talker.name, path, None, None))
+    base = loaded.base.resolve()
     rows = [
         ("model", talker.name),
-        ("path", str(path)),
+        ("path", str(path.relative_to(base) if path.is_relative_to(base) else path)),
         ("format", f"{facts.format} {facts.quantisation}".strip()),
         ("weights", f"{facts.parameters:,}" if facts.parameters else ""),
         ("context", f"{talker.window:,} tokens" if talker.window else ""),
         ("licence", facts.licence),
         ("came from", f"{found.record.source} {found.record.revision[:12]}".strip() if found and found.record else ""),
     ]
-    lineage = about_lines(about(Store(loaded.store), path)) if loaded.store.is_dir() else []
-    return [*((name, text) for name, text in rows if text), *lineage]
+    made = about(Store(loaded.store) if loaded.store.is_dir() else None, path)
+    scores = made.get("scores", [])
+    names = short_names([score["name"] for score in scores])
+    made["scores"] = [{**score, "name": names[score["name"]]} for score in scores]
+    return [*((name, text) for name, text in rows if text), *about_lines(made)]

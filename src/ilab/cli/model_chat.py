@@ -16,7 +16,7 @@ from ilab.cli.old_options import OldOptions
 from ilab.errors import IlabError, InputError
 
 if TYPE_CHECKING:
-    from ilab.chat.commands import Commands, Outcome
+    from ilab.chat.commands import Outcome
     from ilab.chat.session import ChatSession
     from ilab.cli.chat_input import Lines
     from ilab.cli.chat_partner import Partner
@@ -61,6 +61,7 @@ def chat(options: Options, /, question: tuple[str, ...], **given: Any) -> None:
       ilab model chat -qq "How tall is the tower?"
       ilab model chat --endpoint-url http://127.0.0.1:8000/v1 -t 0.7
     """
+    from ilab.cli.chat_input import PipedLines
     from ilab.cli.chat_partner import meet
     from ilab.cli.chat_screen import Screen, is_terminal
 
@@ -80,14 +81,14 @@ def chat(options: Options, /, question: tuple[str, ...], **given: Any) -> None:
         if given["quick_question"] and options.as_json:
             _as_json(options, session, asked)
             return
-        talk = _Talk(session, partner, screen)
-        if asked:
-            if not given["quick_question"]:
-                talk.greet(asked=True)
-            if not talk.ask(asked) and given["quick_question"]:
-                raise KeyboardInterrupt
+        talk = Talk(session, partner, screen)
+        typed = sys.stdin.isatty()
+        if not given["quick_question"] and typed:
+            talk.greet()
+        if asked and not talk.ask(asked) and given["quick_question"]:
+            raise KeyboardInterrupt
         if not given["quick_question"]:
-            talk.converse(greet=not asked, history=_history_file(), vi=loaded.config.chat.vi_mode)
+            talk.converse(_typed(talk, loaded.config.chat.vi_mode) if typed else PipedLines(), interactive=typed)
 
 
 def _question(words: tuple[str, ...], quick: bool) -> str:
@@ -119,12 +120,6 @@ def _session(loaded: Any, partner: Partner, given: dict[str, Any]) -> ChatSessio
     return session
 
 
-def _history_file() -> Path:
-    from ilab.config import data_home
-
-    return data_home() / "chat_history"
-
-
 def _as_json(options: Options, session: ChatSession, question: str) -> None:
     answer = "".join(session.ask(question))
     told = {"model": session.talker.name, "question": question, "answer": answer, "notes": session.take_notes()}
@@ -132,15 +127,15 @@ def _as_json(options: Options, session: ChatSession, question: str) -> None:
 
 
 @dataclass
-class _Talk:
-    """The conversation at this terminal."""
+class Talk:
+    """The conversation, as it is shown on ``screen``."""
 
     session: ChatSession
     partner: Partner
     screen: Screen
 
-    def greet(self, asked: bool) -> None:
-        """Who is there; with a question on the command line, the question as if it had been typed."""
+    def greet(self) -> None:
+        """Who is there, and what was said before."""
         name = self.session.talker.name
         self.screen.text(f"ilab chat with {Path(name).name.upper() or name}  (/h shows the commands, /q leaves)")
         if self.session.loaded:
@@ -157,15 +152,11 @@ class _Talk:
             self.screen.note(f"note: {note}")
         return whole
 
-    def converse(self, greet: bool, history: Path, vi: bool) -> None:
-        """Ask and answer until one leaves."""
+    def converse(self, lines: Lines, interactive: bool) -> None:
+        """Ask and answer until one leaves. ``interactive``: a mistake is told, and the conversation goes on."""
         from ilab.chat.commands import Commands
 
         commands = Commands(self.session, self.partner.switch)
-        interactive = sys.stdin.isatty()
-        if greet and interactive:
-            self.greet(asked=False)
-        lines = self._lines(history, vi) if interactive else _piped()
         while True:
             try:
                 line = lines.read()
@@ -174,21 +165,15 @@ class _Talk:
             if line is None:
                 return
             try:
-                if not self._take(line, commands, lines):
+                done = commands.run(line)
+                if done is None and not self.ask(line) and not interactive:
+                    raise KeyboardInterrupt
+                if done is not None and not self._show(done, lines):
                     return
-            except IlabError as error:  # a mistake in one line must not end the conversation
+            except IlabError as error:
                 if not interactive:
                     raise
                 show_error(_plain(error))
-
-    def _take(self, line: str, commands: Commands, lines: Lines) -> bool:
-        """Do what a line says; False where it is to leave."""
-        done = commands.run(line)
-        if done is None:
-            if not self.ask(line) and not sys.stdin.isatty():
-                raise KeyboardInterrupt
-            return True
-        return self._show(done, lines)
 
     def _show(self, done: Outcome, lines: Lines) -> bool:
         screen, name = self.screen, self.session.talker.name
@@ -212,22 +197,20 @@ class _Talk:
             screen.text(f"A question has several lines; {end}." if lines.multiline else "A question has one line.")
         return done.kind != "quit"
 
-    def _lines(self, history: Path, vi: bool) -> Lines:
-        from ilab.chat.commands import COMMANDS
-        from ilab.cli.chat_input import TypedLines
 
-        def words() -> dict[str, list[str]]:
-            known: dict[str, list[str]] = {command.word: [] for command in COMMANDS}
-            return {**known, "/c": self.session.contexts.names, "/a": self.partner.names(self.session.talker)}
+def _typed(talk: Talk, vi: bool) -> Lines:
+    from ilab.chat.commands import COMMANDS
+    from ilab.cli.chat_input import TypedLines
+    from ilab.config import data_home
 
-        files = [command.word for command in COMMANDS if command.takes == "FILE"]
-        return TypedLines(history, vi, lambda: f"[{self.session.context}]", words, files)
+    session, partner = talk.session, talk.partner
 
+    def words() -> dict[str, list[str]]:
+        known: dict[str, list[str]] = {command.word: [] for command in COMMANDS}
+        return {**known, "/c": session.contexts.names, "/a": partner.names(session.talker)}
 
-def _piped() -> Lines:
-    from ilab.cli.chat_input import PipedLines
-
-    return PipedLines()
+    files = [command.word for command in COMMANDS if command.takes == "FILE"]
+    return TypedLines(data_home() / "chat_history", vi, lambda: f"[{session.context}]", words, files)
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
