@@ -1,10 +1,10 @@
 """The pipeline parameters as one table.
 
 These names are an interface: they are given with ``-p name=value``, under ``parameters:`` in ``ilab.yaml``, in a file
-(:mod:`ilab.parameters.files`), by the ConfigMap and the run form of a cluster, or set by a pipeline file, and a pipeline
-refers to them as ``$name``. Some defaults differ between the environments dev and prod. ``kind`` is *what* when the value is part of a result's
-identity, *where* when it may change without changing a byte. ``derive`` turns the older, more general names into the
-values that steps take: specific beats general.
+(:mod:`ilab.parameters.files`), by the ConfigMap and the run form of a cluster, or set by a pipeline file, and a
+pipeline refers to them as ``$name``. Some defaults differ between the environments dev and prod. ``kind`` is *what*
+when the value is part of a result's identity, *where* when it may change without changing a byte. ``derive`` turns the
+older, more general names into the values that steps take: specific beats general.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _repository(values: Mapping[str, Any]) -> str:
 
 
 def _typed(parameter: Parameter, value: Any, origin: str) -> Any:
-    where = f"{parameter.name} ({origin})"
+    where = f"{origin}: {parameter.name}"
     if value is None and parameter.default is None:
         return None
     if isinstance(value, str) and parameter.type in (int, float):

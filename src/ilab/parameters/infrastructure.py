@@ -14,12 +14,12 @@ from typing import Any
 
 from ilab.parameters.parameter import Parameter, json_of, positive, quantity, resources, secret_name
 
-_SECRET = "name of a Secret, or nothing"
+_OBJECT = "name of an object of Kubernetes, or nothing"
 _QUANTITY = "an amount, as 20Gi"
 
 INFRASTRUCTURE: tuple[Parameter, ...] = (
     Parameter(
-        "k8s_storage_class_name", str, "gp3-csi", "storage class of the run's volume", "where", _SECRET, secret_name
+        "k8s_storage_class_name", str, "gp3-csi", "storage class of the run's volume", "where", _OBJECT, secret_name
     ),
     Parameter(
         "k8s_storage_size", str, "20Gi", "size of the run's volume", "where", _QUANTITY, quantity, prod="100Gi"
@@ -71,15 +71,15 @@ INFRASTRUCTURE: tuple[Parameter, ...] = (
     ),
     Parameter(
         "sdg_teacher_secret", str, "teacher-secret", "Secret with api_token, model_name and endpoint of the teacher",
-        "where", _SECRET, secret_name,
+        "where", _OBJECT, secret_name,
     ),
     Parameter(
         "eval_judge_secret", str, "judge-secret", "Secret with api_token, model_name and endpoint of the judge",
-        "where", _SECRET, secret_name,
+        "where", _OBJECT, secret_name,
     ),
     Parameter(
         "sdg_repo_secret", str, "taxonomy-repo-secret",
-        "Secret for a private taxonomy: username and password, or ssh-privatekey", "where", _SECRET, secret_name,
+        "Secret for a private taxonomy: username and password, or ssh-privatekey", "where", _OBJECT, secret_name,
     ),
 )  # fmt: skip
 
