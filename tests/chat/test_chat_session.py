@@ -204,6 +204,15 @@ def test_a_model_in_this_process_counts_as_it_reads(local: LocalModel) -> None:
     assert f"{tokens:,} tokens, and 244 fit" in caught.value.hint
 
 
+def test_drawn_answers_differ_and_can_be_had_again(local: LocalModel) -> None:
+    def answers() -> list[str]:
+        session = ChatSession(LocalTalker(local, Sampling(max_tokens=12, temperature=1.5)), Settings(memory=0))
+        return ["".join(session.ask("How many locks?")) for _ in range(3)]
+
+    first = answers()
+    assert len(set(first)) > 1 and first == answers()
+
+
 def test_contexts() -> None:
     contexts = Contexts("Trained so.", {"pirate": "Talk like a pirate.", "cli_helper": "Mine."})
     session = ChatSession(Echo(), contexts=contexts)

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import struct
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from ilab.cli.app import main
 from ilab.config import data_home
 from ilab.errors import InputError, ServiceError
 from ilab.testing.teacher import Faults, Features, Teacher, serve
+from ilab.transfer.shelf import models_home
 
 NOWHERE = "http://127.0.0.1:9/v1"
 
@@ -83,7 +85,7 @@ def test_the_server_of_this_machine_is_asked_first(
     other = chat("-qq", "-m", "bar", "x")
     told = "Requested model bar is not served by the server. Proceeding to chat with served model: foo.gguf"
     assert told in other.stderr and other.stdout == "you said x\n"
-    assert chat("-qq", "-m", "second", "x").exception is None and server.calls[-1]["model"] == "second"
+    assert chat("-qq", "-m", "models/second", "x").exception is None and server.calls[-1]["model"] == "second"
     calls = len(server.calls)
     here = chat("-qq", "-m", str(tiny_model), "--max-tokens", "3", "x")  # a model by its path is loaded
     assert here.exception is None and len(server.calls) == calls
@@ -166,6 +168,20 @@ def test_what_a_model_says_cannot_steer_the_terminal() -> None:
     with serve(lambda body: evil) as server:
         shown = chat("--endpoint-url", server.url, "-qq", "x").stdout
     assert "\x1b" not in shown and "\x9b" not in shown and "\u202e" not in shown and shown.startswith("safe\ufffd[2J")
+
+
+def test_another_model_of_this_machine(tiny_model: Path, settings: Path) -> None:
+    for name in ("lab/lamp", "lab/lump"):
+        shutil.copytree(tiny_model, models_home() / name)
+    settings.write_text(
+        "models: {named: {bright: {path: lab/lamp, system_prompt: Be bright.}}}\nchat: {max_tokens: 3, memory: 2}\n"
+    )
+    lines = "/lc\nHow many?\n/a lab/lump\nAnd now?\n/about\n/a lab/lemp\n"
+    done = chat("--model-id", "bright", "-t", "0.5", stdin=lines, config=settings)
+    assert "default\n  Be bright." in done.stderr
+    assert "You talk to lump now." in done.stderr and f"path     {models_home() / 'lab/lump'}" in done.stderr
+    assert isinstance(done.exception, InputError) and "there is no model 'lab/lemp'" in done.exception.message
+    assert isinstance(chat("--model-id", "dark", "-qq", "x", config=settings).exception, InputError)
 
 
 # -- at a terminal --------------------------------------------------------------------------------------------------

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from ilab.data import Message
+from ilab.data import Message, seed_from
 
 if TYPE_CHECKING:
     from ilab.models.local import LocalModel, Sampling
@@ -47,13 +47,12 @@ def memory_of(window: int | None) -> int | None:
     return 0 if window is not None and window <= SMALL else None
 
 
-@dataclass(frozen=True)
 class LocalTalker:
-    """A model in this process."""
+    """A model in this process. Above temperature 0 each answer is drawn with a seed of its own, by its number."""
 
-    model: LocalModel
-    sampling: Sampling
-    name: str = "model"
+    def __init__(self, model: LocalModel, sampling: Sampling, name: str = "model") -> None:
+        self.model, self.sampling, self.name = model, sampling, name
+        self._answers = 0
 
     @property
     def window(self) -> int | None:
@@ -70,4 +69,6 @@ class LocalTalker:
     def stream(self, messages: Sequence[Message]) -> Iterator[str]:
         from ilab.models.local import Answer
 
-        return iter(Answer.to(self.model, messages, self.sampling))
+        self._answers += 1
+        seed = seed_from(f"answer {self._answers}", self.sampling.seed)
+        return iter(Answer.to(self.model, messages, replace(self.sampling, seed=seed)))

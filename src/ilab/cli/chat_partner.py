@@ -51,7 +51,7 @@ def meet(options: Options, loaded: Loaded, given: dict[str, Any], stack: ExitSta
         endpoint = _endpoint(loaded, given)
         click.echo(f"Trying to connect to model server at {endpoint.url}", err=True)
         served = _answering(endpoint)
-        if served and (not named or named in served or not _is_here(options, loaded, named)):
+        if served and (not named or _matching(named, served) or not _is_here(options, loaded, named)):
             return _at(endpoint, named, loaded)
     return here(options, loaded, given, stack)
 
@@ -87,6 +87,11 @@ def _answering(endpoint: Endpoint) -> list[str]:
     return answering(endpoint.url, read_secret(endpoint.api_key, "--api-key"))
 
 
+def _matching(named: str, served: list[str]) -> str:
+    """The served name that ``named`` means: itself, or one whose last part is that of a path; empty for none."""
+    return next((name for name in served if named in (name, Path(name).name) or Path(named).name == name), "")
+
+
 def _is_here(options: Options, loaded: Loaded, name: str) -> bool:
     from ilab.transfer.shelf import model_at
 
@@ -108,13 +113,14 @@ def _at(endpoint: Endpoint, named: str, loaded: Loaded) -> Partner:
         )
         raise SetupError(error.message, where=error.where, hint=hint) from error
     asked = named or endpoint.model
-    if asked and asked not in talker.served and talker.served:
+    meant = _matching(asked, talker.served)
+    if asked and talker.served and not meant:
         click.echo(
             f"Requested model {asked} is not served by the server. Proceeding to chat with served model: {talker.name}",
             err=True,
         )
     elif asked:
-        talker.use(asked)
+        talker.use(meant or asked)
     if not talker.name:
         talker.use("")  # raises: there is nothing to talk to
     click.echo(f"connected to {endpoint.url}, which serves {', '.join(talker.served[:5]) or talker.name}", err=True)

@@ -72,7 +72,9 @@ def chat(options: Options, /, question: tuple[str, ...], **given: Any) -> None:
         chat__context=given["context"],
         chat__max_tokens=given["max_tokens"],
         chat__temperature=0.0 if given[GREEDY] else given["temperature"],
-        chat__session=str(options.directory / Path(given["session"]).expanduser()) if given["session"] else None,
+        chat__session=str((options.directory / Path(given["session"]).expanduser()).absolute())
+        if given["session"]
+        else None,
     )
     screen = Screen(is_terminal() and not given["no_decoration"], loaded.config.chat.visible_overflow)
     with ExitStack() as stack:
