@@ -252,16 +252,17 @@ def migrate(options: Options, file: Path | None, output: Path | None) -> None:
 def profiles(options: Options) -> None:
     """The profiles: which machines they are for, and which open models they recommend."""
     from ilab.hardware import detect
-    from ilab.profiles import checked, choose, shipped
+    from ilab.profiles import checked, choose, shipped, why
 
     here = detect()
     chosen = choose(here).name
-    lines = [f"this machine: {here}; its profile: {chosen}"]
+    lines = [f"this machine: {here}; its profile: {chosen}", f"why: {why(choose(here), here)}"]
     for profile in shipped().values():
         low = " (low fidelity)" if profile.low_fidelity else ""
         lines.append(f"\n{profile.name}: {profile.description}{low}")
         lines += [f"  {role:<9}{model}" for role, model in profile.models.items()]
     lines.append(f"\nlicences as the models' pages said on {checked()}; look again before you build on one")
+    lines.append("about: no page with the size was found, so it is reckoned from the number of weights")
     told = {name: profile.model_dump(mode="json") for name, profile in shipped().items()}
     options.result({"here": chosen, "checked": str(checked()), "profiles": told}, "\n".join(lines))
 

@@ -32,7 +32,8 @@ class Model(BaseModel):
     """An open model on the Hugging Face hub.
 
     ``file`` is the one GGUF file of the repository that is meant, ``family`` names its prompt format where it has one
-    of :data:`ilab.models.family.FAMILIES`, ``bytes`` is the size of the download (0: unknown).
+    of :data:`ilab.models.family.FAMILIES`, ``bytes`` is the size of the download (0: unknown), ``reckoned`` where no
+    page says it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,11 +43,13 @@ class Model(BaseModel):
     family: str = ""
     parameters: float = Field(0, ge=0)
     bytes: float = Field(0, ge=0)
+    reckoned: bool = False
     licence: str = "unknown"
 
     def __str__(self) -> str:
         """One line for people: repository, size of the download, licence."""
-        size = f"{self.bytes / 1e9:.1f} GB" if self.bytes else "size unknown"
+        about = "about " if self.reckoned else ""
+        size = f"{about}{self.bytes / 1e9:.1f} GB" if self.bytes else "size unknown"
         return f"{self.repository}{f' ({self.file})' if self.file else ''}, {size}, licence {self.licence}"
 
 
@@ -58,6 +61,13 @@ class Fits(BaseModel):
     kind: Kind
     memory: float = Field(ge=0)
     devices: int = Field(1, gt=0)
+
+    def __str__(self) -> str:
+        """For people: ``a GPU with at least 22 GiB``."""
+        least = f" with at least {self.memory:g} GiB" if self.memory else ""
+        if self.kind == "gpu":
+            return f"{self.devices} GPUs{least} each" if self.devices > 1 else f"a GPU{least}"
+        return f"{'an Apple chip' if self.kind == 'apple' else 'no GPU'}{least}"
 
 
 class Profile(BaseModel):
@@ -115,16 +125,30 @@ def choose(hardware: Hardware) -> Profile:
     return max(fitting, key=lambda profile: (_size(profile), profile.name))
 
 
+def why(profile: Profile, hardware: Hardware) -> str:
+    """Why :func:`choose` took ``profile`` for this machine, in a line."""
+    gib = hardware.device_memory / GIB
+    if profile.fits is None or not _fits(profile.fits, hardware):
+        return f"{hardware}: too small for every profile of GPUs" if hardware.gpus else "it was named"
+    of = "the smallest GPU has" if len(hardware.gpus) > 1 else "there are"
+    return f"it is for {profile.fits}; here {of} {gib:.1f} GiB"
+
+
+def profile_of(loaded: Loaded) -> Profile:
+    """The profile that the configuration names, else the one that fits this machine."""
+    from ilab.hardware import detect
+
+    return loaded.profile or choose(detect())
+
+
 def wanted(loaded: Loaded) -> dict[Role, Model]:
     """What each role should be played by on this machine: the configuration's models, else the profile's.
 
     Without a profile the machine is looked at. A model that the configuration names, and that is no recommended one,
     has no size and no licence here.
     """
-    from ilab.hardware import detect
-
     config = loaded.config
-    profile = loaded.profile or choose(detect())
+    profile = profile_of(loaded)
     base = str(config.parameters.get("sdg_base_model") or "")
     named: dict[Role, str] = {
         "teacher": config.models.teacher,
