@@ -138,7 +138,8 @@ def edit(options: Options, user: bool) -> None:
     from ilab.config_edit import check, store
 
     file = _file(options, user)
-    text = file.read_text(encoding="utf-8") if file.exists() else "# Settings of ilab: see `ilab config show`\n"
+    begun = "# Settings of ilab: see `ilab config show`\n"
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else begun
     with tempfile.TemporaryDirectory(prefix="ilab-edit-") as folder:
         copy = Path(folder) / file.name
         copy.write_text(text, encoding="utf-8")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ilab.config_source import Source, read_source
+from ilab.core.files import expanded
 from ilab.errors import InputError
 from ilab.hardware import GIB, Hardware, Kind
 
@@ -105,7 +106,7 @@ def find_profile(name: str, base: Path, where: str = "") -> Profile:
     """
     if name in _names():
         return _shipped(name)
-    path = base / Path(name).expanduser()
+    path = base / expanded(name)
     if not path.is_file():
         known = ", ".join(sorted(_names()))
         raise InputError(f"there is no profile {name!r}, and no such file", where=where, hint=f"known: {known}")
@@ -126,12 +127,14 @@ def choose(hardware: Hardware) -> Profile:
 
 
 def why(profile: Profile, hardware: Hardware) -> str:
-    """Why :func:`choose` took ``profile`` for this machine, in a line."""
-    gib = hardware.device_memory / GIB
+    """Why ``profile`` is taken for this machine, in a line."""
+    fitting = choose(hardware)
+    if fitting.name != profile.name:
+        return f"it was named; {fitting.name} is the one that fits this machine"
     if profile.fits is None or not _fits(profile.fits, hardware):
-        return f"{hardware}: too small for every profile of GPUs" if hardware.gpus else "it was named"
-    of = "the smallest GPU has" if len(hardware.gpus) > 1 else "there are"
-    return f"it is for {profile.fits}; here {of} {gib:.1f} GiB"
+        return f"{hardware.device_memory / GIB:.1f} GiB on a GPU are too little for every profile of GPUs"
+    has = "the smallest GPU has" if len(hardware.gpus) > 1 else "this machine has"
+    return f"it is for {profile.fits}; {has} {hardware.device_memory / GIB:.1f} GiB"
 
 
 def profile_of(loaded: Loaded) -> Profile:

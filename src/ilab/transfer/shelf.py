@@ -22,7 +22,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ilab.config import cache_home
-from ilab.core.files import write_json
+from ilab.core.files import expanded, write_json
 from ilab.core.store import disk_error, size_of
 from ilab.errors import InputError
 from ilab.plugins import nearest
@@ -272,14 +272,6 @@ def model_at(given: str, folder: Path) -> Path | None:
     if found is not None:
         shelf.touch(found)
     return path if path.exists() else found.path if found else None
-
-
-def expanded(text: str) -> Path:
-    """``text`` as a path, with ``~`` for the home; that of nobody is left as it is."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # no such user
-        return Path(text)
 
 
 def not_here(given: str) -> InputError:
