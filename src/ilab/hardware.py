@@ -83,6 +83,17 @@ def detect() -> Hardware:
     return hardware_of(_ask, Path("/"), platform.system(), platform.machine(), os.environ)
 
 
+def driver_cuda() -> str:
+    """The CUDA version that NVIDIA's driver is for, as ``12.4``; ``""`` without a driver."""
+    return cuda_of(_ask(("nvidia-smi",)))
+
+
+def cuda_of(text: str) -> str:
+    """From the head of ``nvidia-smi``'s table."""
+    match = re.search(r"CUDA Version:\s*(\d+\.\d+)", text)
+    return match[1] if match else ""
+
+
 def hardware_of(ask: Ask, root: Path, system: str, machine: str, environment: Mapping[str, str]) -> Hardware:
     """The machine whose commands ``ask`` runs and whose ``/proc`` and ``/sys`` lie under ``root``.
 

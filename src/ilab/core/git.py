@@ -179,6 +179,18 @@ def upstream_branch(folder: Path) -> str:
         return ""
 
 
+def knows(folder: Path, ref: str) -> bool:
+    """Whether the work tree that holds ``folder`` has a commit of that name."""
+    if _BAD_REF.search(ref):
+        return False
+    try:
+        return bool(
+            _git("-C", str(folder), "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        )
+    except (_GitError, IlabError):
+        return False
+
+
 def origin_of(folder: Path) -> str:
     """The address that ``folder`` was cloned from; ``""`` where it is no clone. It may hold a password."""
     if not is_repository(folder):
