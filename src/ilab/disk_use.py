@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ilab.config import cache_home, data_home
-from ilab.transfer.shelf import OWN, Shelf, models_home
+from ilab.transfer.shelf import OWN, Shelf, checkpoints_home, models_home
 
 if TYPE_CHECKING:
     from ilab.config import Loaded
@@ -49,13 +49,16 @@ def disk_use(loaded: Loaded) -> Iterator[Use]:
     kept = sorted(loaded.store.glob("*/*/record.json"))
     yield _use("unfinished results", begun, seen, _counted(begun, "result"), "ilab pipeline gc", loaded.store)
     yield _use("results", [loaded.store], seen, _counted(kept, "result"), "ilab pipeline gc")
-    checkpoints = data_home() / "checkpoints"
+    checkpoints = checkpoints_home()
     trained = Shelf(checkpoints).models()
     prune = f"rm -r {checkpoints / 'NAME'}   (see: ilab model list --list-checkpoints)"
     yield _use("checkpoints", [checkpoints], seen, _counted(trained, "model"), prune)
     datasets = data_home() / "datasets"
     runs = sorted(datasets.iterdir()) if datasets.is_dir() else []
     yield _use("datasets", [datasets], seen, _counted(runs, "folder"), f"rm -r {datasets / 'NAME'}")
+    images = cache_home() / IMAGES
+    prune = f"rm -r {images}   (models that InstructLab took from a registry are links into it)"
+    yield _use("images of InstructLab", [images], seen, "", prune)
     logs = data_home() / "processes"
     yield _use("logs of background runs", [logs], seen, "", "ilab process prune")
     caches = [path for root in dict.fromkeys((cache, cache_home())) for path in _caches(root, shelf.root)]
