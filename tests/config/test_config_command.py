@@ -85,16 +85,23 @@ def test_init_looks_clones_and_writes(here: Path, taxonomy: str, more: tuple[str
 def test_init_asks_in_the_order_that_scripts_know(here: Path, taxonomy: str, tmp_path: Path) -> None:
     (cache_home() / "models").mkdir(parents=True)
     mine = tmp_path / "mine"
-    done = good("config", "init", "--repository", taxonomy, answers=f"{mine}\n/models/own\n")
-    assert done.output.index("Path of the taxonomy") < done.output.index("Model to serve")
+    done = good("config", "init", "--repository", taxonomy, answers=f"{mine}\nY\n/models/own\n")
+    questions = ("Path of the taxonomy", "is empty. Clone file://", "Model to serve")
+    places = [done.output.index(question) for question in questions]
+    assert places == sorted(places)
     assert (mine / "README.md").read_text() == "two"
     assert settings()["models"] == {"default": "/models/own"}
     before = user_file().read_text()
     assert "nothing was changed" in good("config", "init", answers="n\n").output
     assert user_file().read_text() == before
+    # What is given is asked for all the same, as scripts know it; an empty line takes it.
+    given = ("--taxonomy-path", str(mine), "--model-path", "/models/own")
+    good("config", "init", "--profile", "cpu", *given, answers="y\n\n\n")
+    assert user_file().with_name("config.yaml.old").read_text() == before
+    assert settings()["models"] == {"default": "/models/own"}
     good("config", "init", "--profile", "cpu", answers=f"y\n{mine}\n\n")
     assert settings()["profile"] == "cpu"
-    assert user_file().with_name("config.yaml.old").read_text() == before
+    assert "models" not in settings()
 
 
 def test_init_without_a_clone(here: Path) -> None:
@@ -188,6 +195,24 @@ def test_init_from_a_file_of_instructlabs(here: Path, tmp_path: Path, monkeypatc
     monkeypatch.delenv("ILAB_GLOBAL_CONFIG")
     good("config", "init", "--non-interactive", "--profile", str(template))
     assert settings()["where"]["device"] == "cuda"
+
+
+def test_init_with_a_profile_of_instructlabs(here: Path, tmp_path: Path) -> None:
+    (here / "tax").mkdir()
+    (here / "tax" / "file").write_text("")
+    profile = tmp_path / "llama.yaml"
+    profile.write_text(
+        f"generate: {{taxonomy_path: {here / 'tax'}, taxonomy_base: empty}}\ngeneral: {{teacher_model_id: llama-3.3}}\n"
+        "models: [{id: llama-3.3, family: meta-llama, path: /models/llama}]\n"
+    )
+    good("config", "init", "--non-interactive", f"--profile={profile}")
+    assert settings()["models"] == {
+        "named": {"llama-3.3": {"path": "/models/llama", "family": "meta-llama"}},
+        "teacher": "/models/llama",
+    }
+    assert settings()["parameters"]["sdg_teacher_family"] == "llama"
+    assert settings()["parameters"]["taxonomy_base"] == "empty"
+    good("config", "validate")
 
 
 def test_another_file_than_the_users(here: Path) -> None:

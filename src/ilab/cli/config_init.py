@@ -52,6 +52,10 @@ class _Answers:
 def init(options: Options, /, interactive: bool, project: bool, **given: Any) -> None:
     """Look at this machine, clone a taxonomy, and write ~/.config/instructlab/config.yaml.
 
+    It asks, in this order: whether to write over a file that is there; where the taxonomy is; whether to clone one,
+    where nothing is there; which model to serve, where the models folder is there. An empty line takes what stands in
+    brackets. With --config nothing but the first is asked.
+
     For example: ilab config init --non-interactive --repository https://github.com/instructlab/taxonomy.git
     """
     from ilab.config import PROJECT_FILE, user_file
@@ -65,14 +69,15 @@ def init(options: Options, /, interactive: bool, project: bool, **given: Any) ->
     answers = _from_template(options, given["template"])
     profile = _choose_profile(answers, options, given["profile"], machine, project)
     _choose_taxonomy(answers, options, given, project, interactive)
-    _choose_model(answers, given["model_path"], interactive and not project)
+    _choose_model(answers, given["model_path"], interactive and not project and not given["template"])
     _write(target, answers, project)
     _tell(options, target, answers, profile, machine)
 
 
 def _from_template(options: Options, template: str | None) -> _Answers:
     """The settings to begin with; those of InstructLab's are translated."""
-    from ilab.config_source import paths_of, read_source
+    from ilab.config_edit import settings_of
+    from ilab.config_source import read_source
     from ilab.migrate import is_instructlab, translate
 
     if not template:
@@ -83,7 +88,7 @@ def _from_template(options: Options, template: str | None) -> _Answers:
         found = translate(source)
         click.echo(f"note: {found.summary(source.path)}", err=True)
         tree = found.tree
-    return _Answers(paths_of(tree))
+    return _Answers(settings_of(tree))
 
 
 def _choose_profile(
@@ -123,10 +128,10 @@ def _choose_taxonomy(
     from ilab.config import data_home
     from ilab.core import git
 
-    default = "taxonomy" if project else str(data_home() / "taxonomy")
     asked = given["taxonomy_path"] or answers.settings.get("parameters.sdg_repo_url")
-    if not asked:
-        asked = click.prompt("Path of the taxonomy", default=default, err=True) if interactive else default
+    asking = interactive and not given["template"]
+    default = asked or ("taxonomy" if project else str(data_home() / "taxonomy"))
+    asked = str(click.prompt("Path of the taxonomy", default=default, err=True)) if asking else default
     folder = options.directory / expanded(asked)
     if not project:
         asked = str(folder.resolve())
@@ -136,8 +141,8 @@ def _choose_taxonomy(
             click.echo(f"note: {folder} is not empty, so nothing is cloned", err=True)
     else:
         url = given["repository"] or REPOSITORY
-        wanted = not interactive or bool(given["repository"])
-        if wanted or click.confirm(f"{folder} is empty. Clone {git.redacted(url)}?", default=True, err=True):
+        question = f"{folder} is empty. Clone {git.redacted(url)}?"
+        if not asking or click.confirm(question, default=True, err=True):
             _clone(options, url, folder, given["min_taxonomy"])
         elif not folder.exists():
             click.echo(f"note: there is no taxonomy yet; to begin one: ilab taxonomy init {asked}", err=True)
@@ -180,11 +185,9 @@ def _check_origin(folder: Path, url: str) -> None:
 def _choose_model(answers: _Answers, given: str | None, interactive: bool) -> None:
     from ilab.config import cache_home
 
-    models = cache_home() / "models"
-    if not given and interactive and models.is_dir():
-        given = click.prompt(
-            "Model to serve and chat with (empty: what a build makes)", default="", show_default=False, err=True
-        )
+    if interactive and (cache_home() / "models").is_dir():
+        question = "Model to serve and chat with (empty: what a build makes)"
+        given = click.prompt(question, default=given or "", show_default=bool(given), err=True)
     if given:
         path = expanded(given)
         answers.put("models.default", str(path.resolve()) if path.exists() else given)
