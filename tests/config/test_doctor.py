@@ -282,6 +282,7 @@ def test_system_info_tells_versions_and_folders_and_no_secret(tmp_path: Path, mo
     assert told["Paths"]["store"].endswith("/instructlab/store")
     assert told["Torch"]["torch.version"].startswith(told["Packages"]["torch"].partition("+")[0])
     assert "hf_very_secret" not in done.stdout
+    monkeypatch.setattr("ilab.machine.torch_info", lambda: CPU)  # loading it once is enough
     text = CliRunner().invoke(main, ["system", "info"]).stdout
     order = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert order[:4] == ["Platform:", "InstructLab:", "Torch:", "llama_cpp_python:"]
