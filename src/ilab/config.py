@@ -26,9 +26,11 @@ from ilab.config_layers import Layer, merge, of_command, of_file, of_profile, of
 from ilab.config_source import Source, read_source
 from ilab.config_where import (
     DocumentsWhere,
+    EmbedderWhere,
     Endpoint,
     EvaluateWhere,
     KubernetesWhere,
+    Rag,
     Section,
     TrainWhere,
     WebWhere,
@@ -45,11 +47,13 @@ __all__ = [
     "USER_FILE",
     "Config",
     "DocumentsWhere",
+    "EmbedderWhere",
     "Endpoint",
     "EvaluateWhere",
     "KubernetesWhere",
     "Loaded",
     "Models",
+    "Rag",
     "Section",
     "TrainWhere",
     "WebWhere",
@@ -76,7 +80,7 @@ class Models(Section):
 
     teacher: str = Field("", description="the teacher, where no server plays it")
     judge: str = Field("", description="the judge, where no server plays it")
-    embedder: str = Field("", description="what compares texts by meaning")
+    embedder: str = Field("", description="what compares texts by meaning; `hashed`: by their letters, without a model")
     default: str = Field("", description="what serve, chat and compare take where the project has built none")
 
 
@@ -91,6 +95,7 @@ class Config(Section):
         default_factory=dict, description="pipeline parameters (see `ilab pipeline params`)"
     )
     models: Models = Models()
+    rag: Rag = Rag()
     where: Where = Where()
 
 

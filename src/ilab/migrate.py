@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ilab.config import cache_home, data_home
+from ilab.config import Rag, cache_home, data_home
 from ilab.config_source import Source, paths_of
 from ilab.migrate_table import DATA, GROUPS, MODELS, OLDER, ROWS, Row
 
 OURS = frozenset({"profile", "pipeline", "parameters", "models", "where"})
+SHARED = {"rag": frozenset(Rag.model_fields)}  # groups that both have, with the settings in them that only ours has
 VERSIONS = ("0.x", "1.0.0")
 
 
@@ -64,6 +65,7 @@ def is_instructlab(tree: Mapping[str, Any]) -> bool:
     """Whether a file of settings was written for InstructLab. One setting of ours is enough to say no."""
     theirs = {name for name in tree if name in GROUPS} | ({"version"} & tree.keys())
     ours = {name for name in tree if name in OURS and not (name == "models" and isinstance(tree[name], list))}
+    ours |= {name for name, own in SHARED.items() if isinstance(tree.get(name), Mapping) and own & tree[name].keys()}
     return bool(theirs) and not ours
 
 
