@@ -41,8 +41,9 @@ SAID: Mapping[Verdict, str] = {
     "either": "either alone helped, neither shows to be better; retrieval needs no training when a document changes",
     "neither": "neither helped by more than 5 points",
     "inconclusive": "the questions are too few, or the effects too small, to tell",
-    "not measured": "no question of this leaf was asked beside a passage",
+    "not measured": "no question was asked beside a passage",
 }
+OWN_CONTEXT = "the questions bring their own context, so there is nothing to look up"
 
 
 def advise(results: Results, measured: Mapping[str, Sequence[Score]] | None = None) -> dict[str, Any]:
@@ -50,8 +51,9 @@ def advise(results: Results, measured: Mapping[str, Sequence[Score]] | None = No
 
     ``measured`` are the scores of :func:`measure` by model; without them those of the final evaluation count. Keys:
     ``passages`` (``its own``, ``retrieved`` or null), ``level``, ``leaves`` and ``total``; of each ``leaf``, ``items``,
-    ``n``, ``ways`` ({way: {value, low, high}}), ``effects`` ({``tuning``: …, ``both over tuning``: {value, low, high,
-    p, p_adjusted}}), ``advice``, ``because``. Raises InputError where the build has no final evaluation.
+    ``n``, ``can_look_up``, ``ways`` ({way: {value, low, high}}), ``effects`` ({``tuning``, ``both over tuning``, …:
+    {value, low, high, p, p_adjusted}}), ``advice``, ``because``. Raises InputError where the build has no final
+    evaluation.
     """
     names = _models(results)
     scores = dict(measured or results.scores)
@@ -61,8 +63,9 @@ def advise(results: Results, measured: Mapping[str, Sequence[Score]] | None = No
     asked = [item for item in items if item.id in known]
     against = {way: compare({name: four[name] for name in (way, *_others(way))}, asked) for way in WAYS[:3]}
     plain = compare({name: scores[model] for name, model in zip(WAYS, names, strict=False)}, items)
-    leaves = [_leaf(group, _named(against, group["name"])) for group in plain["leaves"]]
-    total = _leaf(plain["total"], {way: one["total"] for way, one in against.items()})
+    with_passage = {item.leaf for item in to_ask(results)}
+    leaves = [_leaf(group, _named(against, group["name"]), group["name"] in with_passage) for group in plain["leaves"]]
+    total = _leaf(plain["total"], {way: one["total"] for way, one in against.items()}, bool(with_passage))
     kind: Passages | None = "retrieved" if measured else "its own" if asked else None
     return {"passages": kind, "level": LEVEL, "leaves": leaves, "total": total}
 
@@ -73,13 +76,13 @@ def measure(results: Results, passages: Mapping[str, str], site: Site) -> dict[s
     What was asked before of the same weights is not asked again. Raises InputError where the store no longer has one of
     the models.
     """
+    record = results.of("select")
+    if results.base is None or record is None:
+        raise InputError("the store no longer has both models", where=str(results.store.root), hint="build: ilab run")
     from ilab.evaluation.asking import Asking
     from ilab.evaluation.leaf import score_items
     from ilab.models.device import pick_device
 
-    record = results.of("select")
-    if results.base is None or record is None:
-        raise InputError("the store no longer has both models", where=str(results.store.root), hint="build: ilab run")
     folders = dict(zip(_models(results), (results.base, Checkpoint(results.store.contents(record)).model), strict=True))
     batch = site.where.evaluate.batch or "auto"
     asking = Asking(pick_device(site.where.device), site.where.threads, batch, passages)
@@ -122,8 +125,9 @@ def _named(against: Mapping[str, Any], leaf: str) -> dict[str, Any]:
     return {way: group for way, group in found.items() if group}
 
 
-def _leaf(plain: Mapping[str, Any], against: Mapping[str, Any]) -> dict[str, Any]:
+def _leaf(plain: Mapping[str, Any], against: Mapping[str, Any], can_look_up: bool) -> dict[str, Any]:
     """One leaf's figures and what follows; ``plain`` are those of the questions asked from memory."""
+    because = ""
     if not against or not against[BASE]["n"]:
         told = {"n": plain["n"], "ways": plain["models"], "effects": plain["deltas"], "advice": "not measured"}
     else:
@@ -135,7 +139,12 @@ def _leaf(plain: Mapping[str, Any], against: Mapping[str, Any]) -> dict[str, Any
         }
         advice = _advice(effects) if group["clusters"] >= FEWEST_CLUSTERS else "inconclusive"
         told = {"n": group["n"], "ways": group["models"], "effects": effects, "advice": advice}
-    return {"leaf": plain["name"], "items": plain["items"], **told, "because": SAID[told["advice"]]}
+        if advice == "inconclusive":
+            because = f"{SAID[advice]}; about {group['needed']['items']:,} would show a change of "
+            because += f"{group['needed']['change']:.0%}"
+    because = because or (SAID[told["advice"]] if can_look_up else OWN_CONTEXT)
+    facts = {"leaf": plain["name"], "items": plain["items"], "can_look_up": can_look_up}
+    return {**facts, **told, "because": because}
 
 
 def _advice(effects: Mapping[str, Mapping[str, Any]]) -> Verdict:

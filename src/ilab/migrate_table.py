@@ -168,7 +168,7 @@ ROWS: dict[str, Row] = {
     "rag.embedding_model.embedding_model_path": _given(
         "models.embedder", f"{MODELS}/ibm-granite/granite-embedding-125m-english"
     ),
-    "rag.enabled": _none("InstructLab did not read it either; to chat with documents: ilab model chat --rag", False),
+    "rag.enabled": _none("InstructLab did not read it either", False),
     "rag.retriever.top_k": _given("rag.top_k", 3),
     # -- serve
     "serve.backend": _option("model serve"),

@@ -93,9 +93,8 @@ def reading_of(loaded: Loaded, memo: Memo | None = None, emit: Emit | None = Non
 
 def from_folder(loaded: Loaded, folder: Path, reading: Reading) -> Source:
     """The documents below ``folder``: those that ``rag convert`` wrote there, else all files that can be read."""
+    need_folder(folder)
     origin = str(folder.resolve())
-    if not folder.is_dir():
-        raise InputError("there is no folder here", where=str(folder), hint="give one: --input-dir DIR")
     files, problems = ([], []) if is_converted(folder) else find_inputs(["."], folder, where_of(loaded), loaded.base)
     if files:
         documents, faults = read_inputs(files, reading)
@@ -106,6 +105,12 @@ def from_folder(loaded: Loaded, folder: Path, reading: Reading) -> Source:
         return Source(origin, [], problems)
     found, faults = read_converted(folder)
     return Source(origin, found, faults)
+
+
+def need_folder(folder: Path) -> None:
+    """Raises InputError where there is no folder."""
+    if not folder.is_dir():
+        raise InputError("there is no folder here", where=str(folder), hint="give one: --input-dir DIR")
 
 
 def from_taxonomy(loaded: Loaded, path: Path | None, since: str | None, reading: Reading) -> Source:
@@ -119,7 +124,11 @@ def from_taxonomy(loaded: Loaded, path: Path | None, since: str | None, reading:
     taxonomy = read_found(find_taxonomy(locator, loaded.base, where, since or values["taxonomy_base"], fitting))
     survey = survey_documents(taxonomy.leaves, taxonomy.root, where, base=loaded.base)
     documents, faults = read_documents(taxonomy.leaves, survey.found, reading)
-    return Source(locator, documents, [*survey.problems, *faults])
+    problems = [*survey.problems, *faults]
+    if not documents and not problems:
+        hint = "write a `document` into a qna.yaml, or give a folder: --input-dir DIR"
+        raise InputError("no leaf of this taxonomy refers to a document", where=locator, hint=hint)
+    return Source(locator, documents, problems)
 
 
 def from_last_build(loaded: Loaded) -> Source:
@@ -189,10 +198,10 @@ def ingest_into(
     Raises InputError where another embedder made the collection.
     """
     collection = store.find(name)
-    if collection is not None and anew:
-        store.drop(collection)
-        collection = None
-    if collection is None:
+    if collection is None or anew:
+        embedder.queries([name])  # one that cannot be asked must cost nothing that is there
+        if collection is not None:
+            store.drop(collection)
         collection = store.make(name, embedder.identity, embedder.setting)
     check_embedder(store, collection, embedder)
     into, cuts = (store, collection, embedder), cut(source.documents, tokens)

@@ -66,7 +66,7 @@ def convert(
     with asking_site(loaded, "convert") as site:
         reading = reading_of(loaded, site.memo("documents"), site.emit)
         if input_dir:
-            source = from_folder(loaded, options.directory / input_dir, reading)
+            source = from_folder(loaded, options.directory / Path(input_dir).expanduser(), reading)
         else:
             taxonomy = options.directory / taxonomy_path if taxonomy_path else None
             source = from_taxonomy(loaded, taxonomy, taxonomy_base, reading)
@@ -102,22 +102,24 @@ def ingest(options: Options, /, input_dir: str | None, anew: bool, **given: Any)
     """
     from ilab.cli.evaluate_judge import asking_site
     from ilab.rag.store import DocumentStore
-    from ilab.retrieval import choose_embedder, ingest_into, reading_of, store_path
+    from ilab.retrieval import choose_embedder, ingest_into, need_folder, reading_of, store_path
 
     loaded = options.load(rag__collection=given["collection"])
     name, path = loaded.config.rag.collection, store_path(loaded, store_uri(options, given))
-    with DocumentStore.open(path, make=True) as store, asking_site(loaded, "ingest") as site:
-        embedder, note = choose_embedder(
-            loaded, given["embedder"], None if anew else store.find(name), options.directory
-        )
-        if note:
-            click.echo(f"note: {note}", err=True)
+    with asking_site(loaded, "ingest") as site:
+        if input_dir:
+            need_folder(options.directory / Path(input_dir).expanduser())
         go_to_background(options)
         source = _source(options, loaded, input_dir, reading_of(loaded, site.memo("documents"), site.emit))
         _warn(source)
         if not source.documents:
             _raise(source.problems)
-        told = ingest_into(store, name, source, embedder, loaded.config.rag.chunk_tokens, site.emit, anew=anew)
+        with DocumentStore.open(path, make=True) as store:
+            made = None if anew else store.find(name)
+            embedder, note = choose_embedder(loaded, given["embedder"], made, options.directory)
+            if note:
+                click.echo(f"note: {note}", err=True)
+            told = ingest_into(store, name, source, embedder, loaded.config.rag.chunk_tokens, site.emit, anew=anew)
     facts = {"store": str(path), "collection": name, "embedder": embedder.setting, "origin": source.origin}
     options.result({**facts, **asdict(told)}, _printable(_summary(told, path, name)))
     _raise(source.problems)

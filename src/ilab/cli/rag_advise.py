@@ -43,7 +43,7 @@ def advise(options: Options, measure: bool, top_k: int | None, embedder: str | N
     loaded = options.load(rag__top_k=top_k, where__device=device)
     results = last_results(Store(loaded.store))
     told = advised(results, _measured(options, loaded, results, embedder) if measure else None)
-    missing = [leaf["leaf"] for leaf in told["leaves"] if leaf["advice"] == "not measured"]
+    missing = [leaf for leaf in told["leaves"] if leaf["advice"] == "not measured" and leaf["can_look_up"]]
     told["measure"] = MEASURE if missing and not measure else None
     if options.as_json:
         options.result(told)

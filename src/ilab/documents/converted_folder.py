@@ -23,6 +23,7 @@ from ilab.errors import InputError
 WRITTEN = ".ilab-converted.json"
 FORMAT = 1
 LONGEST = 80  # characters of a name that come from the document's
+OWN = re.compile(r"[\w-]+\.json")  # what a name here looks like: nothing that leads elsewhere
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _written(folder: Path) -> list[str]:
         raise InputError(
             "the list of converted files cannot be read", where=str(folder / WRITTEN), hint=hint
         ) from error
-    return [name for name in names if isinstance(name, str) and PurePosixPath(name).name == name]
+    return [name for name in names if isinstance(name, str) and OWN.fullmatch(name)]
 
 
 def _note(folder: Path, names: Iterable[str]) -> None:
