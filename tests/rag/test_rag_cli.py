@@ -6,11 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from ilab.cli.app import Options, main
-from ilab.cli.rag_options import retriever_for
+from ilab.cli.rag_options import RAG_OPTIONS, retriever_for
 from ilab.config import data_home, load
 from ilab.errors import InputError, InputErrors
 
@@ -190,6 +191,37 @@ def test_chat_gets_a_retriever_only_where_it_is_asked_for(folder: Path) -> None:
     assert retriever is not None
     found = retriever.retrieve("How many locks?")
     assert (found.passages, found.citations) == (("> The canal has 14 locks.",), ("canal.md, Canal",))
+
+
+def test_upstreams_options_of_chat_choose_the_retriever(folder: Path) -> None:
+    told(
+        "rag", "ingest", "--input-dir", "docs", "--document-store-uri", "s.db", "--document-store-collection-name", "c"
+    )
+
+    @click.command()
+    @RAG_OPTIONS
+    @click.pass_obj
+    def chat(options: Options, /, **given: object) -> None:
+        retriever = retriever_for(options, given)
+        click.echo(retriever.retrieve("barley").citations if retriever else "none")
+
+    options = Options(folder, (), None, as_json=False, verbose=False)
+    store = ("--document-store-uri", "s.db", "--document-store-collection-name", "c")
+    asked = ("--rag", *store, "--retriever-top-k", "1", "--retriever-embedding-model-path", "hashed")
+    assert CliRunner().invoke(chat, asked, obj=options).stdout == "('mill.html, Mill',)\n"
+    assert CliRunner().invoke(chat, (), obj=options).stdout == "none\n"
+    wrong = CliRunner().invoke(chat, ("--rag", "--document-store-uri", "s.db"), obj=options)
+    assert isinstance(wrong.exception, InputError)
+    assert "collections here: c" in wrong.exception.hint
+
+
+def test_a_model_that_fails_costs_no_collection(folder: Path) -> None:
+    told("rag", "ingest", "--input-dir", "docs")
+    (folder / "broken").mkdir()
+    (folder / "broken/config.json").write_text("{}")
+    failed = ilab("rag", "ingest", "--input-dir", "docs", "--anew", "--embedding-model-path", "broken")
+    assert isinstance(failed.exception, InputError)
+    assert told("rag", "search", "barley", "-k", "1")["found"][0]["source"] == "mill.html"
 
 
 def test_settings_of_instructlab_are_taken_over(folder: Path) -> None:

@@ -108,7 +108,7 @@ def headed(document: Document, chunk: Chunk) -> str:
 
 
 class DocumentStore:
-    """One file. For one thread; several processes may read and write it."""
+    """One file. For one thread at a time; several processes may read and write it."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
@@ -127,7 +127,7 @@ class DocumentStore:
             raise InputError("a document store is a file, and this is a folder", where=str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+            connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None, check_same_thread=False)
             store = cls(path, connection)
             store._prepare()
         except sqlite3.DatabaseError as error:
@@ -275,7 +275,6 @@ class DocumentStore:
                 f"a document store of format {version}; this is format {FORMAT}", where=str(self.path), hint=hint
             )
         if not tables:
-            self._all("PRAGMA journal_mode = WAL")
             with self._writing():
                 if self._all("SELECT count(*) FROM sqlite_master")[0][0]:  # another process was first
                     return
