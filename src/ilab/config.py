@@ -27,9 +27,11 @@ from ilab.config_layers import Layer, merge, of_command, of_file, of_profile, of
 from ilab.config_source import Source, read_source
 from ilab.config_where import (
     DocumentsWhere,
+    EmbedderWhere,
     Endpoint,
     EvaluateWhere,
     KubernetesWhere,
+    Rag,
     Section,
     TrainWhere,
     WebWhere,
@@ -49,12 +51,14 @@ __all__ = [
     "Chat",
     "Config",
     "DocumentsWhere",
+    "EmbedderWhere",
     "Endpoint",
     "EvaluateWhere",
     "KubernetesWhere",
     "Loaded",
     "Models",
     "NamedModel",
+    "Rag",
     "Section",
     "TrainWhere",
     "WebWhere",
@@ -90,7 +94,7 @@ class Models(Section):
 
     teacher: str = Field("", description="the teacher, where no server plays it")
     judge: str = Field("", description="the judge, where no server plays it")
-    embedder: str = Field("", description="what compares texts by meaning")
+    embedder: str = Field("", description="what compares texts by meaning; `hashed`: by their letters, without a model")
     default: str = Field("", description="what serve, chat and compare take where the project has built none")
     named: dict[str, NamedModel] = Field(
         default_factory=dict, description="models under names of your own, which --model-id and the roles may give"
@@ -109,6 +113,7 @@ class Config(Section):
         default_factory=dict, description="pipeline parameters (see `ilab pipeline params`)"
     )
     models: Models = Models()
+    rag: Rag = Rag()
     where: Where = Where()
     chat: Chat = Chat()
 

@@ -61,6 +61,30 @@ class Endpoint(Section):
         return reference
 
 
+class EmbedderWhere(Section):
+    """An OpenAI-compatible server of embeddings (``POST /v1/embeddings``), for retrieval."""
+
+    url: str = Field(description="base URL, for example http://127.0.0.1:8000/v1")
+    model: str = Field(description="name of the embedding model there")
+    api_key: str = Field("", description="env:NAME or file:PATH that holds the key; empty for none")
+    timeout: float = Field(120.0, gt=0, description="seconds a single request may take")
+    ca_file: str | None = Field(None, description="certificates to trust besides the system's (PEM)")
+
+    @field_validator("url")
+    @classmethod
+    def _without_secret(cls, url: str) -> str:
+        if "@" in urlsplit(url).netloc:
+            raise ValueError("a URL with a user name or password in it; give a key with where.embedder.api_key")
+        return url
+
+    @field_validator("api_key")
+    @classmethod
+    def _by_reference(cls, reference: str) -> str:
+        if reference and not reference.startswith(("env:", "file:")):
+            raise ValueError("a key is given by reference, env:NAME or file:PATH, never itself")
+        return reference
+
+
 class DocumentsWhere(Section):
     mirrors: dict[str, str] = Field(
         default_factory=dict, description="git URL of a document repository: local path or URL to read instead"
@@ -204,5 +228,21 @@ class Where(Section):
     verifier: Endpoint | None = Field(None, description="the server of a second teacher, for the block `agreement`")
     evaluate: EvaluateWhere = EvaluateWhere()
     judge: Endpoint | None = Field(None, description="the server of the model that marks answers")
+    embedder: EmbedderWhere | None = Field(None, description="the server that makes vectors of texts, for retrieval")
     documents: DocumentsWhere = DocumentsWhere()
     web: WebWhere = WebWhere()
+
+
+class Rag(Section):
+    """Retrieval: where passages are kept, and how they are cut and found."""
+
+    store: str | None = Field(
+        None, description="file of the document store; empty: .ilab/embeddings.db, or embeddings.db in the data home"
+    )
+    collection: str = Field("ilab", min_length=1, description="collection in the store")
+    converted: str | None = Field(
+        None,
+        description="folder of converted documents; empty: .ilab/converted_documents, or the same in the data home",
+    )
+    chunk_tokens: int = Field(200, gt=0, description="most tokens of a passage, estimated")
+    top_k: int = Field(3, gt=0, description="passages that are found for a question")

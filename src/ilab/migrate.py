@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ilab.config import cache_home, data_home
+from ilab.config import Rag, cache_home, data_home
 from ilab.config_source import Source, paths_of
 from ilab.migrate_table import ARGUMENTS, ARGUMENTS_LEFT, DATA, GROUPS, MODELS, OLDER, ROWS, Row
 from ilab.parameters.data import FAMILIES
@@ -24,6 +24,7 @@ OURS = frozenset({"profile", "pipeline", "parameters", "models", "where"})
 BOTH = frozenset({"chat"})  # a section of either; of theirs where it has a setting that only they have
 THEIRS = frozenset({"chat.model", "chat.greedy_mode"})
 FAMILY = "parameters.sdg_teacher_family"
+SHARED = {"rag": frozenset(Rag.model_fields)}  # groups that both have, with the settings in them that only ours has
 VERSIONS = ("0.x", "1.0.0")
 
 
@@ -70,6 +71,7 @@ def is_instructlab(tree: Mapping[str, Any]) -> bool:
     theirs |= {name for name in tree if name == "models" and isinstance(tree[name], list)}
     theirs |= THEIRS & paths_of(tree).keys()
     ours = {name for name in tree if name in OURS and not (name == "models" and isinstance(tree[name], list))}
+    ours |= {name for name, own in SHARED.items() if isinstance(tree.get(name), Mapping) and own & tree[name].keys()}
     return bool(theirs) and not ours
 
 

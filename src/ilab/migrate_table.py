@@ -100,7 +100,6 @@ def _extra(value: Any) -> Mapping[str, Any]:
 
 
 SERVED = "a teacher is a server here: where.teacher.url (a local model can be served with: ilab model serve)"
-RAG = "retrieval is not there yet"
 JUDGED = "a judge is a server here: where.judge.url, with the model's name in eval_judge_model"
 KEPT = "results are kept in the store; to write them elsewhere give --output-dir to the command"
 
@@ -180,16 +179,16 @@ ROWS: dict[str, Row] = {
     },
     "models": Row(default=[]),  # read with general.*_model_id
     # -- rag
-    "rag.convert.output_dir": _option("documents convert --output DIR", f"{DATA}/converted_documents"),
+    "rag.convert.output_dir": _given("rag.converted", f"{DATA}/converted_documents"),
     "rag.convert.taxonomy_base": _none("InstructLab read generate.taxonomy_base", "origin/main"),
     "rag.convert.taxonomy_path": _none("InstructLab read generate.taxonomy_path", f"{DATA}/taxonomy"),
-    "rag.document_store.collection_name": _none(RAG, "ilab"),
-    "rag.document_store.uri": _none(RAG, f"{DATA}/embeddings.db"),
+    "rag.document_store.collection_name": _given("rag.collection", "ilab"),
+    "rag.document_store.uri": _given("rag.store", f"{DATA}/embeddings.db"),
     "rag.embedding_model.embedding_model_path": _given(
         "models.embedder", f"{MODELS}/ibm-granite/granite-embedding-125m-english"
     ),
     "rag.enabled": _none("InstructLab did not read it either", False),
-    "rag.retriever.top_k": _none(RAG, 3),
+    "rag.retriever.top_k": _given("rag.top_k", 3),
     # -- serve
     "serve.backend": _option("model serve"),
     "serve.chat_template": _option("model serve"),

@@ -32,6 +32,7 @@ NOUNS = {
     "model": "Get, train, test, measure, serve, chat with and convert models",
     "pipeline": "Plan and run the whole build",
     "process": "What runs in the background",
+    "rag": "Find passages in documents; whether to tune or to retrieve",
     "registry": "The registered models",
     "report": "What a build learned",
     "step": "Run one step of a plan",

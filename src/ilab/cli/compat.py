@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 ALIASES: dict[str, tuple[str, str, str]] = {
+    "advise": ("rag", "advise", "whether tuning, retrieval or both helped"),
     "chat": ("model", "chat", "talk to a model"),
     "download": ("model", "download", "get models"),
     "plan": ("pipeline", "plan", "what a build would do, and why"),

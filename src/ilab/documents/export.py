@@ -79,8 +79,7 @@ def export(
 
     A file that was not made from the same source is never written over.
     """
-    found = Found("", "", details={"files": json.dumps([asdict(file) for file in files])})
-    documents, faults = read_documents([_leaf(file.source) for file in files], found, reading)
+    documents, faults = read_inputs(files, reading)
     problems: list[IlabError] = list(faults)
     written: list[Exported] = []
     inputs = {file.source: file for file in files}
@@ -94,6 +93,12 @@ def export(
         write_text(path, front_matter({"source": document.source, "title": document.title}) + document.text)
         written.append(_exported(document, name, max_tokens))
     return written, problems
+
+
+def read_inputs(files: Sequence[PinnedFile], reading: Reading) -> tuple[list[Document], list[InputError]]:
+    """The documents of ``files``, and what is wrong with those that give none (``where`` is the file's source)."""
+    found = Found("", "", details={"files": json.dumps([asdict(file) for file in files])})
+    return read_documents([_leaf(file.source) for file in files], found, reading)
 
 
 def _exported(document: Document, name: str, max_tokens: int) -> Exported:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ilab.errors import InputError, SetupError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 FILE = "tokenizer.json"
 
@@ -16,6 +20,19 @@ def counter(model_dir: Path) -> Callable[[str], int]:
     Control tokens written in a text count as the ordinary text that they are there. Raises ``InputError`` where
     ``model_dir`` has no ``tokenizer.json`` that can be read, ``SetupError`` without the library ``tokenizers``.
     """
+    tokenizer = load_tokenizer(model_dir)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+
+    def count(text: str) -> int:
+        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    return count
+
+
+def load_tokenizer(model_dir: Path) -> Tokenizer:
+    """The tokenizer as it stands in ``model_dir``. Raises as :func:`counter`."""
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
@@ -36,11 +53,4 @@ def counter(model_dir: Path) -> Callable[[str], int]:
         if type(error) is not Exception:
             raise
         raise InputError(f"cannot be read: {error}", where=str(path), hint="download the model again") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True
-
-    def count(text: str) -> int:
-        return len(tokenizer.encode(text, add_special_tokens=False).ids)
-
-    return count
+    return tokenizer
