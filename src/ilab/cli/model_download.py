@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.process import detachable, go_to_background, stay_for_dry_run
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ SHOWN = 5  # files left out that are named
 @HF_TOKEN
 @S3_ENDPOINT
 @click.option("--dry-run", is_flag=True, help="Show what would be downloaded: size, licence, files.")
+@detachable
 @click.pass_obj
 def download(options: Options, /, model_dir: str | None, dry_run: bool, **given: Any) -> None:
     """Download models; without --repository, the configured teacher and student, or those that fit this machine.
@@ -64,6 +66,7 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
     """
     from ilab.transfer.open import Access
 
+    stay_for_dry_run(dry_run)
     loaded = options.load()
     shelf = shelf_at(options, model_dir)
     access = Access(loaded.config.where.web, given["hf_token"], given["s3_endpoint"], options.directory)
@@ -73,6 +76,7 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
         raise InputError("which repository is meant?", where="--repository", hint="add --repository OWNER/NAME")
     else:
         wanted = _fitting(loaded)
+    go_to_background(options)
     results = [_download(one, shelf, access, dry_run, options.as_json) for one in wanted]
     options.result(results)
     if not options.as_json and not dry_run and results:
