@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import io
 import json
 import os
 import sys
@@ -178,6 +179,8 @@ class Options:
 def run() -> None:
     """Entry point of the ``ilab`` executable: runs the command and turns errors into exit codes."""
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be text; standard error does this by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
     if COMPLETION in os.environ:
         from ilab.cli.completion import register
 
