@@ -27,9 +27,9 @@ def page(table: Table) -> Iterator[str]:
     """What each became; ``table`` draws one from its heads and rows."""
     yield "# InstructLab's commands"
     yield (
-        "Every command, option and setting of InstructLab, from v0.11 to v0.26.1, and what it is here. An option that\n"
-        "is *taken, and not needed* says so in a note on standard error and changes nothing. One that is *refused* ends\n"
-        "with exit code 2 and the sentence in the last column. A test types each of them."
+        "Every command, option and setting of InstructLab, from v0.11 to v0.26.1, and what it is here. An option\n"
+        "that is *taken, and not needed* says so in a note on standard error and changes nothing. One that is\n"
+        "*refused* ends with exit code 2 and the sentence in the last column. A test types each of them."
     )
     yield "## Commands"
     yield table(("InstructLab", "here"), [(_typed(name), _typed(ours)) for name, ours in commands().items()])
@@ -51,8 +51,8 @@ def page(table: Table) -> Iterator[str]:
     yield table(heads, [(one.when, f"`{one.typed}`", one.upstream, f"exit {one.code}") for one in exits()])
     yield "## Settings"
     yield (
-        "`ilab config migrate` translates a configuration file of InstructLab's, and says what has no counterpart; such a\n"
-        "file is also read as it is, from its usual place or with `--config FILE`."
+        "`ilab config migrate` translates a configuration file of InstructLab's, and says what has no counterpart;\n"
+        "such a file is also read as it is, from its usual place or with `--config FILE`."
     )
     yield table(("setting", "here", ""), [_setting(key, row) for key, row in ROWS.items()])
 

@@ -13,7 +13,6 @@ file says of *what* holds outside of projects alone: a project is the same build
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from ilab.config_where import (
     Where,
 )
 from ilab.errors import InputError
+from ilab.homes import cache_home, config_home, data_home
 
 if TYPE_CHECKING:
     from ilab.profiles import Profile
@@ -132,21 +132,9 @@ class Loaded:
         return layers
 
 
-def config_home() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "instructlab"
-
-
 def user_file() -> Path:
     """The user's own file, whether it is there or not."""
     return config_home() / USER_FILE
-
-
-def data_home() -> Path:
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "instructlab"
-
-
-def cache_home() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instructlab"
 
 
 def load(

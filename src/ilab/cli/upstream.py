@@ -26,7 +26,8 @@ How = Literal["same", "other name", "no effect", "refused", "missing"]
 class Row:
     """One spelling of an option of ``command`` (both InstructLab's), and what it became in ``ours``.
 
-    ``entry`` is all its spellings. ``values`` are some that InstructLab takes; none for a switch. ``text`` says what is different.
+    ``entry`` is all its spellings. ``values`` are some that InstructLab takes; none for a switch. ``text`` says what
+    is different.
     """
 
     command: str
