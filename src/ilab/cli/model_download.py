@@ -57,12 +57,6 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
     PLACE is OWNER/NAME on the Hugging Face hub (or HF_ENDPOINT), oci://HOST/PATH:TAG in a registry, s3://BUCKET/PREFIX,
     or file:///FOLDER. --release and --filename belong to the repositories in their order. What was interrupted goes on
     where it was; every file is checked.
-
-    \b
-    Examples:
-      ilab model download --repository ibm-granite/granite-3.3-2b-instruct
-      ilab model download --repository OWNER/NAME-GGUF --filename NAME-Q4_K_M.gguf
-      ilab model download --repository oci://registry.example.com/team/model:1.0 --dry-run
     """
     from ilab.transfer.open import Access
 

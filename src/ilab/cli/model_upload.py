@@ -34,14 +34,7 @@ __all__ = ["upload"]
 @detachable
 @click.pass_obj
 def upload(options: Options, /, model: str | None, dest_type: str | None, **given: Any) -> None:
-    """Send a model to the hub, a registry or a bucket: weights, configuration, tokenizer and papers, nothing else.
-
-    \b
-    Examples:
-      ilab model upload --model DIR --destination OWNER/NAME
-      ilab model upload --destination oci://registry.example.com/team/model:1.0
-      ilab model upload --dest-type s3 --destination BUCKET
-    """
+    """Send a model to the hub, a registry or a bucket: weights, configuration, tokenizer and papers, nothing else."""
     from ilab.cli.live import view
     from ilab.core.events import Bus
     from ilab.outcome import model_to_use

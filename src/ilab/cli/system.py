@@ -15,10 +15,7 @@ def group() -> None:
 @group.command()
 @click.pass_obj
 def info(options: Options) -> None:
-    """Machine, GPUs, versions and folders; no secrets.
-
-    For example: ilab system info --json
-    """
+    """Machine, GPUs, versions and folders; no secrets."""
     from ilab.machine import system_info
 
     loaded, wrong = options.load_or_defaults()
