@@ -35,7 +35,10 @@ def group() -> None:
 @click.option("--without-comments", "-wc", is_flag=True, help="Without what each setting is.")
 @click.pass_obj
 def show(options: Options, origin: bool, key: str | None, without_comments: bool) -> None:
-    """The merged configuration: profile, the user's file, the project's, --set."""
+    """The merged configuration: profile, the user's file, the project's, --set.
+
+    For example: ilab config show --origin --key where.train
+    """
     from ilab.config import flatten
 
     loaded = options.load()
@@ -101,7 +104,7 @@ def _descriptions() -> dict[str, str]:
 def set_(options: Options, path: str, value: str, user: bool) -> None:
     """Write a setting into the project's ilab.yaml, or outside of a project into the user's file.
 
-    Comments and order stay. VALUE is YAML: 2, true, [a, b], text.
+    Comments and order stay. VALUE is YAML: 2, true, [a, b], text. For example: ilab config set where.threads 2
     """
     import yaml
 
@@ -217,7 +220,7 @@ def _validated(path: Path) -> str:
 def migrate(options: Options, file: Path | None, output: Path | None) -> None:
     """Write InstructLab's configuration FILE (version 0.x or 1.0.0) anew, and list what has no meaning here.
 
-    Without FILE it is the user's own.
+    Without FILE it is the user's own. For example: ilab config migrate config.yaml --output ilab.yaml
     """
     from ilab.config import user_file
     from ilab.config_edit import store, written

@@ -47,7 +47,10 @@ class _Answers:
 @click.option("--project", is_flag=True, help="Write an ilab.yaml here, in place of the user's file.")
 @click.pass_obj
 def init(options: Options, /, interactive: bool, project: bool, **given: Any) -> None:
-    """Look at this machine, clone a taxonomy, and write ~/.config/instructlab/config.yaml."""
+    """Look at this machine, clone a taxonomy, and write ~/.config/instructlab/config.yaml.
+
+    For example: ilab config init --non-interactive --repository https://github.com/instructlab/taxonomy.git
+    """
     from ilab.config import PROJECT_FILE, user_file
     from ilab.hardware import detect
 

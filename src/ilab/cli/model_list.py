@@ -51,7 +51,12 @@ def list_(options: Options, model_dirs: tuple[str, ...], list_checkpoints: bool)
 @click.option("--check", is_flag=True, help="Read every byte, and compare with what was downloaded.")
 @click.pass_obj
 def info(options: Options, name: str, model_dir: str | None, check: bool) -> None:
-    """What a model is, where it came from, and whether it is still whole."""
+    """What a model is, where it came from, and whether it is still whole.
+
+    \b
+    Example:
+      ilab model info OWNER/NAME --check
+    """
     from ilab.transfer.shelf import damaged
 
     model = shelf_at(options, model_dir).need(name)

@@ -15,7 +15,10 @@ def group() -> None:
 @group.command()
 @click.pass_obj
 def info(options: Options) -> None:
-    """Machine, GPUs, versions and folders; no secrets."""
+    """Machine, GPUs, versions and folders; no secrets.
+
+    For example: ilab system info --json
+    """
     from ilab.machine import system_info
 
     loaded, wrong = options.load_or_defaults()
