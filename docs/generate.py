@@ -42,6 +42,7 @@ SOURCES = {
     "config": "src/ilab/config.py",
     "errors": "src/ilab/errors.py",
     "flows": "src/ilab/sdg/",
+    "old-commands": "src/ilab/cli/upstream.yaml",
     "parameters": "src/ilab/parameters/",
     "steps": "src/ilab/steps/",
     "training-metrics": "src/ilab/training/metrics.py",
@@ -56,6 +57,7 @@ def pages() -> dict[str, str]:
         "config": config_page,
         "errors": errors_page,
         "flows": flows_page,
+        "old-commands": old_commands_page,
         "parameters": parameters_page,
         "steps": steps_page,
         "training-metrics": metrics_page,
@@ -102,6 +104,13 @@ def cli_page() -> Iterator[str]:
             command = group.get_command(context, verb)
             if command is not None:
                 yield from _command(command, click.Context(command, parent=context, info_name=verb))
+
+
+def old_commands_page() -> Iterator[str]:
+    """What became of InstructLab's commands, options and settings."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    maker: Iterator[str] = importlib.import_module("old_commands").page(_table)
+    return maker
 
 
 def parameters_page() -> Iterator[str]:
@@ -245,6 +254,9 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     yield f"### {context.command_path}"
     yield f"```text\n{command.get_usage(_wide(context)).removeprefix('Usage: ')}\n```"
     yield _markdown(inspect.cleandoc(command.help or ""))
+    if command.epilog:
+        lines = command.epilog.removeprefix("\b\nExamples:\n")
+        yield f"```text\n{inspect.cleandoc(lines)}\n```"
     options = _options(command, context)
     if options:
         yield options

@@ -13,7 +13,6 @@ file says of *what* holds outside of projects alone: a project is the same build
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +38,7 @@ from ilab.config_where import (
 )
 from ilab.core.files import expanded
 from ilab.errors import InputError
+from ilab.homes import cache_home, config_home, data_home
 from ilab.parameters.parameter import Environment
 
 if TYPE_CHECKING:
@@ -160,21 +160,9 @@ class Loaded:
         return {**layers, **{origin: dict(values) for origin, values in self.given.items()}}
 
 
-def config_home() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "instructlab"
-
-
 def user_file() -> Path:
     """The user's own file, whether it is there or not."""
     return config_home() / USER_FILE
-
-
-def data_home() -> Path:
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "instructlab"
-
-
-def cache_home() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instructlab"
 
 
 def load(

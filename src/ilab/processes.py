@@ -31,10 +31,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from ilab.config import data_home
 from ilab.core.files import read_json
 from ilab.core.pids import born
 from ilab.errors import InputError, SetupError
+from ilab.homes import data_home
 from ilab.supervisor import ENDING, LOG, READY, RECORD, write
 
 State = Literal["running", "done", "stopped", "failed", "lost", "elsewhere"]

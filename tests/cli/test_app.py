@@ -15,6 +15,7 @@ from ilab.cli.compat import ALIASES
 
 HEAVY = ("torch", "transformers", "tokenizers", "numpy", "pydantic", "aiohttp", "yaml", "jinja2", "rich")
 COMMANDS = [
+    ("completion",),
     ("config",),
     ("config", "edit"),
     ("config", "init"),

@@ -269,3 +269,33 @@ def test_nothing_there_is_no_riddle(tmp_path: Path) -> None:
         done = ilab(tmp_path, "process", *arguments)
         assert (done.returncode, done.stdout) == (2, "")
         assert "ilab process list" in done.stderr
+
+
+def test_every_other_long_command_leaves_too(tmp_path: Path, tiny_model: Path) -> None:
+    """Train, measure, convert and download: what can be wrong is told first, the rest happens behind."""
+    rows = [{"question": f"{n}?", "choices": ["a", "b", "c", "d"], "answer": n % 4, "subject": "law"} for n in range(6)]
+    for name in ("dev", "test"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = [{"role": "user", "content": "What is 7?"}, {"role": "assistant", "content": "It is 7."}]
+    (tmp_path / "train.jsonl").write_text(f"{json.dumps({'messages': said})}\n" * 4)
+    model, training = str(tiny_model), ("--num-epochs", "1", "--max-seq-len", "64", "--effective-batch-size", "2")
+    commands = (
+        ("model", "train", "--data-path", str(tmp_path / "train.jsonl"), "--model-path", model, *training),
+        ("model", "evaluate", "--benchmark", "mmlu", "--model", model, "--test-set", str(tmp_path), "--limit", "1"),
+        ("model", "convert", model, "--output", str(tmp_path / "tiny.gguf")),
+        ("model", "download", "--repository", f"file://{tiny_model}", "--model-dir", str(tmp_path / "models")),
+    )
+    for wrong in (
+        ("model", "train", "--data-path", "nowhere.jsonl", "--model-path", model),
+        (*commands[0], "--dry-run"),
+        ("model", "evaluate", "--benchmark", "mmlu", "--model", "nowhere"),
+        ("model", "convert", "nowhere"),
+        ("model", "download", "--release", "main"),
+        (*commands[3], "--dry-run"),
+    ):
+        assert ilab(tmp_path, *wrong, "--detach").returncode == 2, wrong
+    assert Processes().all() == []
+    for process in [detached(tmp_path, *command) for command in commands]:
+        done = ilab(tmp_path, "process", "attach", process.id)
+        assert done.returncode == 0, done.stdout
+    assert (tmp_path / "tiny.gguf").is_file() and list((tmp_path / "models").glob("*/model.safetensors"))

@@ -92,3 +92,29 @@ def test_every_page_stands_in_the_index() -> None:
         for page in (ROOT / "docs" / folder).glob("*.md")
     }
     assert expected <= linked, sorted(path.name for path in expected - linked)
+
+
+def test_every_setting_and_option_of_instructlab_is_told(generate: ModuleType) -> None:
+    """Each setting becomes one of ours, or the page says why not; each option is in its command's table."""
+    from ilab.cli.upstream import rows
+    from ilab.config import known_paths
+    from ilab.migrate_table import ROWS
+    from ilab.parameters import TABLE
+
+    page = generate.pages()["old-commands.md"]
+    ours = {*known_paths(), *(f"parameters.{parameter.name}" for parameter in TABLE)}
+    lines = {
+        line.split("`")[1]: line for line in page.partition("## Settings")[2].splitlines() if line.startswith("| `")
+    }
+    assert lines.keys() == ROWS.keys()
+    for setting, line in lines.items():
+        _, _, here, why, _ = (cell.strip() for cell in re.split(r"(?<!\\)\|", line))
+        assert here or why or setting in ("version", "models"), setting
+        assert set(re.findall("`([^`]+)`", here)) <= ours, setting
+    options = page.partition("## Options")[2].partition("## Mistakes")[0]
+    for row in rows():
+        heading = f"### ilab {row.command}".rstrip()
+        section = next(
+            part for part in re.split("(?m)^(?=### )", options) if re.match(rf"{heading}( \(|$)", part, re.M)
+        )
+        assert f"`{row.option}`" in section, (row.command, row.option)

@@ -7,13 +7,15 @@ Commands are loaded when they are used, so ``ilab --help`` imports nothing heavy
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -21,7 +23,12 @@ from ilab import __version__
 from ilab.cli.compat import ALIASES
 from ilab.errors import IlabError, InputError, InputErrors, SetupError
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+PROGRAM = "ilab"
 NOUNS = {
+    "completion": "Let the shell complete commands, options and values",
     "config": "Settings: make, show, change, check them",
     "data": "Make synthetic data",
     "doctor": "What is missing for which command, and what to type",
@@ -42,6 +49,7 @@ NOUNS = {
 }
 
 
+COMPLETION = "_ILAB_COMPLETE"  # set by the scripts of `ilab completion`
 NO_FILE = "DEFAULT"  # as --config: no file of the user's
 
 
@@ -56,10 +64,15 @@ class LazyGroup(click.Group):
             noun, verb, _ = ALIASES[cmd_name]
             group = self.get_command(ctx, noun)
             return group.get_command(ctx, verb) if isinstance(group, click.Group) else None
-        if cmd_name not in NOUNS:
-            return None
-        group = importlib.import_module(f"ilab.cli.{cmd_name}").group
-        return group if isinstance(group, click.Command) else None
+        return load_noun(cmd_name) if cmd_name in NOUNS else None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the tables, as the help."""
+        from click.shell_completion import CompletionItem
+
+        known = NOUNS | {name: text for name, (_, _, text) in ALIASES.items()}
+        fitting = [CompletionItem(name, help=text) for name, text in known.items() if name.startswith(incomplete)]
+        return fitting + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From the table, so that help does not import the commands it lists."""
@@ -84,6 +97,16 @@ class LazyGroup(click.Group):
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+
+@functools.cache
+def load_noun(name: str) -> click.Command:
+    """The command or group ``ilab NAME``, imported, with what every command has (:mod:`ilab.cli.everywhere`)."""
+    from ilab.cli.everywhere import dress
+
+    command: click.Command = importlib.import_module(f"ilab.cli.{name}").group
+    dress(command, name)
+    return command
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -121,7 +144,10 @@ class Options:
         from ilab.config import load
 
         given = {name.replace("__", "."): value for name, value in flags.items()}
-        user: Path | Literal["own"] | None = None if self.config == NO_FILE else self.user_file() or "own"
+        file = self.user_file()
+        if file is not None and not file.is_file():
+            raise click.UsageError(f"`{self.config}` does not exist or is not a readable file")
+        user: Path | Literal["own"] | None = None if self.config == NO_FILE else file or "own"
         loaded = load(self.directory, sets=self.sets, flags={"where.store": self.store, **given}, user=user)
         for note in (note for note in loaded.notes if note not in self._told):
             click.echo(f"note: {note}", err=True)
@@ -136,6 +162,8 @@ class Options:
             return self.load(), None
         except InputError as error:
             return Loaded(Config(), self.directory.resolve(), {}), error
+        except click.UsageError as error:
+            return Loaded(Config(), self.directory.resolve(), {}), InputError(error.message, where="--config")
 
     def user_file(self) -> Path | None:
         """The file that ``--config`` names in place of the user's own."""
@@ -152,8 +180,14 @@ class Options:
 def run() -> None:
     """Entry point of the ``ilab`` executable: runs the command and turns errors into exit codes."""
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be text; standard error does this by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if COMPLETION in os.environ:
+        from ilab.cli.completion import register
+
+        register()
     try:
-        code = main.main(hoisted(sys.argv[1:]), standalone_mode=False)
+        code = main.main(hoisted(sys.argv[1:]), prog_name=PROGRAM, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)  # click returns the code of its own Exit
     except click.ClickException as error:
         error.show()

@@ -6,14 +6,7 @@ refused with what to use instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-import click
-
-from ilab.errors import InputError
-
-F = TypeVar("F", bound=Callable[..., Any])
+from ilab.cli.old_options import OldOptions
 
 TAKEN: dict[str, str] = {
     "--num-cpus": "requests are made by one process; sdg_batch_size and sdg_num_workers say how many are under way",
@@ -30,18 +23,4 @@ REFUSED: dict[str, str] = {
 FLAGS = {"--enable-serving-output"}
 
 
-def upstream_options(command: F) -> F:
-    """Add the options of both tables, hidden from the help."""
-    for name in (*TAKEN, *REFUSED):
-        flag: dict[str, Any] = {"is_flag": True, "default": None} if name in FLAGS else {}
-        command = click.option(name, hidden=True, expose_value=False, callback=_judge, **flag)(command)
-    return command
-
-
-def _judge(_: click.Context, parameter: click.Parameter, value: Any) -> None:
-    name = parameter.opts[0]
-    if value is None:
-        return
-    if name in REFUSED:
-        raise InputError(f"{name} has no meaning here", hint=REFUSED[name])
-    click.echo(f"note: {name} is not needed: {TAKEN[name]}", err=True)
+upstream_options = OldOptions(TAKEN, REFUSED, frozenset(FLAGS))

@@ -9,6 +9,7 @@ import click
 
 from ilab.cli.evaluate_judge import JUDGE_OPTIONS, TLS_OPTIONS
 from ilab.cli.old_options import OldOptions
+from ilab.cli.process import detachable
 from ilab.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -106,6 +107,7 @@ OPTIONS = (
 
 def evaluate_options(command: F) -> F:
     """Add all options to ``command``."""
+    command = detachable(command)
     for option in reversed(OPTIONS):
         command = option(command)
     return OLD(command)

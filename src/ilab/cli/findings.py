@@ -11,12 +11,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from ilab.errors import InputError
-from ilab.taxonomy.lint import LintWarning
+
+if TYPE_CHECKING:
+    from ilab.taxonomy.lint import LintWarning
 
 
 @dataclass(frozen=True)

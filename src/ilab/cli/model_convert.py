@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.process import detachable, go_to_background
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--model-name", metavar="NAME", default="", help="The name in the file, and of it.")
 @click.option("--license", "license_", metavar="SPDX", default="", help="The licence, where no model card says it.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
+@detachable
 @click.pass_obj
 def convert(options: Options, /, model_dir: str | None, named_dir: str | None, type_: str, **given: str | None) -> None:
     """Write a model as a GGUF file, and check that it says what the model says.
@@ -41,6 +43,7 @@ def convert(options: Options, /, model_dir: str | None, named_dir: str | None, t
     passive_threads()
     named = model_dir or named_dir
     folder, name = model_to_use(loaded, str(options.directory / Path(named).expanduser()) if named else None)
+    go_to_background(options)
     from ilab.packaging.gguf.export import Label, export_gguf
     from ilab.packaging.gguf.export import Options as How
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.process import detachable, go_to_background, stay_for_dry_run
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ SHOWN = 5  # files left out that are named
 @HF_TOKEN
 @S3_ENDPOINT
 @click.option("--dry-run", is_flag=True, help="Show what would be downloaded: size, licence, files.")
+@detachable
 @click.pass_obj
 def download(options: Options, /, model_dir: str | None, dry_run: bool, **given: Any) -> None:
     """Download models; without --repository, the configured teacher and student, or those that fit this machine.
@@ -56,15 +58,10 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
     PLACE is OWNER/NAME on the Hugging Face hub (or HF_ENDPOINT), oci://HOST/PATH:TAG in a registry, s3://BUCKET/PREFIX,
     or file:///FOLDER. --release and --filename belong to the repositories in their order. What was interrupted goes on
     where it was; every file is checked.
-
-    \b
-    Examples:
-      ilab model download --repository ibm-granite/granite-3.3-2b-instruct
-      ilab model download --repository OWNER/NAME-GGUF --filename NAME-Q4_K_M.gguf
-      ilab model download --repository oci://registry.example.com/team/model:1.0 --dry-run
     """
     from ilab.transfer.open import Access
 
+    stay_for_dry_run(dry_run)
     loaded = options.load()
     shelf = shelf_at(options, model_dir)
     access = Access(loaded.config.where.web, given["hf_token"], given["s3_endpoint"], options.directory)
@@ -74,6 +71,7 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
         raise InputError("which repository is meant?", where="--repository", hint="add --repository OWNER/NAME")
     else:
         wanted = _fitting(loaded)
+    go_to_background(options)
     results = []
     for one, origin in wanted.items():
         try:

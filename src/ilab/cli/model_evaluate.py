@@ -12,6 +12,7 @@ import click
 from ilab.cli.app import Options
 from ilab.cli.evaluate_judge import judge_name, load_with_judge, reaching
 from ilab.cli.evaluate_options import NEEDED, evaluate_options, require
+from ilab.cli.process import go_to_background
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def run_evaluation(options: Options, given: Mapping[str, Any]) -> None:
     where = where_of(loaded)
     candidate, base = _models(options, loaded, benchmark, given)
     folder = _output(options, benchmark, given["output_dir"])
+    go_to_background(options)
     engine = Engine(Store(loaded.store), where)
     try:
         with watching(engine, run_folder(engine)):

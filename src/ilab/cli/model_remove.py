@@ -23,10 +23,6 @@ def remove(options: Options, name: str | None, named: str | None, yes: bool, mod
     """Delete a model, by its name in `ilab model list`, or what has arrived of one.
 
     Nothing outside the models folder is ever deleted.
-
-    \b
-    Example:
-      ilab model remove OWNER/NAME --yes
     """
     if (name is None) == (named is None):
         raise InputError("which model?", hint="type: ilab model remove NAME   (see: ilab model list)")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.process import detachable, go_to_background, stay_for_dry_run
 from ilab.cli.train_job import handing_over, placements, show_placements
 from ilab.cli.train_options import OLD, adapter_defaults, parameters, template_choice, training_options
 from ilab.cli.train_result import RESULT, Trained, Wanted, finish
@@ -26,6 +27,7 @@ LEGACY = "generated"  # where InstructLab's first versions wrote data
 @click.command()
 @training_options
 @OLD
+@detachable
 @click.pass_obj
 def train(options: Options, /, dry_run: bool, **given: Any) -> None:
     """Train a model: on the project's data as `ilab run` does, or on files.
@@ -36,6 +38,7 @@ def train(options: Options, /, dry_run: bool, **given: Any) -> None:
     from ilab.actions import prepare
     from ilab.cli.threads import passive_threads
 
+    stay_for_dry_run(dry_run)
     passive_threads()  # before torch is asked for devices
     wanted = _wanted(options, given)
     loaded, device = _placed(options, given, wanted.old)
@@ -47,6 +50,7 @@ def train(options: Options, /, dry_run: bool, **given: Any) -> None:
     if dry_run:
         _forecast(options, build)
     else:
+        go_to_background(options)
         with handing_over(options, bool(given["manifest"]), given["manifest_file"]):
             finish(options, _train(build), wanted)
 

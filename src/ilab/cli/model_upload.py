@@ -8,6 +8,7 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.model_download import HF_TOKEN, S3_ENDPOINT, size_text
+from ilab.cli.process import detachable, go_to_background, stay_for_dry_run
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,21 +31,16 @@ __all__ = ["upload"]
 @HF_TOKEN
 @S3_ENDPOINT
 @click.option("--dry-run", is_flag=True, help="Show what would be sent.")
+@detachable
 @click.pass_obj
 def upload(options: Options, /, model: str | None, dest_type: str | None, **given: Any) -> None:
-    """Send a model to the hub, a registry or a bucket: weights, configuration, tokenizer and papers, nothing else.
-
-    \b
-    Examples:
-      ilab model upload --model DIR --destination OWNER/NAME
-      ilab model upload --destination oci://registry.example.com/team/model:1.0
-      ilab model upload --dest-type s3 --destination BUCKET
-    """
+    """Send a model to the hub, a registry or a bucket: weights, configuration, tokenizer and papers, nothing else."""
     from ilab.cli.live import view
     from ilab.core.events import Bus
     from ilab.outcome import model_to_use
     from ilab.transfer.push import outgoing
 
+    stay_for_dry_run(given["dry_run"])
     loaded = options.load()
     address = _address(dest_type, given["destination"], given["release"])
     path, name = model_to_use(loaded, model, options.directory)
@@ -58,6 +54,7 @@ def upload(options: Options, /, model: str | None, dest_type: str | None, **give
     if given["dry_run"]:
         options.result({**result, "destination": str(address)}, line)
         return
+    go_to_background(options)
     click.echo(line, err=True)
     with view() as shown:
         emit = Bus([shown]).for_step("upload")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -39,8 +39,14 @@ class OldOptions:
         if value is None or str(value).lower() in NOTHING:
             return
         name = parameter.opts[0]
+        how, text = self.verdict(name)
+        if how == "refused":
+            raise InputError(f"{name} has no meaning here", hint=text)
+        click.echo(f"note: {name} is not needed: {text}", err=True)
+
+    def verdict(self, name: str) -> tuple[Literal["no effect", "refused"], str]:
+        """What becomes of the option: refused, with what to use instead; or no effect, with why not."""
         refused = {key.split("/")[0]: text for key, text in self.refused.items()}
-        taken = {key.split("/")[0]: text for key, text in self.taken.items()}
         if name in refused:
-            raise InputError(f"{name} has no meaning here", hint=refused[name])
-        click.echo(f"note: {name} is not needed: {taken[name]}", err=True)
+            return "refused", refused[name]
+        return "no effect", {key.split("/")[0]: text for key, text in self.taken.items()}[name]

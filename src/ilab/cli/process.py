@@ -82,6 +82,12 @@ def go_to_background(options: Options) -> None:
     click.get_current_context().exit(0)
 
 
+def stay_for_dry_run(dry_run: bool) -> None:
+    """Raises InputError where ``--detach`` is given with ``--dry-run``, which shows something at once."""
+    if dry_run and leaving():
+        raise InputError("--dry-run and --detach exclude each other", hint="a dry run takes no time")
+
+
 def check_teachers(build: Build, plan: Plan) -> None:
     """Before leaving: whether the teachers that ``plan`` is going to ask can be asked; see :func:`meet_teachers`."""
     from ilab.cli.pipeline import engine_for

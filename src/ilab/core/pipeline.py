@@ -140,7 +140,7 @@ def read_pipeline(path: Path, find: Callable[[str], Path]) -> Pipeline:
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise InputError(f"not readable YAML: {getattr(error, 'problem', error)}", where=f"{path}{line}") from error

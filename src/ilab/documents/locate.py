@@ -294,7 +294,10 @@ class _Finder:
     @contextmanager
     def _asking(self, address: str) -> Iterator[None]:
         """A server that does not answer once is not waited for a second time."""
-        host = urlsplit(address).netloc.rpartition("@")[2] or address.partition(":")[0]
+        try:
+            host = urlsplit(address).netloc.rpartition("@")[2] or address.partition(":")[0]
+        except ValueError:  # no address at all: whoever is to ask for it says so
+            host = address
         if host in self._silent:
             raise ServiceError(f"not asked: {host} {self._silent[host]}", hint="try again later", retryable=True)
         try:

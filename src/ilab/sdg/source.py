@@ -65,7 +65,7 @@ def read_source(path: Path, root: Path | None = None, shape: str = FLOW_SHAPE) -
         content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read: {error}", where=str(path)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise InputError(f"not YAML: {getattr(error, 'problem', None) or error}", where=where) from error

@@ -1,0 +1,24 @@
+"""The user's own folders, under XDG's names: settings, data, and what can be fetched or made again.
+
+Apart from :mod:`ilab.config`, so that what only needs a path does not load the whole configuration.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def config_home() -> Path:
+    """Where the user's settings are."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "instructlab"
+
+
+def data_home() -> Path:
+    """Where the user's work is: stores, taxonomies, background processes."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "instructlab"
+
+
+def cache_home() -> Path:
+    """Where models and copies of documents are."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instructlab"
