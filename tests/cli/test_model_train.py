@@ -245,8 +245,8 @@ def test_the_old_command_trains_beside_four_bits(here: Path, small: Path) -> Non
     write(here / "generated" / "train_1.jsonl", [{"user": "Q?", "assistant": "A."}])
     write(here / "generated" / "test_1.jsonl", [{"user": "Q?", "assistant": "A."}])
     done = ilab(
-        here, "train", "--model-path", str(small), "--num-epochs", "1"
-    )  # the folder needs no word, nor the method
+        here, "train", "--model-path", str(small), "--num-epochs", "1", "--pipeline", "simple"
+    )  # the folder needs no word
     assert done.exception is None, done.exception
     (made,) = records(here, "train")
     assert made.fields["method"] == "qlora"
@@ -261,7 +261,18 @@ def test_the_old_command_falls_back_and_says_why(here: Path, small: Path, monkey
         "ilab.training.choice.find_spec", lambda name: None if name == "bitsandbytes" else find_spec(name)
     )
     write(here / "generated" / "train_1.jsonl", [{"user": "Q?", "assistant": "A."}])
-    done = ilab(here, "train", "--input-dir", "generated", "--model-path", str(small), "--num-epochs", "1")
+    done = ilab(
+        here,
+        "train",
+        "--input-dir",
+        "generated",
+        "--model-path",
+        str(small),
+        "--num-epochs",
+        "1",
+        "--pipeline",
+        "simple",
+    )
     assert done.exception is None, done.exception
     said = [line for line in done.stderr.splitlines() if "bitsandbytes is not installed" in line]
     assert len(said) == 1 and "LoRA" in said[0]
