@@ -157,7 +157,7 @@ def shown(terminal: str = "") -> list[Block]:
 def walked(tmp_path_factory: pytest.TempPathFactory, hub: TestHub, teacher: Teacher, site: int) -> Iterator[Machine]:
     """A machine on which all commands were typed, but for the last two terminals."""
     root = tmp_path_factory.mktemp("walkthrough")
-    shutil.copytree(EXAMPLE, root / "mill")
+    shutil.copytree(EXAMPLE, root / "mill", ignore=shutil.ignore_patterns("markdown"))
     machine = machine_at(root / "home", root / "mill", hub, teacher)
     for block in shown():
         for command, expected in commands(block.text):
@@ -175,17 +175,15 @@ def rows(folder: Path, pattern: str) -> list[dict[str, str]]:
 
 
 def pages(folder: Path) -> dict[str, str]:
-    """What is read of each crawled page: its text without front matter, by the page's name alone."""
-    texts = {path: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
-    return {re.sub(r"localhost-\d+", "", path.name): text.partition("\n---\n")[2] for path, text in texts.items()}
+    """What is read of each crawled page: its text without front matter, by the page's name without the port."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    same = {re.sub(r"\d{4,}", "", name): re.sub(r"localhost:\d+", "", text) for name, text in texts.items()}
+    return {name: text.partition("\n---\n")[2] for name, text in same.items()}
 
 
-def test_the_crawl_makes_the_pages_that_are_shipped(walked: Machine, site: int) -> None:
-    shutil.rmtree(walked.folder / "again", ignore_errors=True)
-    crawl, _ = next(one for block in shown() for one in commands(block.text) if "crawl" in one[0])
-    walked.type(f"{crawl.replace(SITE, str(site))} --output again")
+def test_the_crawl_makes_the_pages_that_are_shipped(walked: Machine) -> None:
     assert len(pages(EXAMPLE / "markdown")) == 11
-    assert pages(walked.folder / "again") == pages(EXAMPLE / "markdown")
+    assert pages(walked.folder / "markdown") == pages(EXAMPLE / "markdown")
 
 
 def test_what_the_commands_leave(walked: Machine, hub: TestHub, teacher: Teacher) -> None:
@@ -219,6 +217,18 @@ def test_the_same_command_again_does_nothing(walked: Machine) -> None:
     assert {path: path.stat().st_mtime_ns for path in there} == there
     asked = walked.type("ilab test --data-dir pre-generated")
     assert "### What drives Brannock tide mill?" in asked and "expected: " in asked
+
+
+def test_what_was_trained_can_be_uploaded(walked: Machine, hub: TestHub) -> None:
+    pytest.importorskip("huggingface_hub")
+    for path in ("models/ggml-model-f16.gguf", "models/merged_model"):
+        walked.type(f"HF_TOKEN=t ilab model upload --model {path} --destination mill/{Path(path).stem}")
+    whole = hub.repositories["mill/merged_model"].files
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= whole.keys()
+    models = walked.folder / "models"
+    assert whole["model.safetensors"] == (models / "merged_model" / "model.safetensors").read_bytes()
+    sent = hub.repositories["mill/ggml-model-f16"].files
+    assert sent == {"ggml-model-f16.gguf": (models / "ggml-model-f16.gguf").read_bytes()}
 
 
 @contextmanager

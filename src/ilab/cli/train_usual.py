@@ -91,7 +91,7 @@ def method_for(given: Mapping[str, Any], device: str, base: str, folder: Path) -
     if simple and choice.method == "full" and size >= LARGE:
         raise SetupError(
             f"a base of {size:,} parameters is trained by an adapter, which takes the package peft",
-            where="--pipeline simple",
+            where="train_method",
             hint="pip install 'ilab[lora]', or train all weights with --method full",
         )
     return choice
