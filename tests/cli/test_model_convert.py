@@ -85,3 +85,42 @@ def test_a_folder_is_looked_for_where_the_project_is(folder: Path, tiny_model: P
     done = ilab("-C", "project", "model", "convert", "--model-path", "made", "--type", "f32")
     assert done.exit_code == 0, done.output
     assert (folder / "project" / f"{tiny_model.name}-f32.gguf").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")  # PEFT asks for it
+def test_an_adapter_is_merged_first(folder: Path, tiny_model: Path) -> None:
+    """The options as InstructLab's scripts gave them; what was read is still there."""
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    from ilab.packaging.gguf.readback import File
+
+    model = peft.get_peft_model(
+        AutoModelForCausalLM.from_pretrained(tiny_model), peft.LoraConfig(r=2, target_modules=["q_proj"])
+    )
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.fill_(0.5)
+    model.save_pretrained(folder / "adapter")
+    there = {path.name for path in tiny_model.iterdir()}
+    plain = ilab("model", "convert", str(tiny_model), "--type", "f32", "--model-name", "lamp", "--output", "plain.gguf")
+    done = ilab(
+        "model", "convert", "--model-dir", str(tiny_model), "--adapter-file", "adapter", "--model-name", "lamp", "-sq",
+        "-sd", "--type", "f32",
+    )  # fmt: skip
+    assert (plain.exit_code, done.exit_code) == (0, 0), done.output
+    assert "note: --skip-quantize is not needed" in done.stderr and "note: --skip-de-quantize" in done.stderr
+    assert {path.name for path in tiny_model.iterdir()} == there
+    one, other = (dict(File(folder / name).tensors()) for name in ("plain.gguf", "lamp-f32.gguf"))
+    changed = {name for name in one if (one[name] != other[name]).any()}
+    assert changed == {f"model.layers.{layer}.self_attn.q_proj.weight" for layer in (0, 1)}
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "adapter", "lamp-f32.gguf", "lamp-f32.parity.json", "plain.gguf", "plain.parity.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["none", "auto"])
+def test_no_adapter_is_no_adapter(folder: Path, tiny_model: Path, word: str) -> None:
+    done = ilab("model", "convert", str(tiny_model), "--adapter-file", word, "--type", "q4_0", "--output", "m.gguf")
+    assert done.exit_code == 0, done.output
+    assert "q4_0 (tensors: 5 F32, 14 Q4_0, 2 Q8_0)" in done.stdout

@@ -245,8 +245,8 @@ def test_the_old_command_trains_beside_four_bits(here: Path, small: Path) -> Non
     write(here / "generated" / "train_1.jsonl", [{"user": "Q?", "assistant": "A."}])
     write(here / "generated" / "test_1.jsonl", [{"user": "Q?", "assistant": "A."}])
     done = ilab(
-        here, "train", "--model-path", str(small), "--num-epochs", "1"
-    )  # the folder needs no word, nor the method
+        here, "train", "--model-path", str(small), "--num-epochs", "1", "--pipeline", "simple"
+    )  # the folder needs no word
     assert done.exception is None, done.exception
     (made,) = records(here, "train")
     assert made.fields["method"] == "qlora"
@@ -261,7 +261,18 @@ def test_the_old_command_falls_back_and_says_why(here: Path, small: Path, monkey
         "ilab.training.choice.find_spec", lambda name: None if name == "bitsandbytes" else find_spec(name)
     )
     write(here / "generated" / "train_1.jsonl", [{"user": "Q?", "assistant": "A."}])
-    done = ilab(here, "train", "--input-dir", "generated", "--model-path", str(small), "--num-epochs", "1")
+    done = ilab(
+        here,
+        "train",
+        "--input-dir",
+        "generated",
+        "--model-path",
+        str(small),
+        "--num-epochs",
+        "1",
+        "--pipeline",
+        "simple",
+    )
     assert done.exception is None, done.exception
     said = [line for line in done.stderr.splitlines() if "bitsandbytes is not installed" in line]
     assert len(said) == 1 and "LoRA" in said[0]
@@ -327,7 +338,93 @@ def test_errors_say_what_to_do(here: Path, small: Path, arguments: list[str], ki
 
 
 def test_a_model_is_needed(here: Path) -> None:
-    assert "--model-path" in failure(here, "--data-path", "knowledge.jsonl").hint
+    """The one that is recommended is named with its size and licence, and never fetched in silence."""
+    error = ilab(here, "--set", "profile=cpu", "model", "train", "--data-path", "knowledge.jsonl").exception
+    assert isinstance(error, InputError)
+    assert "Qwen/Qwen3-0.6B, 1.5 GB, licence Apache-2.0" in error.message
+    assert "ilab model download --repository Qwen/Qwen3-0.6B" in error.hint and "--model-path DIR" in error.hint
+
+
+@pytest.fixture
+def student(small: Path) -> Path:
+    """The recommended student, as ``ilab model download`` lays it down; a small one."""
+    from ilab.transfer.shelf import models_home
+
+    folder = models_home() / "Qwen" / "Qwen3-0.6B"
+    shutil.copytree(small, folder)
+    return folder
+
+
+def test_the_downloaded_student_is_trained_where_nobody_names_a_model(here: Path, student: Path) -> None:
+    """``ilab train`` in any folder: data from `generated`, the result in `models`, and the second time nothing."""
+    write(here / "generated" / "train_1.jsonl", [{"user": "Q?", "assistant": "A."}] * 3)
+    write(here / "generated" / "test_1.jsonl", [{"user": "Q?", "assistant": "A."}])
+    command = ["--set", "profile=cpu", "train", "--num-epochs", "1", "--device", "cuda"]
+    done = ilab(here, *command)
+    assert done.exception is None, done.exception
+    assert "note: Qwen/Qwen3-0.6B is trained" in done.stderr and "needs no adapter" in done.stderr
+    (made,) = records(here, "train")
+    assert (made.fields["method"], made.fields["learning_rate"], made.fields["batch"]) == ("full", 3e-3, 16)
+    gguf = here / "models" / "ggml-model-f16.gguf"
+    assert gguf.read_bytes()[:4] == b"GGUF"
+    assert f"Next: ilab serve --model-path {gguf}, and in another terminal: ilab chat" in done.stdout
+    times = {path: path.stat().st_mtime_ns for path in (gguf, *(here / "models" / "merged_model").iterdir())}
+    again = ilab(here, *command)
+    assert again.exception is None, again.exception
+    assert again.stdout == done.stdout and "train: started" not in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    gguf.write_bytes(b"spoilt")
+    ilab(here, *command)
+    assert gguf.read_bytes()[:4] == b"GGUF", "a file that is not what was written is written again"
+    assert ilab(here, "--json", "test", "--model-dir", str(gguf)).exception is None
+
+
+def test_the_grouped_command_writes_where_later_versions_did(here: Path, small: Path) -> None:
+    from ilab.config import data_home
+
+    write(data_home() / "datasets" / "2026" / "train_2026-01-01T00_00_00.jsonl", [{"user": "Q?", "assistant": "A."}])
+    write(data_home() / "datasets" / "2026" / "test_2026-01-01T00_00_00.jsonl", [{"user": "Q?", "assistant": "A."}])
+    common = ["--model-path", str(small), "--num-epochs", "1", "--method", "full"]
+    done = ilab(here, "model", "train", "--pipeline", "simple", *common)
+    assert done.exception is None, done.exception
+    folder = data_home() / "checkpoints"
+    assert (folder / "ggml-model-f16.gguf").is_file() and (folder / "merged_model" / "config.json").is_file()
+    assert not (here / "models").exists()
+    asked = ilab(here, "model", "test")
+    assert asked.exception is None, asked.exception
+    assert "### Q?" in asked.stdout and "datasets/2026/test_" in asked.stderr
+    # Without --pipeline simple the newest data of all samples is trained on, nobody is asked, nothing is copied.
+    bare = ilab(here, "model", "train", *common)
+    assert bare.exception is None, bare.exception
+    assert "training on " in bare.stderr and "###" not in bare.stdout
+
+
+def test_somebody_elses_file_is_not_replaced(here: Path, small: Path) -> None:
+    write(here / "generated" / "train_1.jsonl", [{"user": "Q?", "assistant": "A."}])
+    (here / "models").mkdir()
+    (here / "models" / "ggml-model-f16.gguf").write_bytes(b"GGUF of mine")
+    done = ilab(here, "train", "--model-path", str(small), "--num-epochs", "1")
+    assert isinstance(done.exception, InputError) and "this file is not from here" in done.exception.message
+    assert (here / "models" / "ggml-model-f16.gguf").read_bytes() == b"GGUF of mine"
+    assert not records(here, "train")
+
+
+def test_a_large_base_is_never_trained_whole_for_want_of_peft(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ilab.cli.train_usual import method_for
+
+    large = {"model_type": "llama", "hidden_size": 512, "intermediate_size": 1024, "num_attention_heads": 8}
+    large |= {"num_hidden_layers": 4, "vocab_size": 32000}
+    (here / "large").mkdir()
+    (here / "large" / "config.json").write_text(json.dumps(large))
+    unsaid = dict.fromkeys(("method", "pipeline", "lora_rank", "lora_quantize_dtype"))
+    assert method_for(unsaid, "cpu", "large", here).method in ("lora", "qlora")
+    assert method_for({**unsaid, "pipeline": "full"}, "cpu", "large", here).method == "full"
+    monkeypatch.setattr("ilab.training.choice.find_spec", lambda name: None)
+    for given in (unsaid, {**unsaid, "pipeline": "simple"}):
+        with pytest.raises(SetupError, match="43,258,368 parameters") as caught:
+            method_for(given, "cpu", "large", here)
+        assert "ilab[lora]" in caught.value.hint and "--method full" in caught.value.hint
+    assert method_for({**unsaid, "method": "full"}, "cpu", "large", here).method == "full"
 
 
 @pytest.mark.parametrize("name", sorted(OLD.refused))

@@ -104,12 +104,13 @@ def test_scaled_positions(rope: dict[str, Any], gguf_model: Build, tmp_path: Pat
     assert plain != gguf_model("qwen3", rope_parameters=rope)
 
 
-@pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0"])
+@pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0", "q5_0", "q4_0"])
 @pytest.mark.usefixtures("own")
 def test_types_round_as_much_as_they_have_to(kind: str, gguf_model: Build, tmp_path: Path) -> None:
     found = checks(export_gguf(gguf_model("qwen3"), tmp_path / "m.gguf", kind))
     # Uniform rounding errors of half a step, from the widths of the mantissas and of a block's 8 bits.
-    low, high = {"f16": (1e-4, 3e-4), "bf16": (1e-3, 2.5e-3), "q8_0": (3e-3, 8e-3)}[kind]
+    low, high = {"f16": (1e-4, 3e-4), "bf16": (1e-3, 2.5e-3), "q8_0": (3e-3, 8e-3), "q5_0": (0.02, 0.05),
+                 "q4_0": (0.05, 0.1)}[kind]  # fmt: skip
     assert low < found["weights"].measured["error"] < high
     # The model is moved as far as random rounding of that size moves it, no further.
     limit = found["logits"].limits["error"] / parity.SLACK
@@ -144,6 +145,14 @@ def test_rows_without_whole_blocks_stay_in_16_bits(gguf_model: Build, tmp_path: 
     assert result.stored == {"F16": 2, "F32": 6, "Q8_0": 14}
 
 
+@pytest.mark.usefixtures("own")
+def test_both_ends_of_a_small_file_are_kept_finer(gguf_model: Build, tmp_path: Path) -> None:
+    export_gguf(gguf_model("llama"), tmp_path / "m.gguf", "q4_0")
+    types = File(tmp_path / "m.gguf").types()
+    assert types["token_embd.weight"] == "Q8_0" and types.get("output.weight", "Q8_0") == "Q8_0"
+    assert {kind for name, kind in types.items() if name.startswith("blk.") and "norm" not in name} == {"Q4_0"}
+
+
 @pytest.fixture(scope="module")
 def half(gguf_model: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Granite whose weights are bf16."""
@@ -164,7 +173,7 @@ def test_sixteen_bits_are_copied_exactly(kind: str, half: Path, tmp_path: Path) 
 
 
 @needs_llamacpp
-@pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0"])
+@pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0", "q5_0", "q4_0"])
 def test_llamacpp_may_round_what_it_multiplies(kind: str, half: Path, tmp_path: Path) -> None:
     """The file loses nothing of these weights, yet llama.cpp computes in 16 bits."""
     found = checks(export_gguf(half, tmp_path / "m.gguf", kind))["logits"]

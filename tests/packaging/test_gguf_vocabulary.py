@@ -293,7 +293,13 @@ def test_weights_in_parts_are_one_model(gguf_model: Build, tmp_path: Path) -> No
     export_gguf(whole, tmp_path / "whole.gguf", "f16", export.Label("m"))
     result = export_gguf(parts, tmp_path / "parts.gguf", "f16", export.Label("m"))
     assert (tmp_path / "whole.gguf").read_bytes() == (tmp_path / "parts.gguf").read_bytes()
-    assert len(result.source) == len(list(parts.glob("*.safetensors")))
+    assert {path.name for path in parts.glob("*.safetensors")} < result.source.keys()
+    assert export.is_export_of(parts, tmp_path / "parts.gguf")
+    assert not export.is_export_of(whole, tmp_path / "parts.gguf"), "of other files, if of the same weights"
+    (parts / "chat_template.jinja").write_text("{{ messages }}")
+    assert not export.is_export_of(parts, tmp_path / "parts.gguf")
+    (tmp_path / "whole.gguf").write_bytes((tmp_path / "whole.gguf").read_bytes() + b"0")
+    assert not export.is_export_of(whole, tmp_path / "whole.gguf")
 
 
 @pytest.mark.parametrize(

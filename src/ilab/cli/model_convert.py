@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.old_options import OldOptions
 from ilab.cli.process import detachable, go_to_background
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
     from ilab.packaging.gguf.parity import Check, Parity
 
+OLD = OldOptions(
+    taken={
+        "--skip-de-quantize/-sd": "an adapter is merged into the weights as they lie on the disk",
+        "--skip-quantize/-sq": "only --type makes the weights smaller, and nothing that is there is removed",
+    },
+    refused={},
+    flags=frozenset({"--skip-de-quantize/-sd", "--skip-quantize/-sq"}),
+)
+NO_ADAPTER = ("none", "auto")  # what InstructLab's scripts say where there is none
+
 
 @click.command()
 @click.argument("model_dir", required=False, metavar="[MODEL_DIR]")
 @click.option("--model-dir", "--model-path", "named_dir", metavar="DIR", help="The same as the argument.")
+@click.option("--adapter-file", metavar="DIR|FILE", default="", help="Merge this PEFT adapter into the model first.")
 @click.option("--output", metavar="FILE", help="The file to write.  [default: NAME-TYPE.gguf]")
-@click.option("-t", "--type", "type_", default="f16", show_default=True, help="f32, f16, bf16, q8_0, q6_k, q4_k_m …")
+@click.option(
+    "-t", "--type", "type_", default="f16", show_default=True, help="f32, f16, bf16, q8_0, q5_0, q4_0, q4_k_m …"
+)
 @click.option("--model-name", metavar="NAME", default="", help="The name in the file, and of it.")
 @click.option("--license", "license_", metavar="SPDX", default="", help="The licence, where no model card says it.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @detachable
+@OLD
 @click.pass_obj
 def convert(options: Options, /, model_dir: str | None, named_dir: str | None, type_: str, **given: str | None) -> None:
     """Write a model as a GGUF file, and check that it says what the model says.
 
-    MODEL_DIR is a Hugging Face directory, or what the last build chose. f32, f16, bf16 and q8_0 are written here; the
-    smaller types by llama.cpp's quantiser, where it is installed. The file gets its name after the checks; what they
-    measured stands beside it in NAME.parity.json.
+    MODEL_DIR is a Hugging Face directory, or what the last build chose. f32, f16, bf16, q8_0, q5_0 and q4_0 are written
+    here; other types by llama.cpp's quantiser, where it is installed. The file gets its name after the checks; what
+    they measured stands beside it in NAME.parity.json. No file that is read is changed or removed.
+
+    \b
+    Examples:
+      ilab model convert models/merged_model --type q4_0
+      ilab model convert OWNER/NAME --adapter-file DIR --output name.gguf
     """
     from ilab.cli.live import view
     from ilab.cli.threads import passive_threads
@@ -42,16 +63,20 @@ def convert(options: Options, /, model_dir: str | None, named_dir: str | None, t
     loaded = options.load()
     passive_threads()
     named = model_dir or named_dir
-    folder, name = model_to_use(loaded, str(options.directory / Path(named).expanduser()) if named else None)
+    folder, name = model_to_use(loaded, named, options.directory)
     go_to_background(options)
     from ilab.packaging.gguf.export import Label, export_gguf
     from ilab.packaging.gguf.export import Options as How
+    from ilab.training.fuse import fused
 
-    label = Label(given["model_name"] or ("" if named else name), given["license_"] or "")
+    adapter = "" if given["adapter_file"] in NO_ADAPTER else given["adapter_file"]
+    label = Label(given["model_name"] or ("" if named and not adapter else name), given["license_"] or "")
     output = options.directory / (given["output"] or f"{given['model_name'] or name}-{type_.lower()}.gguf")
-    with view() as shown:
+    with view() as shown, ExitStack() as stack:
         emit = Bus([shown]).for_step("convert")
         emit.started()
+        if adapter:
+            folder = stack.enter_context(fused(folder, options.directory / Path(adapter).expanduser(), output.parent))
         how = How(force=bool(given["force"]), threads=loaded.config.where.threads, emit=emit)
         parity = export_gguf(folder, output, type_, label, how)
         emit.finished(state="run", counts={"bytes": parity.bytes})

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
-from ilab.cli.model_train import LEGACY
 from ilab.cli.old_options import OldOptions
-from ilab.cli.train_result import RESULT, copy_answers, show_answers
+from ilab.cli.train_result import GGUF, RESULT, copy_answers, show_answers
+from ilab.cli.train_usual import GENERATED, MODELS, generated
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ OLD = OldOptions(
 
 
 @click.command()
-@click.option("--data-dir", metavar="DIR", help=f"Take the newest test_* of this folder.  [default: {LEGACY}]")
+@click.option("--data-dir", metavar="DIR", help=f"Take the newest test_* of this folder.  [default: {GENERATED}]")
 @click.option("-t", "--test_file", "--test-file", "test_file", metavar="FILE", help="Questions with answers.")
 @click.option(
     "--model-dir",
@@ -44,7 +44,13 @@ OLD = OldOptions(
 @OLD
 @click.pass_obj
 def test(options: Options, /, max_tokens: int, **given: Any) -> None:
-    """Ask a trained model and the one it was made from the same questions: expected, before, after."""
+    """Ask a trained model and the one it was made from the same questions: expected, before, after.
+
+    \b
+    Examples:
+      ilab test
+      ilab model test --test-file questions.jsonl --base OWNER/NAME --model-dir checkpoints/merged_model
+    """
     from ilab.actions import prepare
     from ilab.cli.pipeline import engine_for, run_folder, watching
     from ilab.cli.threads import passive_threads
@@ -79,8 +85,8 @@ def _questions(options: Options, given: Mapping[str, Any]) -> Path:
 
     if given["test_file"]:
         return Path(options.directory / given["test_file"])
-    folder = options.directory / (given["data_dir"] or LEGACY)
-    found = newest(folder, "test_*.jsonl")
+    folder = options.directory / given["data_dir"] if given["data_dir"] else generated(options.directory)
+    found = newest(folder or options.directory / GENERATED, "test_*.jsonl")
     if found is None:
         raise InputError("there is no test_*.jsonl in this folder", where=str(folder), hint="give --test_file FILE")
     click.echo(f"asking {found}", err=True)
@@ -88,13 +94,18 @@ def _questions(options: Options, given: Mapping[str, Any]) -> Path:
 
 
 def _after(options: Options, loaded: Loaded, given: str | None) -> Path:
-    """The trained model: as given, else the newer of what ``ilab train`` wrote here and what the build chose."""
-    from ilab.config import find_project
+    """The trained model: as given, else the newer of what ``ilab train`` wrote and what the build chose."""
+    from ilab.config import data_home, find_project
     from ilab.outcome import model_to_use
     from ilab.training.deliver import NOTE
 
-    note = options.directory / "models" / RESULT / NOTE
-    if given or not note.is_file():
+    if (
+        given and Path(given).name == GGUF
+    ):  # what the first trainers asked; the model that it was written from is better
+        given = str(Path(given).with_name(RESULT))
+    places = (options.directory / MODELS, data_home() / "checkpoints")
+    note = next((note for place in places if (note := place / RESULT / NOTE).is_file()), None)
+    if given or note is None:
         return model_to_use(loaded, given, options.directory)[0]
     if find_project(options.directory) is None:
         return note.parent

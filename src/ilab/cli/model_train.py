@@ -11,8 +11,9 @@ import click
 from ilab.cli.app import Options
 from ilab.cli.process import detachable, go_to_background, stay_for_dry_run
 from ilab.cli.train_job import handing_over, placements, show_placements
-from ilab.cli.train_options import OLD, adapter_defaults, parameters, template_choice, training_options
-from ilab.cli.train_result import RESULT, Trained, Wanted, finish
+from ilab.cli.train_options import OLD, parameters, template_choice, training_options
+from ilab.cli.train_result import RESULT, Trained, Wanted, check_file, finish
+from ilab.cli.train_usual import defaults_for, generated, is_flat, is_unsaid, method_for, results, student_at_hand
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from ilab.config import Loaded
     from ilab.core.run import Engine
     from ilab.training.strategy import Training
-
-LEGACY = "generated"  # where InstructLab's first versions wrote data
 
 
 @click.command()
@@ -34,6 +33,12 @@ def train(options: Options, /, dry_run: bool, **given: Any) -> None:
 
     Without data options all training steps of the project are made, in the same store: a build goes on from them. An
     interrupted training goes on where it was with the same command.
+
+    \b
+    Examples:
+      ilab train --input-dir generated --num-epochs 2
+      ilab model train --data-path messages.jsonl --model-path OWNER/NAME --ckpt-output-dir checkpoints
+      ilab model train --dry-run
     """
     from ilab.actions import prepare
     from ilab.cli.threads import passive_threads
@@ -67,31 +72,31 @@ def _wanted(options: Options, given: Mapping[str, Any]) -> Wanted:
         options.directory / given[name] if given[name] else None for name in ("ckpt_output_dir", "phased_base_dir")
     )
     files = [name for name in ("data_path", "phased_phase1_data", "phased_phase2_data", "strategy") if given[name]]
-    folder = given["input_dir"]
-    if not folder and not files and _is_old(options, given["pipeline"]):
-        folder = LEGACY
+    folder = options.directory / given["input_dir"] if given["input_dir"] else None
+    if not folder and not files and _is_old(options, given):
+        folder = generated(options.directory)
     if not folder:
         return Wanted(_training(options, given), False, output, phased)
     if files:
         raise InputError(
             f"--input-dir and --{files[0].replace('_', '-')} both say what to train on", hint="leave one of them out"
         )
-    trained, asked = pair(options.directory / folder)
+    trained, asked = pair(folder)
     click.echo(f"training on {trained}" + (f", asking {asked}" if asked else ""), err=True)
     if asked is None:
         click.echo("note: there is no test_* beside it, so no answers are compared", err=True)
     questions = str(asked.resolve()) if asked else ""
     training = Training("single", (str(trained.resolve()),), given["select"] == "score", questions)
-    return Wanted(training, True, output or options.directory / "models", phased)
+    return Wanted(training, True, output or results(options.directory), phased)
 
 
-def _is_old(options: Options, pipeline: str | None) -> bool:
-    """Whether ``ilab train`` without a word about data means the folder of InstructLab's first versions."""
+def _is_old(options: Options, given: Mapping[str, Any]) -> bool:
+    """Whether a command without a word about data means a folder with train_* and test_*, as the first versions did."""
     from ilab.config import find_project
 
-    if not (options.directory / LEGACY).is_dir():
-        return False
-    return pipeline == "simple" or (pipeline is None and find_project(options.directory) is None)
+    if given["pipeline"] or find_project(options.directory) is not None:
+        return bool(given["pipeline"] == "simple")
+    return is_flat() and not given["parameters_"]
 
 
 def _training(options: Options, given: Mapping[str, Any]) -> Training:
@@ -102,15 +107,18 @@ def _training(options: Options, given: Mapping[str, Any]) -> Training:
     strategy, scored = given["strategy"], given["select"] == "score"
     phases = [options.directory / path for path in (given["phased_phase1_data"], given["phased_phase2_data"]) if path]
     path = options.directory / given["data_path"] if given["data_path"] else None
+    outside = find_project(options.directory) is None and not given["parameters_"]
     if path and phases:
         raise InputError("--data-path and --phased-phase…-data both say what to train on", hint="leave one of them out")
-    if not path and not phases:
-        if find_project(options.directory) is None and not given["parameters_"]:
+    if not path and not phases and outside:
+        path = generated(options.directory)
+        if path is None:
             raise InputError(
                 "there is nothing to train on",
                 where=str(options.directory),
-                hint="give data with --data-path FILE, or work in a project (a folder with ilab.yaml)",
+                hint="make data with: ilab data generate   or give it with --data-path FILE",
             )
+    if not path and not phases:
         return Training(strategy)
     if phases:
         strategy = strategy or ("lab-skills-only" if not given["phased_phase1_data"] else "lab-multiphase")
@@ -164,23 +172,24 @@ def _values(options: Options, loaded: Loaded, given: Mapping[str, Any], device: 
         values["sdg_base_model"] = named if named == "tiny" and not folder.is_dir() else str(folder.resolve())
     if given["chat_template"]:
         values["train_chat_template"] = template_choice(options.directory, given["chat_template"])
-    unsaid = {row["name"] for row in parameters_of(loaded, values) if row["origin"] == "default"}
+    rows = {row["name"]: row for row in parameters_of(loaded, values)}
+    unsaid = {name for name, row in rows.items() if row["origin"] == "default"}
+    base = str(rows["sdg_base_model"]["value"])
     if "sdg_base_model" in unsaid:
-        raise InputError(
-            "there is no model to train", hint="give the folder of a Hugging Face model: --model-path DIR (or `tiny`)"
+        base = values["sdg_base_model"] = student_at_hand(loaded)
+        click.echo(
+            f"note: {base} is trained, the student recommended for this machine (another: --model-path)", err=True
         )
-    if old and "train_method" in unsaid and not given["pipeline"]:
-        given = {**given, "pipeline": "simple"}
     if given["four_bits"]:
         given = {**given, "lora_quantize_dtype": "nf4"}
-    choice = choose_method(given, device)
+    usual = given["pipeline"] == "simple" or (old and is_unsaid(given) and "train_method" in unsaid)
+    choice = method_for(given, device, base, loaded.base) if usual else choose_method(given, device)
     for note in choice.notes:
         click.echo(f"note: {note}", err=True)
     if choice.method:
         values["train_method"] = choice.method
-    if given["pipeline"] == "simple" and choice.method in ("lora", "qlora"):
-        low = {"train_precision": "bf16"} if device.startswith("cuda") else {}
-        values = {**adapter_defaults(unsaid), **{name: low[name] for name in low if name in unsaid}, **values}
+    if usual and (is_unsaid(given) or choice.method in ("lora", "qlora")):
+        values = {**defaults_for(choice.method, device, unsaid), **values}
     return values
 
 
@@ -190,6 +199,7 @@ def _check_outputs(wanted: Wanted) -> None:
 
     if wanted.output and wanted.old:
         check_target(wanted.output / RESULT)
+        check_file(wanted.output)
     for root in (wanted.output, wanted.phased):
         for folder in sorted(root.glob("**/hf_format/samples_*")) if root else ():
             check_target(folder)

@@ -145,9 +145,6 @@ ONE = {
     "select": "train_select",
     "validation_share": "train_validation_share",
 }
-# What an adapter is usually trained with (QLoRA, arXiv 2305.14314, appendix B.2).
-ADAPTER_RATE, ADAPTER_BATCH = 2e-4, 16
-BATCH = {"train_batch_size", "train_gradient_accumulation_steps", "train_num_workers"}
 
 
 def training_options(command: F) -> F:
@@ -176,14 +173,6 @@ def template_choice(folder: Path, choice: str) -> str:
 
     path = (folder / Path(choice).expanduser()).resolve()
     return str(path) if choice not in (*TEMPLATES, *ALIASES) and path.is_file() else choice
-
-
-def adapter_defaults(unsaid: set[str]) -> dict[str, Any]:
-    """Parameters for an adapter, as far as nobody has said anything: ``unsaid`` are those left at their defaults."""
-    usual: dict[str, Any] = {"train_learning_rate": ADAPTER_RATE}
-    if unsaid >= BATCH:
-        usual |= {BOTH["effective_batch_size"].format(phase): ADAPTER_BATCH for phase in (1, 2)}
-    return {name: value for name, value in usual.items() if name in unsaid}
 
 
 def _save_samples(given: Mapping[str, Any]) -> int | None:

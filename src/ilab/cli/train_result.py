@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
-from ilab.errors import IlabError
+from ilab.errors import IlabError, InputError, SetupError
 
 if TYPE_CHECKING:
     from ilab.actions import Build
@@ -57,7 +57,7 @@ def finish(options: Options, made: Trained, wanted: Wanted) -> None:
         folder = wanted.output if wanted.old and wanted.output else made.answers
         told["answers"] = [str(path) for path in copy_answers(made.answers, folder)]
     if wanted.old and wanted.output:
-        told["gguf"] = _gguf(best, wanted.output / GGUF)
+        told["gguf"] = _gguf(best, wanted.output / GGUF, made.build.where.threads)
     if options.as_json:
         options.result(told)
         return
@@ -74,6 +74,9 @@ def finish(options: Options, made: Trained, wanted: Wanted) -> None:
     if told.get("gguf"):
         click.echo(f"GGUF: {told['gguf']}")
     click.echo(f"Best final checkpoint: {best}{_score_of(made.choices[last])}")
+    if told.get("gguf"):
+        click.echo(f"Next: ilab serve --model-path {shlex.quote(told['gguf'])}, and in another terminal: ilab chat")
+        return
     more = "" if wanted.training.strategy else ", or ilab run (evaluation, gate, package)"
     click.echo(f"Next: ilab chat --model-path {shlex.quote(str(best))}{more}")
 
@@ -123,13 +126,35 @@ def show_answers(folder: Path) -> None:
     click.echo(f"words shared with the expected answers (F1): {shown}")
 
 
-def _gguf(model: Path, output: Path) -> str:
-    """The model as one GGUF file, where this installation can write one; its path, or empty with a line saying why."""
-    from ilab.packaging.gguf.export import Options as How
-    from ilab.packaging.gguf.export import export_gguf
+def check_file(folder: Path) -> None:
+    """Say before the training where no GGUF file can be written. Raises ``InputError`` for a file of others."""
+    from ilab.packaging.gguf.export import parity_path
+    from ilab.packaging.gguf.write import library
 
     try:
-        export_gguf(model, output, "f16", options=How(force=True))
+        library()
+    except SetupError as error:
+        click.echo(f"warning: no GGUF file will be written: {error.message} ({error.hint})", err=True)
+    path = folder / GGUF
+    if path.exists() and not parity_path(path).is_file():
+        raise InputError("this file is not from here", where=str(path), hint="move it, or give --ckpt-output-dir DIR")
+
+
+def _gguf(model: Path, output: Path, threads: int) -> str:
+    """The model as one GGUF file, where this installation can write one; its path, or empty with a line saying why."""
+    from ilab.cli.live import view
+    from ilab.core.events import Bus
+    from ilab.packaging.gguf.export import Options as How
+    from ilab.packaging.gguf.export import export_gguf, is_export_of
+
+    if is_export_of(model, output):
+        return str(output)
+    try:
+        with view() as shown:
+            emit = Bus([shown]).for_step("gguf")
+            emit.started()
+            parity = export_gguf(model, output, "f16", options=How(force=True, threads=threads, emit=emit))
+            emit.finished(state="run", counts={"bytes": parity.bytes})
     except IlabError as error:  # the training is done and its result lies there
         click.echo(f"warning: no GGUF file was written: {error.message}", err=True)
         return ""

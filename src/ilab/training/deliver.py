@@ -7,6 +7,7 @@ before anything is trained.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ilab.core.files import fsync_tree, write_json
+from ilab.core.files import fsync_tree, read_json, write_json
 from ilab.errors import InputError
 
 NOTE = "ilab.origin"
@@ -31,8 +32,13 @@ def check_target(folder: Path) -> None:
 
 
 def deliver(model: Path, folder: Path, about: Mapping[str, Any]) -> Path:
-    """Copy ``model`` to ``folder``, whole or not at all, in place of an earlier result. Returns ``folder``."""
+    """Copy ``model`` to ``folder``, whole or not at all, in place of an earlier result. Returns ``folder``.
+
+    A copy that is there already is left as it is.
+    """
     check_target(folder)
+    if _is_copy(model, folder, about):
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -46,6 +52,15 @@ def deliver(model: Path, folder: Path, about: Mapping[str, Any]) -> Path:
         shutil.rmtree(new, ignore_errors=True)
         raise
     return folder
+
+
+def _is_copy(model: Path, folder: Path, about: Mapping[str, Any]) -> bool:
+    """Whether ``folder`` holds just the files of ``model`` with this note; all bytes are compared."""
+    if not (folder / NOTE).is_file() or read_json(folder / NOTE) != dict(about):
+        return False
+    names = {path.relative_to(model) for path in model.rglob("*") if path.is_file()}
+    there = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} - {Path(NOTE)}
+    return names == there and all(filecmp.cmp(model / name, folder / name, shallow=False) for name in names)
 
 
 def samples_seen(metrics: Sequence[Mapping[str, Any]], step: int) -> int:

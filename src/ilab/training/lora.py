@@ -18,6 +18,7 @@ from ilab.data import seed_from
 from ilab.errors import SetupError
 from ilab.models.weights import BUILDING
 from ilab.training.four_bits import bitsandbytes
+from ilab.training.fuse import merged
 from ilab.training.method import linear_layers, load_for_training, state_of
 from ilab.training.settings import TrainSettings
 from ilab.training.world import whole
@@ -79,12 +80,9 @@ class Lora:
         if down is None:
             return base
         up = found[f"{layer}.lora_B.{ADAPTER}.weight"]
-        update = whole(up).float().cpu() @ whole(down).float().cpu() * self._scale()
-        merged = base.float() + update
-        magnitude = found.get(f"{layer}.lora_magnitude_vector.{ADAPTER}.weight")
-        if magnitude is not None:  # DoRA (arXiv 2402.09353): direction and length apart
-            merged = merged * (whole(magnitude).float().cpu() / merged.norm(dim=1)).unsqueeze(1)
-        return merged
+        length = found.get(f"{layer}.lora_magnitude_vector.{ADAPTER}.weight")
+        magnitude = None if length is None else whole(length).cpu()
+        return merged(base, whole(down).cpu(), whole(up).cpu(), self._scale(), magnitude)
 
     def write_beside(self, model: nn.Module, base: Path, folder: Path, leads: bool) -> None:
         """``adapter/`` in PEFT's layout."""

@@ -87,6 +87,17 @@ def export_gguf(
     return result
 
 
+def is_export_of(model_dir: Path, output: Path) -> bool:
+    """Whether ``output`` is what was written of just these files, and is as it was. Reads all of them."""
+    try:
+        parity = Parity.model_validate_json(parity_path(output).read_text(encoding="utf-8"))
+        if f"sha256:{digest_file(output)}" != parity.digest:
+            return False
+        return _digests([*_papers(model_dir), *Weights(model_dir).files]) == parity.source
+    except (OSError, ValueError, InputError):
+        return False
+
+
 def parity_path(output: Path) -> Path:
     """Where the result of the checks stands: ``NAME.parity.json`` beside ``NAME.gguf``."""
     return output.with_name(f"{output.stem}.parity.json")
@@ -179,11 +190,20 @@ def _check(job: _Job, written: Path) -> Parity:
         type=job.kind.name,
         digest=f"sha256:{digest_file(written)}",
         bytes=written.stat().st_size,
-        source={path.name: f"sha256:{digest_file(path)}" for path in job.weights.files},
+        source=_digests([*_papers(job.folder), *job.weights.files]),
         checks=tuple(checks),
         stored=dict(sorted(Counter(file.types().values()).items())),
         notes=(*job.shape.notes, *job.vocabulary.notes),
     )
+
+
+def _papers(folder: Path) -> list[Path]:
+    """What the keys of the file come from: configuration, tokenizer, template, card, lineage."""
+    return sorted(path for path in folder.iterdir() if path.suffix in (".json", ".jinja", ".md") and path.is_file())
+
+
+def _digests(paths: Sequence[Path]) -> dict[str, str]:
+    return {path.name: f"sha256:{digest_file(path)}" for path in paths}
 
 
 def _ask(job: _Job, texts: Sequence[Sequence[int]], errors: Mapping[str, float]) -> parity.Reference:

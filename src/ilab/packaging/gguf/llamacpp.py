@@ -28,6 +28,8 @@ INSTALL = (
     "https://github.com/ggml-org/llama.cpp), or: pip install {package}"
 )
 
+SMALLER = "or take --type q4_0, q5_0 or q8_0, which need none"
+
 
 def quantiser() -> list[str] | None:
     """The command of llama.cpp's quantiser, to be followed by file, new file, type and threads."""
@@ -45,7 +47,7 @@ def need_quantiser(kind: FileType) -> list[str]:
     if command is None:
         raise SetupError(
             f"files of type {kind.name} are made by llama.cpp's quantiser, which this machine lacks",
-            hint=INSTALL.format(binary="llama-quantize", package="llama-cpp-python") + "; or take --type q8_0",
+            hint=f"{INSTALL.format(binary='llama-quantize', package='llama-cpp-python')}; {SMALLER}",
         )
     return command
 
@@ -58,7 +60,7 @@ def quantise(source: Path, target: Path, kind: FileType, threads: int) -> None:
         raise SetupError(
             f"llama.cpp's quantiser failed with {done.returncode}: {(done.stdout + done.stderr)[-TAIL:].strip()}",
             where=command[0],
-            hint="try a newer llama.cpp, or --type q8_0",
+            hint=f"try a newer llama.cpp; {SMALLER}",
         )
 
 

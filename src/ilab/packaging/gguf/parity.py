@@ -58,7 +58,7 @@ class Check(Record):
 
 
 class Parity(Record):
-    """What is written beside the file. ``source`` maps the model's weight files to their digests, ``stored``
+    """What is written beside the file. ``source`` maps the model's files to their digests, ``stored``
     each type of tensor in the file to how many there are."""
 
     file: str

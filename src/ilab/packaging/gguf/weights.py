@@ -14,7 +14,9 @@ from ilab.models.chat_template import json_object
 from ilab.packaging.gguf.families import Part
 
 _READABLE = {"F32": 4, "F16": 2, "BF16": 2}  # bytes
-_BLOCK = 32  # weights that share a scale in Q8_0
+_BLOCK = 32  # weights that share a scale
+_BLOCKS = {"Q8_0": 34, "Q5_0": 22, "Q4_0": 18}  # bytes of a block
+_FINER = ("token_embd.weight", "output.weight")  # what llama.cpp too keeps finer than the rest
 INDEX = "model.safetensors.index.json"
 
 
@@ -64,7 +66,7 @@ class Slot:
     name: str
     part: Part
     shape: tuple[int, ...]
-    stored: str  # F32, F16, BF16 or Q8_0
+    stored: str  # F32, F16, BF16, or of blocks: see quantised
 
     @property
     def size(self) -> int:
@@ -72,12 +74,20 @@ class Slot:
         count = 1
         for length in self.shape:
             count *= length
-        return count // _BLOCK * (_BLOCK + 2) if self.stored == "Q8_0" else count * _READABLE[self.stored]
+        return count // _BLOCK * _BLOCKS[self.stored] if self.quantised else count * _READABLE[self.stored]
+
+    @property
+    def quantised(self) -> bool:
+        """Whether it is stored in blocks of weights that share a scale."""
+        return self.stored in _BLOCKS
 
 
 def plan(parts: dict[str, Part], weights: Weights, stored: str) -> list[Slot]:
     """Where each tensor goes. Vectors stay in 32 bits, as llama.cpp wants them; rows that do not make whole blocks
-    are kept in 16 bits. Raises ``InputError`` where a tensor has not the shape that config.json gives it."""
+    are kept in 16 bits, the matrices at both ends in 8 bits at least.
+
+    Raises ``InputError`` where a tensor has not the shape that config.json gives it.
+    """
     slots = []
     for name, part in parts.items():
         shape = weights.shape(part.name)
@@ -87,9 +97,16 @@ def plan(parts: dict[str, Part], weights: Weights, stored: str) -> list[Slot]:
                 hint="the folder mixes two models",
             )
         weights.dtype(part.name)
-        kind = "F32" if len(shape) == 1 else "F16" if stored == "Q8_0" and shape[-1] % _BLOCK else stored
-        slots.append(Slot(name, part, shape, kind))
+        slots.append(Slot(name, part, shape, _stored(name, shape, stored)))
     return slots
+
+
+def _stored(name: str, shape: tuple[int, ...], wanted: str) -> str:
+    if len(shape) == 1:
+        return "F32"
+    if wanted not in _BLOCKS:
+        return wanted
+    return "F16" if shape[-1] % _BLOCK else "Q8_0" if name in _FINER else wanted
 
 
 def encode(array: Any, slot: Slot) -> Any:

@@ -48,7 +48,7 @@ def write_file(
     for slot in slots:
         kind = gguf.GGMLQuantizationType[slot.stored]
         # Only bytes are given a shape in bytes; the library turns it back into weights.
-        as_bytes = slot.stored in ("BF16", "Q8_0")
+        as_bytes = slot.quantised or slot.stored == "BF16"
         dimensions = gguf.quant_shape_to_byte_shape(slot.shape, kind) if as_bytes else slot.shape
         dtype = np.dtype(np.uint8 if as_bytes else {"F32": np.float32, "F16": np.float16}[slot.stored])
         writer.add_tensor_info(slot.name, dimensions, dtype, slot.size, raw_dtype=kind)
