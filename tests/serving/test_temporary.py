@@ -14,13 +14,14 @@ import pytest
 import ilab
 from ilab.config_where import Where
 from ilab.core.events import Bus, Event
+from ilab.core.keeper import Child
 from ilab.core.pids import born
 from ilab.errors import SetupError
 from ilab.models.local import LocalModel
-from ilab.serving import temporary
-from ilab.serving.keeper import Child
+from ilab.serving import readiness
+from ilab.serving.readiness import last_words
 from ilab.serving.session import EndpointTalker, Message
-from ilab.serving.temporary import answering, last_words, temporary_server
+from ilab.serving.temporary import answering, temporary_server
 
 WHERE = Where(device="cpu")
 
@@ -42,7 +43,7 @@ def gone(pid: int) -> bool:
 def test_a_server_while_a_block_runs(
     tiny_model: Path, local: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(temporary, "SPEAK", 0.2)
+    monkeypatch.setattr(readiness, "SPEAK", 0.2)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     events: list[Event] = []
     log = tmp_path / "logs" / "serve.log"
@@ -80,7 +81,7 @@ def test_killing_the_parent_leaves_no_child(tmp_path: Path) -> None:
     """The starter is killed with -9; its server, which does not listen to SIGINT, and the server's worker are gone."""
     code = """
 import sys, time
-from ilab.serving.keeper import Child
+from ilab.core.keeper import Child
 server = '''
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
