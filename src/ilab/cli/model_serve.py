@@ -53,7 +53,9 @@ OPTIONS = (
     click.option(
         "--model-family", metavar="NAME", help="Family whose template `auto` takes.  [config: where.serve.model_family]"
     ),
-    click.option("--num-threads", type=click.IntRange(1), metavar="N", help="Threads on the CPU.  [config: where.threads]"),
+    click.option(
+        "--num-threads", type=click.IntRange(1), metavar="N", help="Threads on the CPU.  [config: where.threads]"
+    ),
     click.option(
         "--gpu-layers", type=click.IntRange(-1), metavar="N",
         help="llama-cpp: layers on the GPU; -1: as many as fit.  [config: where.serve.gpu_layers]",
@@ -94,8 +96,10 @@ def serve(options: Options, /, words: tuple[str, ...], **given: Any) -> None:
     GGUF files go to llama.cpp, Hugging Face directories to vLLM where it and a GPU are there, else to transformers.
     What stands behind -- goes to vLLM as it is, last.
     """
+    from ilab.cli.threads import passive_threads
     from ilab.serving.backend import backend, choose
 
+    passive_threads()
     flags = {
         ELSEWHERE.get(name, f"where__serve__{name}"): value for name, value in given.items() if name not in NO_SETTING
     }
@@ -106,9 +110,6 @@ def serve(options: Options, /, words: tuple[str, ...], **given: Any) -> None:
     server.check(job)
     go_to_background(options)
     _notes(given, chosen, why, job)
-    from ilab.cli.threads import passive_threads
-
-    passive_threads()
     # While it starts, too, SIGTERM is how a server ends: exit code 0, and children are stopped in order.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.serve(job)  # until a signal

@@ -28,5 +28,4 @@ def serve(job: Job) -> int:
             hint=f"is it running, and does it want a key (--api-key)? for more: ilab endpoint check {url}",
         )
     job.say(f"{url} serves {', '.join(names)}")
-    job.ready(url)
     return 0

@@ -310,7 +310,14 @@ class _Compiler:
 
 
 def _literal(value: Any) -> _Node:
-    return _text(json.dumps(value, ensure_ascii=False))
+    """``value`` as JSON. What is not ASCII may be escaped: tokens may hold but a part of such a letter."""
+    letters = json.dumps(value, ensure_ascii=False)
+    return _All(
+        tuple(
+            _Letter(letter) if letter.isascii() else _Any((_Letter(letter), _text(json.dumps(letter)[1:-1])))
+            for letter in letters
+        )
+    )
 
 
 def _bounds(schema: Mapping[str, Any], name: str, where: str) -> tuple[int, int | None]:
