@@ -184,7 +184,7 @@ ROWS: dict[str, Row] = {
     "rag.enabled": _none("InstructLab did not read it either", False),
     "rag.retriever.top_k": _none(RAG, 3),
     # -- serve
-    "serve.backend": Row(_backend),
+    "serve.backend": Row(_backend, instead="known here: llama-cpp, vllm"),
     "serve.chat_template": _given("where.serve.chat_template", None),
     "serve.llama_cpp.gpu_layers": _given("where.serve.gpu_layers", -1),
     "serve.llama_cpp.llm_family": _given("where.serve.model_family", ""),
@@ -197,7 +197,7 @@ ROWS: dict[str, Row] = {
     "serve.vllm.gpus": _given("where.serve.gpus", None),
     "serve.vllm.llm_family": _given("where.serve.model_family", ""),
     "serve.vllm.max_startup_attempts": _none(PATIENT, 120),
-    "serve.vllm.vllm_args": _given("where.serve.vllm_args", []),
+    "serve.vllm.vllm_args": _given("where.serve.vllm_args", [], None),
     # -- train
     "train.additional_args": Row(_extra, default={}, instead="give them as options: ilab model train --help"),
     "train.checkpoint_at_epoch": Row(
@@ -247,7 +247,7 @@ ROWS: dict[str, Row] = {
     "download.repository": _option("model download --repository NAME"),
     "general.model_family": _given("parameters.sdg_teacher_family", ""),
     "serve.gpu_layers": _given("where.serve.gpu_layers", -1),
-    "serve.host_port": Row(_host_port, default="127.0.0.1:8000"),
+    "serve.host_port": Row(_host_port, "127.0.0.1:8000", "an address and a port are wanted, as 127.0.0.1:8000"),
     "serve.max_ctx_size": _given("where.serve.max_ctx_size", 4096),
     "train.num_instructions": _none("InstructLab did not read it either", -1),
 }

@@ -47,21 +47,17 @@ def test_a_server_while_a_block_runs(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     events: list[Event] = []
     log = tmp_path / "logs" / "serve.log"
-    with temporary_server(tiny_model, "mine", WHERE, log=log, emit=Bus([events.append]).for_step("chat")) as url:
+    emit = Bus([events.append]).for_step("chat")
+    with pytest.raises(KeyboardInterrupt), temporary_server(tiny_model, "mine", WHERE, log=log, emit=emit) as url:
         assert answering(url) == ["mine"]
         question = [Message(role="user", content="How many locks has the canal?")]
         talker = EndpointTalker(url, "mine", options={"temperature": 0, "max_tokens": 8})
         ids = list(local.generate(local.renderer.prompt_ids(question), 8, stop_ids=local.renderer.stop_ids))
         assert "".join(talker.stream(question)) == local.renderer.decode(ids)
+        raise KeyboardInterrupt
     assert answering(url) == []
     assert events[0].data["note"].startswith("starting the server of mine")
     assert url.removesuffix("/v1") in log.read_text()
-
-
-def test_an_exception_ends_the_server(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), temporary_server(tiny_model, "m", WHERE, log=tmp_path / "log") as url:
-        raise KeyboardInterrupt
-    assert answering(url) == []
 
 
 def test_why_it_did_not_start(tmp_path: Path) -> None:

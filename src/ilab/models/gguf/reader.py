@@ -2,8 +2,8 @@
 
 The tokenizer is built from the file's tokens, merges or scores and from llama.cpp's own expressions; the model from
 the file's keys, with the inverse of each rearrangement. What the writer left out or misnamed is therefore missing
-here too, and the parity checks see it. Others' files are
-looked at first (:mod:`ilab.models.gguf.header`); what they get wrong after that raises whatever it raises.
+here too, and the parity checks see it. Others' files are looked at first (:mod:`ilab.models.gguf.header`); what they
+get wrong beyond that raises whatever it raises.
 """
 
 from __future__ import annotations
