@@ -6,7 +6,7 @@ import json
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -214,6 +214,53 @@ class EvaluateWhere(Section):
     )
 
 
+class ServeWhere(Section):
+    """How models are served: by `ilab model serve`, and for as long as another command needs a server."""
+
+    url: str | None = Field(None, description="base URL of a server that runs already, in place of one of ours")
+    backend: Literal["auto", "transformers", "llama-cpp", "vllm", "external"] = Field(
+        "auto", description="what serves; auto: by the kind of the model and the machine"
+    )
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0: all of this machine's")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: a free one")
+    chat_template: str = Field(
+        "",
+        description="auto: a built-in one of the family; tokenizer: the model's own; FILE; empty: own, else built-in",
+    )
+    model_family: str = Field("", description="family whose built-in chat template `auto` takes; empty: by the model")
+    max_ctx_size: int | None = Field(
+        None, gt=0, description="tokens that a prompt and its answer may have; empty: as many as the model can"
+    )
+    gpu_layers: int = Field(-1, ge=-1, description="llama-cpp: layers on the GPU; -1: as many as fit")
+    gpus: int | None = Field(None, ge=0, description="vllm: GPUs that share the model")
+    vllm_args: tuple[str, ...] = Field((), description="vllm: further words of its command line")
+    api_key: str = Field("", description="env:NAME or file:PATH with the key that requests must bring; empty: none")
+    tls_cert: str | None = Field(None, description="certificate to serve https with (PEM)")
+    tls_key: str | None = Field(None, description="its private key, where it is not in the same file (PEM)")
+    log_file: str | None = Field(None, description="file that what the server says is appended to")
+
+    @field_validator("url")
+    @classmethod
+    def _without_secret(cls, url: str | None) -> str | None:
+        if url and "@" in urlsplit(url).netloc:
+            raise ValueError("a URL with a user name or password in it; give a key with where.serve.api_key")
+        return url
+
+    @field_validator("api_key")
+    @classmethod
+    def _by_reference(cls, reference: str) -> str:
+        if reference and not reference.startswith(("env:", "file:")):
+            raise ValueError("a key is given by reference, env:NAME or file:PATH, never itself")
+        return reference
+
+    @field_validator("tls_key")
+    @classmethod
+    def _with_certificate(cls, key: str | None, info: ValidationInfo) -> str | None:
+        if key and not info.data.get("tls_cert"):
+            raise ValueError("a key needs its certificate, where.serve.tls_cert")
+        return key
+
+
 class Where(Section):
     """Everything about *where*: none of it is part of any step's identity."""
 
@@ -227,6 +274,7 @@ class Where(Section):
     train: TrainWhere = TrainWhere()
     verifier: Endpoint | None = Field(None, description="the server of a second teacher, for the block `agreement`")
     evaluate: EvaluateWhere = EvaluateWhere()
+    serve: ServeWhere = ServeWhere()
     judge: Endpoint | None = Field(None, description="the server of the model that marks answers")
     embedder: EmbedderWhere | None = Field(None, description="the server that makes vectors of texts, for retrieval")
     documents: DocumentsWhere = DocumentsWhere()

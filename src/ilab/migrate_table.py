@@ -58,6 +58,17 @@ def _device(value: Any) -> Mapping[str, Any]:
     return {"where.device": value} if str(value).split(":")[0] in ("cpu", "cuda", "mps") else {}
 
 
+def _backend(value: Any) -> Mapping[str, Any]:
+    return {"where.serve.backend": value} if value in ("llama-cpp", "vllm") else {}
+
+
+def _host_port(value: Any) -> Mapping[str, Any]:
+    host, _, port = str(value).rpartition(":")
+    if not host or not port.isdecimal() or value == "127.0.0.1:8000":
+        return {}
+    return {"where.serve.host": host, "where.serve.port": int(port)}
+
+
 def _rank(value: Any) -> Mapping[str, Any]:
     rank = isinstance(value, int) and value > 0
     return {"parameters.train_method": "lora", "parameters.train_lora_rank": value} if rank else {}
@@ -99,6 +110,7 @@ def _extra(value: Any) -> Mapping[str, Any]:
     return found
 
 
+PATIENT = "a server may take as long as it lives and says something"
 SERVED = "a teacher is a server here: where.teacher.url (a local model can be served with: ilab model serve)"
 JUDGED = "a judge is a server here: where.judge.url, with the model's name in eval_judge_model"
 KEPT = "results are kept in the store; to write them elsewhere give --output-dir to the command"
@@ -170,7 +182,7 @@ ROWS: dict[str, Row] = {
     "generate.teacher.server.port": _none(SERVED, 8000),
     "generate.teacher.vllm.gpus": _none(SERVED),
     "generate.teacher.vllm.llm_family": _given("parameters.sdg_teacher_family", ""),
-    "generate.teacher.vllm.max_startup_attempts": _none(SERVED, 120),
+    "generate.teacher.vllm.max_startup_attempts": _none(PATIENT, 120),
     "generate.teacher.vllm.vllm_args": _none(SERVED, []),
     # -- metadata of a profile
     **{
@@ -190,20 +202,20 @@ ROWS: dict[str, Row] = {
     "rag.enabled": _none("InstructLab did not read it either", False),
     "rag.retriever.top_k": _given("rag.top_k", 3),
     # -- serve
-    "serve.backend": _option("model serve"),
-    "serve.chat_template": _option("model serve"),
-    "serve.llama_cpp.gpu_layers": _option("model serve", -1),
-    "serve.llama_cpp.llm_family": _option("model serve", ""),
-    "serve.llama_cpp.max_ctx_size": _option("model serve", 4096),
+    "serve.backend": Row(_backend, instead="known here: llama-cpp, vllm"),
+    "serve.chat_template": _given("where.serve.chat_template", None),
+    "serve.llama_cpp.gpu_layers": _given("where.serve.gpu_layers", -1),
+    "serve.llama_cpp.llm_family": _given("where.serve.model_family", ""),
+    "serve.llama_cpp.max_ctx_size": _given("where.serve.max_ctx_size", 4096),
     "serve.model_path": _given("models.default", GRANITE),
     "serve.server.backend_type": _none("it was written by the server for itself", ""),
     "serve.server.current_max_ctx_size": _none("it was written by the server for itself", 4096),
-    "serve.server.host": _option("model serve --host ADDRESS", "127.0.0.1"),
-    "serve.server.port": _option("model serve --port N", 8000),
-    "serve.vllm.gpus": _option("model serve"),
-    "serve.vllm.llm_family": _option("model serve", ""),
-    "serve.vllm.max_startup_attempts": _option("model serve", 120),
-    "serve.vllm.vllm_args": _option("model serve", []),
+    "serve.server.host": _given("where.serve.host", "127.0.0.1"),
+    "serve.server.port": _given("where.serve.port", 8000),
+    "serve.vllm.gpus": _given("where.serve.gpus", None),
+    "serve.vllm.llm_family": _given("where.serve.model_family", ""),
+    "serve.vllm.max_startup_attempts": _none(PATIENT, 120),
+    "serve.vllm.vllm_args": _given("where.serve.vllm_args", [], None),
     # -- train
     "train.additional_args": Row(_extra, default={}, instead="give them as options: ilab model train --help"),
     "train.checkpoint_at_epoch": Row(
@@ -256,9 +268,9 @@ ROWS: dict[str, Row] = {
     "download.release": _option("model download --release NAME"),
     "download.repository": _option("model download --repository NAME"),
     "general.model_family": _given("parameters.sdg_teacher_family", ""),
-    "serve.gpu_layers": _option("model serve", -1),
-    "serve.host_port": _option("model serve --host ADDRESS --port N", "127.0.0.1:8000"),
-    "serve.max_ctx_size": _option("model serve", 4096),
+    "serve.gpu_layers": _given("where.serve.gpu_layers", -1),
+    "serve.host_port": Row(_host_port, "127.0.0.1:8000", "an address and a port are wanted, as 127.0.0.1:8000"),
+    "serve.max_ctx_size": _given("where.serve.max_ctx_size", 4096),
     "train.num_instructions": _none("InstructLab did not read it either", -1),
 }
 

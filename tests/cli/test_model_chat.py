@@ -38,7 +38,7 @@ def echo(body: dict[str, Any]) -> str:
 
 @pytest.fixture(autouse=True)
 def _nobody_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_partner, "SERVER", NOWHERE)
+    monkeypatch.setattr(chat_partner, "_server", lambda _: {"url": NOWHERE})
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_quick_question(server: Teacher) -> None:
 def test_the_server_of_this_machine_is_asked_first(
     server: Teacher, monkeypatch: pytest.MonkeyPatch, tiny_model: Path
 ) -> None:
-    monkeypatch.setattr(chat_partner, "SERVER", server.url)
+    monkeypatch.setattr(chat_partner, "_server", lambda _: {"url": server.url})
     done = chat("-qq", "x")
     assert f"Trying to connect to model server at {server.url}" in done.stderr
     assert f"connected to {server.url}, which serves foo.gguf, second" in done.stderr

@@ -16,13 +16,15 @@ import pytest
 pytest.importorskip("gguf")
 
 from ilab.errors import GateError, InputError, SetupError
-from ilab.packaging.gguf import export, llamacpp, parity, readback, weights
+from ilab.models.gguf import reader
+from ilab.models.gguf.reader import File
+from ilab.models.llamacpp import server_name
+from ilab.packaging.gguf import export, llamacpp, parity, weights
 from ilab.packaging.gguf.export import Label, Options, export_gguf
-from ilab.packaging.gguf.readback import File
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "granite")
 Build = Callable[..., Path]
-needs_llamacpp = pytest.mark.skipif(llamacpp.server_name() is None, reason="llama.cpp is not installed")
+needs_llamacpp = pytest.mark.skipif(server_name() is None, reason="llama.cpp is not installed")
 needs_quantiser = pytest.mark.skipif(llamacpp.quantiser() is None, reason="llama.cpp's quantiser is not installed")
 
 
@@ -64,7 +66,7 @@ def test_every_family_says_the_same_in_a_file(family: str, gguf_model: Build, tm
 @pytest.mark.parametrize("family", FAMILIES)
 def test_llamacpp_says_the_same(family: str, gguf_model: Build, tmp_path: Path) -> None:
     found = checks(export_gguf(gguf_model(family), tmp_path / "m.gguf", "f32"))
-    assert found["tokens"].by == found["logits"].by == llamacpp.server_name()
+    assert found["tokens"].by == found["logits"].by == server_name()
     assert found["logits"].measured["error"] < 1e-4
 
 
@@ -216,7 +218,7 @@ def test_interleaved_rows_rotate_as_halves_do() -> None:
         * neighbours((moved[1] @ y).reshape(heads, size), angles[1])
     ).sum(1)
     assert np.allclose(found, expected)
-    assert np.array_equal(readback._halves(moved[0], heads), query)
+    assert np.array_equal(reader._halves(moved[0], heads), query)
 
 
 def _not_interleaved(monkeypatch: pytest.MonkeyPatch) -> None:

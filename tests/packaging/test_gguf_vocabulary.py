@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 pytest.importorskip("gguf")
 
 from ilab.errors import GateError, InputError
-from ilab.packaging.gguf import export, families, llamacpp, parity, readback, texts, vocabulary
+from ilab.models import llamacpp
+from ilab.models.gguf import reader
+from ilab.models.gguf.reader import File
+from ilab.packaging.gguf import export, families, parity, texts, vocabulary
 from ilab.packaging.gguf.export import export_gguf
-from ilab.packaging.gguf.readback import File
 
 Build = Callable[..., Path]
 needs_llamacpp = pytest.mark.skipif(llamacpp.server_name() is None, reason="llama.cpp is not installed")
@@ -101,7 +103,7 @@ def read(gguf_model: Build, tmp_path_factory: pytest.TempPathFactory) -> Callabl
                 path = tmp_path_factory.mktemp("read") / "m.gguf"
                 folder = gguf_model("qwen2", kind)
                 export_gguf(folder, path, "f32")
-            made[kind] = (Tokenizer.from_file(str(folder / "tokenizer.json")), readback.read_tokenizer(File(path)))
+            made[kind] = (Tokenizer.from_file(str(folder / "tokenizer.json")), reader.read_tokenizer(File(path)))
         return made[kind]
 
     return get

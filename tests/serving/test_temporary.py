@@ -15,13 +15,14 @@ import ilab
 from ilab.chat.served import ServedTalker
 from ilab.config_where import Endpoint, Where
 from ilab.core.events import Bus, Event
+from ilab.core.keeper import Child
 from ilab.core.pids import born
 from ilab.data import Message
 from ilab.errors import SetupError
 from ilab.models.local import LocalModel
-from ilab.serving import temporary
-from ilab.serving.keeper import Child
-from ilab.serving.temporary import answering, last_words, temporary_server
+from ilab.serving import readiness
+from ilab.serving.readiness import last_words
+from ilab.serving.temporary import answering, temporary_server
 
 WHERE = Where(device="cpu")
 
@@ -43,25 +44,21 @@ def gone(pid: int) -> bool:
 def test_a_server_while_a_block_runs(
     tiny_model: Path, local: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(temporary, "SPEAK", 0.2)
+    monkeypatch.setattr(readiness, "SPEAK", 0.2)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     events: list[Event] = []
     log = tmp_path / "logs" / "serve.log"
-    with temporary_server(tiny_model, "mine", WHERE, log=log, emit=Bus([events.append]).for_step("chat")) as url:
+    emit = Bus([events.append]).for_step("chat")
+    with pytest.raises(KeyboardInterrupt), temporary_server(tiny_model, "mine", WHERE, log=log, emit=emit) as url:
         assert answering(url) == ["mine"]
         question = [Message(role="user", content="How many locks has the canal?")]
         talker = ServedTalker(Endpoint(url=url), "mine", max_tokens=8)
         ids = list(local.generate(local.renderer.prompt_ids(question), 8, stop_ids=local.renderer.stop_ids))
         assert "".join(talker.stream(question)) == local.renderer.decode(ids)
+        raise KeyboardInterrupt
     assert answering(url) == []
     assert events[0].data["note"].startswith("starting the server of mine")
     assert url.removesuffix("/v1") in log.read_text()
-
-
-def test_an_exception_ends_the_server(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), temporary_server(tiny_model, "m", WHERE, log=tmp_path / "log") as url:
-        raise KeyboardInterrupt
-    assert answering(url) == []
 
 
 def test_why_it_did_not_start(tmp_path: Path) -> None:
@@ -81,7 +78,7 @@ def test_killing_the_parent_leaves_no_child(tmp_path: Path) -> None:
     """The starter is killed with -9; its server, which does not listen to SIGINT, and the server's worker are gone."""
     code = """
 import sys, time
-from ilab.serving.keeper import Child
+from ilab.core.keeper import Child
 server = '''
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)

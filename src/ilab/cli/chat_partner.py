@@ -2,7 +2,7 @@
 
 --endpoint-url, chat.endpoint ─▶ that server
 --model-path, --model-id      ─▶ that model
-otherwise                     ─▶ the server that answers on this machine, else ``-m`` or the last build's model
+otherwise                     ─▶ the server that answers at where.serve, else ``-m`` or the last build's model
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import click
 from pydantic import ValidationError
 
 from ilab.cli.app import Options
-from ilab.config import Endpoint, Loaded
+from ilab.config import Endpoint, Loaded, ServeWhere
 from ilab.errors import InputError, SetupError
 
 if TYPE_CHECKING:
     from ilab.chat.served import ServedTalker
     from ilab.chat.talkers import Talker
 
-SERVER = "http://127.0.0.1:8000/v1"
 OPTIONS = {"url": "--endpoint-url", "api_key": "--api-key", "client_key_password": "--tls-client-passwd"}
 Rows = list[tuple[str, str]]
 
@@ -56,11 +55,18 @@ def meet(options: Options, loaded: Loaded, given: dict[str, Any], stack: ExitSta
     return here(options, loaded, given, stack)
 
 
+def _server(place: ServeWhere) -> dict[str, Any]:
+    """The server that `ilab model serve` starts on this machine, or the one that it is told of."""
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    return {"url": place.url or f"http://{host}:{place.port}/v1", "api_key": place.api_key}
+
+
 def _endpoint(loaded: Loaded, given: dict[str, Any]) -> Endpoint:
     """``chat.endpoint`` with what the options say over it."""
     url = given["endpoint_url"]
     configured = loaded.config.chat.endpoint
-    settings = configured.model_dump() if configured and url in (None, configured.url) else {"url": url or SERVER}
+    own = _server(loaded.config.where.serve) if url is None else {"url": url}
+    settings = configured.model_dump() if configured and url in (None, configured.url) else own
     key = given["api_key"]
     more = {
         "api_key": "" if key == "no_api_key" else key,  # what InstructLab takes for none

@@ -9,11 +9,11 @@ code that comes with a model is never run.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -45,6 +45,18 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+
+
+class Watcher(Protocol):
+    """Sees every token of an answer before it is given out, the one that ends it too, and may forbid it."""
+
+    def allows(self, token: int) -> bool:
+        """Whether ``token`` may come next; where not, the next best is asked about."""
+        ...
+
+    def chose(self, logits: torch.Tensor, token: int) -> None:
+        """``token`` comes next; ``logits`` are the model's own, (vocabulary,) in float32."""
+        ...
 
 
 class LocalModel:
@@ -90,8 +102,12 @@ class LocalModel:
         top_p: float = 1.0,
         seed: int = 0,
         stop_ids: frozenset[int] = frozenset(),
+        watcher: Watcher | None = None,
     ) -> Generator[int, None, None]:
-        """The answer's token ids, one by one, without the stop token. An answer ends where the context is full."""
+        """The answer's token ids, one by one, without the stop token. An answer ends where the context is full.
+
+        A ``watcher`` that allows nothing at all ends it too.
+        """
         with BUILDING:
             from transformers import DynamicCache
 
@@ -100,8 +116,9 @@ class LocalModel:
         cache = DynamicCache(config=self._model.config)
         fed = list(prompt_ids)
         for _ in range(room):
-            token = _choose(self._logits(fed, cache), temperature, top_p, random)
-            if token in stop_ids:
+            logits = self._logits(fed, cache)
+            token = _watched(logits, watcher, lambda rest: _choose(rest, temperature, top_p, random))
+            if token is None or token in stop_ids:
                 return
             yield token
             fed = [token]
@@ -161,10 +178,30 @@ def _choose(logits: torch.Tensor, temperature: float, top_p: float, random: torc
     return int(order[torch.multinomial(probabilities, 1, generator=random)])
 
 
+def _watched(logits: torch.Tensor, watcher: Watcher | None, choose: Callable[[torch.Tensor], int]) -> int | None:
+    """The token that ``choose`` takes of those that the watcher allows; None where it allows none.
+
+    A token that is drawn and forbidden is struck out and another one drawn, which is the same as drawing from what is
+    allowed, without asking about the whole vocabulary.
+    """
+    if watcher is None:
+        return choose(logits)
+    rest = logits.clone()
+    while bool(rest.isfinite().any()):
+        token = choose(rest)
+        if watcher.allows(token):
+            watcher.chose(logits, token)
+            return token
+        rest[token] = -torch.inf
+    return None
+
+
 class Answer:
     """One answer as text, piece by piece; iterate once. ``finish_reason`` and ``tokens`` are final at the end."""
 
-    def __init__(self, model: LocalModel, prompt_ids: Sequence[int], sampling: Sampling) -> None:
+    def __init__(
+        self, model: LocalModel, prompt_ids: Sequence[int], sampling: Sampling, watcher: Watcher | None = None
+    ) -> None:
         """Raises ``ContextError`` at once where the prompt does not fit the context."""
         self.finish_reason: FinishReason = "stop"
         self.tokens = 0
@@ -178,6 +215,7 @@ class Answer:
             sampling.top_p,
             sampling.seed,
             model.renderer.stop_ids,
+            *([] if watcher is None else [watcher]),
         )
 
     @classmethod

@@ -22,13 +22,13 @@ from ilab.core.files import write_json
 from ilab.core.store import digest_file, disk_error
 from ilab.errors import GateError, InputError, SetupError
 from ilab.models.chat_template import json_object
+from ilab.models.gguf.reader import File
 from ilab.packaging.gguf import parity
 from ilab.packaging.gguf.families import Shape, read_shape, tensors
 from ilab.packaging.gguf.llamacpp import need_quantiser, quantise
 from ilab.packaging.gguf.origin import Label, describe
 from ilab.packaging.gguf.parity import Check, Parity
 from ilab.packaging.gguf.quantisation import FileType, file_type
-from ilab.packaging.gguf.readback import File
 from ilab.packaging.gguf.vocabulary import Vocabulary, read_vocabulary
 from ilab.packaging.gguf.weights import Slot, Weights, plan
 from ilab.packaging.gguf.write import library, write_file

@@ -1,24 +1,23 @@
 """llama.cpp, where this machine has it: its quantiser, and its server for tokens and logits.
 
-Always another process, since llama.cpp ends its process where a file displeases it. The server is ``llama-server`` on
-the PATH or the one in the package xllamacpp; both speak the same HTTP. The quantiser is ``llama-quantize`` on the
-PATH or the one in llama-cpp-python. Each is found, never installed.
+The server is found by :mod:`ilab.models.llamacpp`. The quantiser is ``llama-quantize`` on the PATH or the one in
+llama-cpp-python. Each is found, never installed, and always another process.
 """
 
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
+from ilab.core.keeper import Child, free_port
 from ilab.errors import SetupError
+from ilab.models.llamacpp import LlamaSettings, server_command
 from ilab.packaging.gguf.quantisation import FileType
 
 START = 120.0  # seconds that the server may take to load the model
@@ -64,21 +63,12 @@ def quantise(source: Path, target: Path, kind: FileType, threads: int) -> None:
         )
 
 
-def server_name() -> str | None:
-    """What would serve a file here, for people; None for nothing."""
-    if shutil.which("llama-server"):
-        return "llama-server"
-    if find_spec("xllamacpp") is not None:
-        return f"xllamacpp {metadata.version('xllamacpp')}"
-    return None
-
-
 class LlamaServer:
     """llama.cpp serving one file on the loopback. A context manager; only where ``server_name`` is not None."""
 
     def __init__(self, path: Path, context: int, threads: int) -> None:
         self._path, self._context, self._threads = path, context, threads
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._http: Any = None
         self._letter: int | None = None
@@ -87,11 +77,12 @@ class LlamaServer:
         """Start it and wait until it answers. Raises ``SetupError`` with the end of its log where it does not."""
         import httpx2
 
-        port = _free_port()
-        self._process = subprocess.Popen(self._command(port), stdin=subprocess.PIPE, stdout=self._log, stderr=self._log)
+        port = free_port()
+        command = server_command(self._path, LlamaSettings(port, self._threads, self._context, exact=True))
+        self._child = Child(command, self._log, grace=0.0)
         self._http = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=START, trust_env=False)
         deadline = time.monotonic() + START
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and self._child.code is None:
             try:
                 if self._http.get("/health").status_code == 200:
                     return self
@@ -105,9 +96,8 @@ class LlamaServer:
     def __exit__(self, *_: object) -> None:
         if self._http is not None:
             self._http.close()
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+        if self._child is not None:
+            self._child.stop()
         self._log.close()
 
     def tokens(self, text: str, around: bool = False) -> list[int]:
@@ -148,25 +138,7 @@ class LlamaServer:
         answer: dict[str, Any] = reply.json()
         return answer
 
-    def _command(self, port: int) -> list[str]:
-        binary = shutil.which("llama-server")
-        sizes = [str(self._path), str(port), str(self._context), str(self._threads)]
-        if binary is None:
-            return [sys.executable, "-m", "ilab.packaging.gguf.xllamacpp_server", *sizes]
-        names = ("--model", "--port", "--ctx-size", "--threads")
-        given = [word for pair in zip(names, sizes, strict=True) for word in pair]
-        # Keys, values and attention in 32 bits, or the differences would be those of the server.
-        exact = ["--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off", "--n-gpu-layers", "0"]
-        return [binary, *given, *exact, "--parallel", "1", "--host", "127.0.0.1"]
-
     def _tail(self) -> str:
         size = self._log.seek(0, 2)
         self._log.seek(max(0, size - TAIL))
         return self._log.read().decode(errors="replace").strip()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

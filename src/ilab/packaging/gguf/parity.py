@@ -4,11 +4,11 @@
     tokens    ids of fixed texts in many scripts, of the special tokens among words, of a rendered chat
     logits    of short texts, against the model in transformers, in 32 bits
 
-llama.cpp answers for tokens and logits where it is installed; else ``readback`` does. The error of logits is scale
-free: root mean square of the difference over that of the logits, both centred over the vocabulary (a shift changes
-no probability). How far rounding moves a model depends on the model, so it is asked: its weights are shaken by as much
-as the file rounded each of them, or llama.cpp rounds what it multiplies them with, and the file may be off by
-``SLACK`` times what that does. A tensor in the wrong
+llama.cpp answers for tokens and logits where it is installed; else ``ilab.models.gguf.reader`` does. The error of
+logits is scale free: root mean square of the difference over that of the logits, both centred over the vocabulary (a
+shift changes no probability). How far rounding moves a model depends on the model, so it is asked: its weights are
+shaken by as much as the file rounded each of them, or llama.cpp rounds what it multiplies them with, and the file may
+be off by ``SLACK`` times what that does. A tensor in the wrong
 order, a lost multiplier or a wrong rotation moves the logits much further.
 """
 
@@ -25,9 +25,10 @@ from pydantic import BaseModel, ConfigDict
 from ilab.data import seed_from
 from ilab.errors import InputError
 from ilab.models.chat_template import ChatTemplate
-from ilab.packaging.gguf.llamacpp import LlamaServer, server_name
+from ilab.models.gguf.reader import File, read_model, read_tokenizer
+from ilab.models.llamacpp import server_name
+from ilab.packaging.gguf.llamacpp import LlamaServer
 from ilab.packaging.gguf.quantisation import FileType
-from ilab.packaging.gguf.readback import File, read_model, read_tokenizer
 from ilab.packaging.gguf.texts import CONVERSATION, TEXTS
 from ilab.packaging.gguf.weights import Weights
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from ilab.errors import InputError
 from ilab.models.chat_template import ChatTemplate, json_object
+from ilab.models.gguf.header import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
+from ilab.models.gguf.pretokenizers import KNOWN, recognise
 from ilab.models.renderer import Renderer
-from ilab.packaging.gguf.pretokenizers import KNOWN, recognise
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # GGUF's token types
 SPACE = "▁"
 _STOPS = ("eos", "eot", "eom")  # the keys under which llama.cpp looks for tokens that end an answer
 
@@ -242,6 +242,3 @@ def _byte_letters() -> list[str]:
     from tokenizers.pre_tokenizers import ByteLevel
 
     return list(ByteLevel.alphabet())
-
-
-__all__ = ["BYTE", "CONTROL", "NORMAL", "SPACE", "UNKNOWN", "UNUSED", "USER_DEFINED", "Vocabulary", "read_vocabulary"]

@@ -4,7 +4,7 @@ llama.cpp has its own program for each known way and picks it by a name in the f
 tokens and no error. So a way is recognised by what tokenizer.json *says* — its normaliser, its pre-tokenizer and
 whether merges are ignored for whole tokens — and anything that is not in ``KNOWN`` is refused. ``expressions`` are
 those that llama.cpp runs for that name (``llm_tokenizer_bpe`` in src/llama-vocab.cpp, one after the other, each on
-what the former left whole), from which ``readback`` builds a tokenizer to compare with.
+what the former left whole), from which ``reader`` builds a tokenizer to compare with.
 """
 
 from __future__ import annotations

@@ -15,10 +15,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 GRACE = 20.0  # seconds that a server gets to stop after SIGINT
@@ -26,15 +27,25 @@ MORE = 10.0  # seconds longer that the starter waits for the keeper
 
 
 class Child:
-    """A command under a keeper, its output in ``log``. Leaving the context stops it, with all of its children."""
+    """A command under a keeper, its output in ``log`` (None: where ours goes), ``environment`` beside ours.
 
-    def __init__(self, command: Sequence[str], log: IO[bytes] | int | None, grace: float = GRACE) -> None:
+    Leaving the context stops it, with all of its children.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: IO[bytes] | None,
+        grace: float = GRACE,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._grace = grace
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(grace), *command],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
+            env={**os.environ, **(environment or {})},
             start_new_session=True,  # Ctrl-C reaches the starter alone, which stops the command in order
         )
 
@@ -62,6 +73,14 @@ class Child:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def main(grace: float, command: Sequence[str]) -> int:

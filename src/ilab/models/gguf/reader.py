@@ -2,7 +2,8 @@
 
 The tokenizer is built from the file's tokens, merges or scores and from llama.cpp's own expressions; the model from
 the file's keys, with the inverse of each rearrangement. What the writer left out or misnamed is therefore missing
-here too, and the parity checks see it. The file is our own, fresh from the writer: it is not made to withstand others.
+here too, and the parity checks see it. Others' files are looked at first (:mod:`ilab.models.gguf.header`); what they
+get wrong beyond that raises whatever it raises.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ilab.errors import SetupError
+from ilab.models.gguf.header import CONTROL, UNKNOWN, USER_DEFINED
+from ilab.models.gguf.pretokenizers import KNOWN
 from ilab.models.weights import BUILDING
-from ilab.packaging.gguf.pretokenizers import KNOWN
-from ilab.packaging.gguf.vocabulary import CONTROL, UNKNOWN, USER_DEFINED
 
 SPACE = "▁"
 _HALVED = ("llama", "granite")  # architectures whose query and key rows llama.cpp takes in neighbouring pairs
-_CLASSES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "granite": "Granite"}
+ARCHITECTURES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "granite": "Granite"}
 _NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
@@ -93,7 +94,7 @@ def read_model(file: File) -> Any:
     with BUILDING:
         import transformers
 
-        name = _CLASSES[file.architecture]
+        name = ARCHITECTURES[file.architecture]
         config = getattr(transformers, f"{name}Config")(**_config(file))
         with torch.device("meta"):
             model = getattr(transformers, f"{name}ForCausalLM")(config)
