@@ -1,47 +1,144 @@
-"""Options of InstructLab's ``data generate`` that have no effect here, as two tables: taken with a note, or refused.
+"""What the options of ``ilab data generate`` become: settings, pipeline parameters, and where files are written.
 
-What only old scripts pass and what changes no result is taken; where a person would expect an effect, the option is
-refused with what to use instead.
+Options of InstructLab's that have no effect here are two tables: taken with a note, or refused with what to use
+instead. What only old scripts pass and what changes no result is taken.
+
+Where the files go, if nobody says otherwise: ``ilab generate`` outside of projects writes the old names to
+``generated/`` here, as it always did; ``ilab data generate`` outside of projects a dated folder to ``where.datasets``
+(``~/.local/share/instructlab/datasets``); a project keeps its samples in its store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ilab.errors import InputError
+from ilab.cli.app import Options
+from ilab.cli.old_options import OldOptions
+from ilab.errors import InputError, SetupError
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from ilab.config import Loaded
 
+NO_KEYS = ("no_api_key", "EMPTY")  # what old scripts give a server that wants no key
+OLD_FOLDER = "generated"  # of ``lab generate``
+DATASETS = "datasets"  # in the data home
 TAKEN: dict[str, str] = {
     "--num-cpus": "requests are made by one process; sdg_batch_size and sdg_num_workers say how many are under way",
     "--yaml-rules": "the rules for qna.yaml files are fixed (ilab taxonomy check)",
 }
 REFUSED: dict[str, str] = {
-    "--enable-serving-output": "start the server yourself and give its address with --endpoint-url",
-    "--gpus": "start the server yourself with as many as it needs and give its address with --endpoint-url",
-    "--max-num-tokens": "set max_tokens in the blocks of a flow of your own, and give its folder with --pipeline",
     "--rouge-threshold": "give -p sdg_near_duplicates=0.8; what was left out: ilab data show --verdict rejected",
-    "--student-model-id": "give the system message with --system-prompt",
-    "--teacher-model-id": "give the teacher's served name with --model and its address with --endpoint-url",
 }
-FLAGS = {"--enable-serving-output"}
+upstream_options = OldOptions(TAKEN, REFUSED)
 
 
-def upstream_options(command: F) -> F:
-    """Add the options of both tables, hidden from the help."""
-    for name in (*TAKEN, *REFUSED):
-        flag: dict[str, Any] = {"is_flag": True, "default": None} if name in FLAGS else {}
-        command = click.option(name, hidden=True, expose_value=False, callback=_judge, **flag)(command)
-    return command
+@dataclass(frozen=True)
+class Wanted:
+    """What becomes of the samples: at most ``number`` of them, written to ``output``."""
+
+    number: int | None
+    output: Path | None
+    legacy: bool
+    system: str | None
+    quiet: bool
 
 
-def _judge(_: click.Context, parameter: click.Parameter, value: Any) -> None:
-    name = parameter.opts[0]
-    if value is None:
-        return
-    if name in REFUSED:
-        raise InputError(f"{name} has no meaning here", hint=REFUSED[name])
-    click.echo(f"note: {name} is not needed: {TAKEN[name]}", err=True)
+def check_together(given: Mapping[str, Any], flat: bool) -> None:
+    """Raises InputError for options that do not go together."""
+    if given["max_calls"] and not given["preview"]:
+        raise InputError("--max-calls limits a preview", hint="add --preview N")
+    if given["preview"] and given["num_instructions"]:
+        raise InputError("--preview and --num-instructions exclude each other")
+    for name in ("legacy", "system_prompt"):
+        if given[name] and not (given["output_dir"] or flat):
+            raise InputError(f"--{name.replace('_', '-')} says how files are written", hint="add --output-dir DIR")
+
+
+def is_flat() -> bool:
+    """Whether the command was spelled ``ilab generate``."""
+    parent = click.get_current_context().parent
+    return parent is not None and parent.parent is None
+
+
+def wanted_of(options: Options, loaded: Loaded, given: Mapping[str, Any], flat: bool) -> Wanted:
+    """What shall become of the samples. Raises for a folder that cannot be written into."""
+    output, legacy = _output(options, loaded, given, flat)
+    system = given["system_prompt"]
+    if system is None and given["student_model_id"]:
+        system = known_model(loaded, given["student_model_id"], "--student-model-id").get("system_prompt")
+    return Wanted(given["num_instructions"], output and _writable(output), legacy, system, given["quiet"])
+
+
+def _output(options: Options, loaded: Loaded, given: Mapping[str, Any], flat: bool) -> tuple[Path | None, bool]:
+    from ilab.config import PROJECT_FILE, data_home
+
+    configured = loaded.config.where.datasets
+    if given["output_dir"]:
+        return options.directory / Path(given["output_dir"]).expanduser(), given["legacy"]
+    if given["preview"]:  # to look at, not to keep
+        return None, False
+    if (loaded.base / PROJECT_FILE).is_file():
+        return loaded.path(configured) if configured else None, given["legacy"]
+    otherwise = options.directory / OLD_FOLDER if flat else data_home() / DATASETS
+    return loaded.path(configured) if configured else otherwise, flat
+
+
+def _writable(path: Path) -> Path:
+    """``path``, where a folder can be made or written into: told before anything is spent."""
+    import os
+
+    nearest = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not nearest.is_dir():
+        raise InputError("this is a file; a folder is written into", where=str(nearest))
+    if not os.access(nearest, os.W_OK):
+        raise SetupError("this folder cannot be written", where=str(nearest), hint="mend its permissions")
+    return path
+
+
+def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are settings, for :meth:`Options.load`."""
+    key = given["api_key"]
+    return {
+        "where__teacher__url": given["endpoint_url"],
+        "where__teacher__api_key": None if key in NO_KEYS else key,
+        "where__teacher__insecure": given["tls_insecure"],
+        "where__teacher__client_cert": given["tls_client_cert"] or None,
+        "where__teacher__client_key": given["tls_client_key"] or None,
+        "where__teacher__client_key_password": given["tls_client_passwd"] or None,
+    }
+
+
+def parameters_of(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The pipeline parameters that the options are."""
+    from ilab.cli.pipeline import split_parameters
+
+    if given["batch_size"] == 0:
+        click.echo("note: --batch-size 0 is not needed: rows move on their own, and every answer is kept", err=True)
+    named = known_model(loaded, given["teacher_model_id"], "--teacher-model-id") if given["teacher_model_id"] else {}
+    values = {
+        "sdg_repo_url": given["taxonomy_path"],
+        "taxonomy_base": given["taxonomy_base"],
+        "sdg_pipeline": given["flow"],
+        "sdg_teacher_model": given["model"] or named.get("path"),
+        "sdg_teacher_family": given["model_family"] or named.get("family"),
+        "sdg_scale_factor": given["sdg_scale_factor"] or (1 if given["preview"] else None),
+        "sdg_batch_size": given["batch_size"] or None,
+        "sdg_max_tokens": given["max_num_tokens"],
+        "chunk_word_count": given["chunk_word_count"],
+        "server_ctx_size": given["server_ctx_size"],
+    }
+    return split_parameters(given["parameters"]) | {name: value for name, value in values.items() if value is not None}
+
+
+def known_model(loaded: Loaded, identity: str, option: str) -> Mapping[str, str]:
+    """The entry ``models.known.ID``. Raises InputError, which names those that are there, where it is not."""
+    known = loaded.config.models.known
+    if identity not in known:
+        hint = f"there are: {', '.join(sorted(known))}" if known else "the configuration has no models.known"
+        raise InputError(f"{option}: there is no model with the id {identity!r}", where="models.known", hint=hint)
+    return known[identity]

@@ -17,12 +17,14 @@ import click
 
 from ilab.cli.app import Options, drop_output
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
+from ilab.cli.teacher import reaching, served, teacher_of_build
 from ilab.cli.threads import passive_threads
 from ilab.errors import IlabError, InputError, SetupError, Stopped
 
 if TYPE_CHECKING:
     from ilab.actions import Build
     from ilab.core.run import Engine
+    from ilab.teacher_at_hand import Teacher
 
 PARAMETER = click.option("-p", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter.")
 PIPELINE = click.option("--pipeline", metavar="NAME|FILE", help="Which pipeline.  [config: pipeline]")
@@ -108,7 +110,7 @@ def run(
 
     if only and until:
         raise InputError("--only and --until exclude each other")
-    build = prepare(options, pipeline, parameters)
+    build, teacher = prepare_with_teacher(options, pipeline, parameters)
     for note in build.notes:
         click.echo(f"note: {note}", err=True)
     failure: IlabError | None = None
@@ -118,7 +120,7 @@ def run(
     if leaving():
         check_teachers(build, chosen)
     go_to_background(options)
-    with engine_for(build) as engine:
+    with served(teacher) as address, engine_for(reaching(build, chosen, address, again)) as engine:
         folder = run_folder(engine)
         try:
             note_run(build, folder)
@@ -218,10 +220,16 @@ def gc(options: Options, pipeline: str | None, parameters: Sequence[str], dry_ru
 
 
 def prepare(options: Options, pipeline: str | None, parameters: Sequence[str]) -> Build:
-    """The build that this command line and the project describe."""
+    """The build that this command line and the project describe, with the teacher that is at hand."""
+    return prepare_with_teacher(options, pipeline, parameters)[0]
+
+
+def prepare_with_teacher(options: Options, pipeline: str | None, parameters: Sequence[str]) -> tuple[Build, Teacher]:
+    """The same, with the teacher, which may have to be served."""
     from ilab.actions import prepare as prepare_build
 
-    return prepare_build(options.load(pipeline=pipeline), split_parameters(parameters))
+    teacher, values = teacher_of_build(options, options.load(pipeline=pipeline), split_parameters(parameters))
+    return prepare_build(teacher.loaded, values), teacher
 
 
 def split_parameters(texts: Sequence[str]) -> dict[str, Any]:
