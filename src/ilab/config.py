@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -50,6 +50,7 @@ __all__ = [
     "KubernetesWhere",
     "Loaded",
     "Models",
+    "NamedModel",
     "Section",
     "TrainWhere",
     "WebWhere",
@@ -69,15 +70,27 @@ __all__ = [
 PROJECT_FILE = "ilab.yaml"
 SERVED = {"teacher": "sdg_teacher_model", "verifier": "sdg_verifier_model", "judge": "eval_judge_model"}
 USER_FILE = "config.yaml"  # in config_home()
+ANY = "*"
+
+
+class NamedModel(Section):
+    """A model under a name of one's own. ``path`` is a folder, a GGUF file, or its name in the models folder."""
+
+    path: str = Field(description="folder, GGUF file, or name in `ilab model list`")
+    family: str = Field("", description="prompt format, where the model has no template of its own")
+    system_prompt: str = Field("", description="system message that it is used with")
 
 
 class Models(Section):
-    """Models by role, each ``OWNER/NAME`` on the hub or a path. Empty: what the profile recommends."""
+    """Models by role, each ``OWNER/NAME`` on the hub, a path, or an entry of ``named``. Empty: what the profile has."""
 
     teacher: str = Field("", description="the teacher, where no server plays it")
     judge: str = Field("", description="the judge, where no server plays it")
     embedder: str = Field("", description="what compares texts by meaning")
     default: str = Field("", description="what serve, chat and compare take where the project has built none")
+    named: dict[str, NamedModel] = Field(
+        default_factory=dict, description="models under names of your own, which --model-id and the roles may give"
+    )
 
 
 class Config(Section):
@@ -243,18 +256,24 @@ def _explain(first: Any, places: Mapping[str, str], otherwise: str) -> InputErro
         group = group.rpartition(".")[0]
     place = places.get(group, otherwise)
     if first["type"] == "extra_forbidden":
-        parent, _, name = path.rpartition(".")
-        known = [key for key in known_paths() if key.rpartition(".")[0] == parent]
+        name = str(first["loc"][-1])
+        known = [key for key in known_paths() if _is_in(key, first["loc"][:-1])]
         close = difflib.get_close_matches(name, [key.rpartition(".")[2] for key in known], n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known))}"
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(known)) or 'nothing'}"
         return InputError(f"unknown setting {path!r}", where=place, hint=hint)
     if first["type"] == "missing":
         return InputError(f"{path} is needed beside what is given", where=place, hint=f"ilab config set {path} VALUE")
     return InputError(f"{path}: {first['msg'].removeprefix('Value error, ')}", where=place)
 
 
+def _is_in(path: str, group: Sequence[Any]) -> bool:
+    """Whether the setting ``path`` of :func:`known_paths` is one of the group of these names."""
+    *parents, _ = path.split(".")
+    return len(parents) == len(group) and all(one in (str(name), ANY) for one, name in zip(parents, group, strict=True))
+
+
 def known_paths() -> list[str]:
-    """Every setting and group that a file may have, by dotted path."""
+    """Every setting and group that a file may have, by dotted path; ``*`` stands for names of the user's own."""
     return [path for path, _ in _fields(Config)]
 
 
@@ -267,6 +286,8 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
     for name, info in model.model_fields.items():
         path = f"{prefix}.{name}".lstrip(".")
         yield path, info
+        if get_origin(info.annotation) is dict:
+            path = f"{path}.{ANY}"
         for candidate in (info.annotation, *getattr(info.annotation, "__args__", ())):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 yield from _fields(candidate, path)

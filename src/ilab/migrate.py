@@ -81,7 +81,7 @@ def translate(source: Source) -> Translation:
             found.leave(path, value, "InstructLab has no such setting either")
         elif value is not None:
             found.take(path, row, _filled(value))
-    _chosen_models(found, source.tree)
+    _named_models(found, source.tree)
     version = str(given) if given is not None else VERSIONS[0]
     return Translation(version, found.tree, found.lines, tuple(found.left), found.defaults)
 
@@ -115,8 +115,8 @@ class _Found:
         tree[name] = value
         self.lines[target] = self.source.lines.get(path, 1)
 
-    def leave(self, path: str, value: Any, instead: str) -> None:
-        self.left.append(Left(path, value, self.source.place(path), instead))
+    def leave(self, path: str, value: Any, instead: str, at: str = "") -> None:
+        self.left.append(Left(path, value, self.source.place(at or path), instead))
 
 
 def _settings(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,22 +134,35 @@ def _settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _chosen_models(found: _Found, tree: Mapping[str, Any]) -> None:
-    """``general.teacher_model_id`` and ``student_model_id`` name entries of the list ``models``."""
-    general, entries = tree.get("general"), tree.get("models")
-    if not isinstance(general, Mapping) or not isinstance(entries, list):
-        return
-    by_id = {str(entry.get("id")): entry for entry in entries if isinstance(entry, Mapping)}
-    for role, target in (("teacher", "models.teacher"), ("student", "parameters.sdg_base_model")):
-        entry = by_id.get(str(general.get(f"{role}_model_id")))
-        if entry is None or not entry.get("path"):
+def _named_models(found: _Found, tree: Mapping[str, Any]) -> None:
+    """The list ``models``, and ``general.teacher_model_id`` and ``student_model_id``, which name entries of it."""
+    entries = tree.get("models")
+    named: dict[str, dict[str, str]] = {}
+    for number, entry in enumerate(entries if isinstance(entries, list) else ()):
+        given = {str(key): value for key, value in entry.items()} if isinstance(entry, Mapping) else {}
+        name, path = str(given.pop("id", "") or ""), str(given.pop("path", "") or "")
+        if not name or not path or name in named:
+            why = "an id is given once" if name in named else "an entry has an id and a path"
+            found.leave(f"models[{number}]", entry, why, at="models")
             continue
-        path = f"general.{role}_model_id"
-        found.put(path, target, _filled(str(entry["path"])))
+        taken = {key: str(given.pop(key)) for key in ("family", "system_prompt") if given.get(key)}
+        named[name] = {"path": str(_filled(path)), **taken}
+        for key, value in given.items():
+            if value is not None and key not in ("family", "system_prompt"):
+                found.leave(f"models[{number}].{key}", value, "InstructLab has no such setting either", at="models")
+    if named:
+        found.put("models", "models.named", named)
+    general = tree.get("general")
+    for role, target in (("teacher", "models.teacher"), ("student", "parameters.sdg_base_model")):
+        setting = f"{role}_model_id"
+        chosen = named.get(str(general.get(setting))) if isinstance(general, Mapping) else None
+        if chosen is None:
+            continue
+        path = f"general.{setting}"
+        found.put(path, target, chosen["path"])
         found.left = [left for left in found.left if left.path != path]
-        family = str(entry.get("family") or "").lower()
-        if role == "teacher" and family:
-            found.put(path, "parameters.sdg_teacher_family", family)
+        if role == "teacher" and chosen.get("family"):
+            found.put(path, "parameters.sdg_teacher_family", chosen["family"].lower())
 
 
 def _filled(value: Any) -> Any:

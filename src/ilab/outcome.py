@@ -282,12 +282,15 @@ def _command(loaded: Loaded) -> str:
 
 
 def model_to_use(loaded: Loaded, given: str | None, folder: Path = Path()) -> tuple[Path, str]:
-    """A model and its name: the one given by path (from ``folder`` on) or by its name in the models folder, else what
-    the last build of this project chose."""
+    """A model and its name: the one given by path (from ``folder`` on), by its name in the models folder or by its id
+    in ``models.named``, else what the last build of this project chose."""
     if given:
+        from ilab.profiles import model_by_id
         from ilab.transfer.shelf import model_at, not_here
 
         path = model_at(given, folder)
+        if path is None and given in loaded.config.models.named:
+            path = model_at(model_by_id(loaded, given).path, loaded.base)
         if path is None:
             raise not_here(given)
         return path, path.resolve().name
@@ -295,9 +298,8 @@ def model_to_use(loaded: Loaded, given: str | None, folder: Path = Path()) -> tu
         found = loaded.store / "latest" / step / "model"
         if found.is_dir():
             return found.resolve(), str(loaded.config.parameters.get("output_model_name", loaded.config.pipeline))
-    if loaded.config.models.default:
-        path = loaded.path(loaded.config.models.default)
-        return path, path.resolve().name
+    if default := loaded.config.models.default:
+        return model_to_use(loaded, default, loaded.base)
     raise InputError(
         "this project has no model yet",
         where=str(loaded.base),

@@ -133,6 +133,9 @@ def test_a_file_of_the_last_version() -> None:
         "models.teacher": str(Path("~/models/mixtral").expanduser()),
         "parameters.sdg_teacher_family": "mixtral",
         "parameters.sdg_base_model": "/models/granite",
+        "models.named.big.path": str(Path("~/models/mixtral").expanduser()),
+        "models.named.big.family": "Mixtral",
+        "models.named.small.path": "/models/granite",
     }
     assert {left.path: left.place for left in found.left} == {
         "generate.teacher.server.port": "config.yaml:15",
@@ -214,3 +217,28 @@ def test_odd_values_are_no_reason_to_fail(value: str) -> None:
     found = translate(parse_source(text, Path("c.yaml")))
     assert set(found.tree) <= {"parameters", "models", "where"}
     check_source(found.as_source(Path("c.yaml")))
+
+
+def test_entries_of_models_that_cannot_be_used_are_said() -> None:
+    listed = """\
+models:
+- {id: granite-3.1, path: /models/granite, system_prompt: Be brief., family: null}
+- {id: granite-3.1, path: /models/other}
+- {id: nowhere}
+- 7
+- {id: more, path: a/b, weights: 3}
+general: {teacher_model_id: nowhere}
+"""
+    found = read(listed)
+    assert found.tree["models"]["named"] == {
+        "granite-3.1": {"path": "/models/granite", "system_prompt": "Be brief."},
+        "more": {"path": "a/b"},
+    }
+    assert [left.path for left in found.left] == [
+        "general.teacher_model_id",
+        "models[1]",
+        "models[2]",
+        "models[3]",
+        "models[4].weights",
+    ]
+    assert check_source(found.as_source(Path("config.yaml"))) == []

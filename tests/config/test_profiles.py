@@ -10,7 +10,17 @@ from ilab.config import Config, load
 from ilab.errors import InputError
 from ilab.hardware import GIB
 from ilab.models.family import FAMILIES
-from ilab.profiles import ROLES, Profile, checked, fidelity_note, find_profile, read_profile, shipped, wanted
+from ilab.profiles import (
+    ROLES,
+    Profile,
+    checked,
+    fidelity_note,
+    find_profile,
+    model_by_id,
+    read_profile,
+    shipped,
+    wanted,
+)
 
 
 @pytest.mark.parametrize("profile", shipped().values(), ids=lambda profile: profile.name)
@@ -108,6 +118,28 @@ def test_one_setting_swaps_a_model(tmp_path: Path) -> None:
     assert after["teacher"].bytes > 10e9, "a recommended one is known with its size"
     assert (after["student"].repository, after["student"].licence) == ("own/one", "unknown")
     assert after["judge"] == before["judge"]
+
+
+def test_a_model_of_ones_own_has_a_name(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "ilab.yaml").write_text(
+        "profile: cpu\nmodels:\n  teacher: big\n  named:\n"
+        "    big: {path: a/b, family: granite}\n    small-1.0: {path: mine, system_prompt: Be brief.}\n"
+    )
+    loaded = load(tmp_path)
+    small = model_by_id(loaded, "small-1.0")
+    assert (small.path, small.system_prompt) == (str(tmp_path / "mine"), "Be brief.")
+    assert (model_by_id(loaded, "big").path, model_by_id(loaded, "big").family) == ("a/b", "granite")
+    assert wanted(loaded)["teacher"].repository == "a/b"
+    with pytest.raises(InputError, match="no model has the id 'small-1'") as caught:
+        model_by_id(loaded, "small-1")
+    assert "did you mean 'small-1.0'?" in caught.value.hint
+    (tmp_path / "ilab.yaml").write_text("models:\n  named:\n    big: {path: a/b, famly: granite}\n")
+    with pytest.raises(InputError, match=r"unknown setting 'models.named.big.famly'") as caught:
+        load(tmp_path)
+    assert (caught.value.where, caught.value.hint) == (f"{tmp_path / 'ilab.yaml'}:3", "did you mean 'family'?")
+    with pytest.raises(InputError, match="no model has the id 'big'"):
+        model_by_id(load(tmp_path / "mine", user=None, sets=["models.named={}"]), "big")
 
 
 def test_small_profiles_say_what_they_are(tmp_path: Path) -> None:

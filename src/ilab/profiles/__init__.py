@@ -21,7 +21,7 @@ from ilab.errors import InputError
 from ilab.hardware import GIB, Hardware, Kind
 
 if TYPE_CHECKING:
-    from ilab.config import Loaded
+    from ilab.config import Loaded, NamedModel
 
 CATALOGUE = "models"  # the file of this folder that is no profile
 Role = Literal["teacher", "student", "judge", "embedder"]
@@ -132,11 +132,29 @@ def wanted(loaded: Loaded) -> dict[Role, Model]:
         "judge": config.models.judge,
         "embedder": config.models.embedder,
     }
+    ids = config.models.named
+    named = {role: model_by_id(loaded, name).path if name in ids else name for role, name in named.items()}
     return {
         role: _named(named[role]) if named[role] else profile.models[role]
         for role in ROLES
         if named[role] or role in profile.models
     }
+
+
+def model_by_id(loaded: Loaded, name: str) -> NamedModel:
+    """The entry ``name`` of ``models.named``, as ``--model-id`` gives it; its path is absolute where it is a path.
+
+    Raises InputError, which names the nearest entry, for one that is not there.
+    """
+    from ilab.plugins import nearest
+
+    named = loaded.config.models.named
+    if name not in named:
+        hint = nearest(name, list(named)) if named else f"name one: ilab config set models.named.{name}.path MODEL"
+        raise InputError(f"no model has the id {name!r}", where="models.named", hint=hint)
+    entry = named[name]
+    here = loaded.path(entry.path)
+    return entry.model_copy(update={"path": str(here)}) if here.exists() else entry
 
 
 def fidelity_note(profile: Profile | None, served: bool) -> str:
