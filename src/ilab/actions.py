@@ -140,7 +140,8 @@ def _choose_flow(values: dict[str, Any], where: Where) -> tuple[str, ...]:
         if not where.teacher:
             notes.append(
                 "no teacher is configured: samples are made by rule from the text (flow extractive, not a language "
-                "model). For a teacher: --set where.teacher.url=http://127.0.0.1:8000/v1 -p sdg_teacher_model=NAME"
+                "model). For a teacher: -p sdg_pipeline=simple after `ilab model download`, or "
+                "--set where.teacher.url=http://127.0.0.1:8000/v1 -p sdg_teacher_model=NAME"
             )
     if not where.teacher:
         values["sdg_teacher_family"] = ""  # nobody is asked, so it is part of nothing

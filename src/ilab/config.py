@@ -59,6 +59,7 @@ __all__ = [
     "check_source",
     "config_home",
     "data_home",
+    "data_homes",
     "descriptions",
     "find_project",
     "flatten",
@@ -156,6 +157,12 @@ def user_file() -> Path:
 
 def data_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "instructlab"
+
+
+def data_homes() -> list[Path]:
+    """The data home, then the folders in which a site keeps data for all users."""
+    site = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
+    return [data_home(), *(Path(folder) / "instructlab" for folder in site.split(":") if folder.startswith("/"))]
 
 
 def cache_home() -> Path:

@@ -187,6 +187,10 @@ class Where(Section):
     store: str | None = Field(None, description="folder that keeps all artifacts")
     cache: str | None = Field(None, description="folder for git clones and other things that can be fetched again")
     registry: str | None = Field(None, description="the model registry's SQLite file")
+    datasets: str | None = Field(
+        None,
+        description="folder that data generate writes files to; empty: outside of projects, datasets/ in the data home",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or mps")
     threads: int = Field(1, gt=0, description="threads one training or evaluation uses; more is slower for tiny models")
     jobs: int = Field(2, gt=0, description="independent steps that may run at once")

@@ -24,7 +24,7 @@ from ilab.actions import find_pipeline, parameters_of
 from ilab.config import PROJECT_FILE, Endpoint, Loaded, data_home
 from ilab.core.pipeline import read_pipeline
 from ilab.errors import InputError
-from ilab.profiles import Model, wanted
+from ilab.profiles import Model, model_by_id, wanted
 from ilab.transfer.shelf import Shelf, expanded, is_model, model_at, models_home
 
 NAME = "sdg_teacher_model"
@@ -32,6 +32,8 @@ UNSERVED = "http://127.0.0.1:0/v1"  # of a model that is here and not served yet
 PATIENCE = 600.0  # seconds that a request may take to a server of ours, in which others may wait before it
 FEW = 4  # requests at once to a model that a processor runs
 OWN = (PROJECT_FILE, "--set", "flag")  # where what a project's build depends on is said
+
+BY_RULE = "to make samples by rule: -p sdg_pipeline=extractive"
 
 Tell = Callable[[str], None]  # takes a line for people
 Address = Callable[[], str]  # gives a server's base URL
@@ -67,15 +69,15 @@ def teacher_of_build(loaded: Loaded, parameters: Mapping[str, Any], here: Path) 
     needed = f"the flow {flow!r} asks a teacher" if asks else ""
     if values["eval_items"] == "teacher":
         needed = "eval_items=teacher asks a teacher"
-    teacher = find_teacher(loaded, str(values[NAME]), needed=needed, here=here)
+    teacher = find_teacher(loaded, str(values[NAME]), needed=needed, otherwise=BY_RULE, here=here)
     return teacher, {**parameters, NAME: teacher.name} if teacher.name else dict(parameters)
 
 
-def find_teacher(loaded: Loaded, name: str, *, needed: str = "", here: Path) -> Teacher:
+def find_teacher(loaded: Loaded, name: str, *, needed: str = "", otherwise: str = "", here: Path) -> Teacher:
     """The teacher called ``name`` ("": whichever there is), or none where nobody asked for one.
 
-    ``needed`` says for a message what cannot do without. Raises ``InputError`` where one is asked for and there is
-    none, ``ServiceError`` where the server that is configured is not there.
+    ``needed`` says for a message what cannot do without, ``otherwise`` what would do without. Raises ``InputError``
+    where one is asked for and there is none, ``ServiceError`` where the server that is configured is not there.
     """
     endpoint = loaded.config.where.teacher
     if endpoint is not None:
@@ -85,6 +87,8 @@ def find_teacher(loaded: Loaded, name: str, *, needed: str = "", here: Path) -> 
     if in_project and loaded.origins.get("models.teacher", "").partition(":")[0] not in OWN and not (name or needed):
         by_file = ""
     name = name or by_file
+    if name in loaded.config.models.named:
+        name = model_by_id(loaded, name).path
     if in_project and not (name or needed):
         return Teacher(loaded)
     names, url = _standing(loaded)
@@ -98,7 +102,7 @@ def find_teacher(loaded: Loaded, name: str, *, needed: str = "", here: Path) -> 
         return Teacher(_at(loaded, _temporary()), _name_of(path), path, notes)
     if not (name or needed):
         return Teacher(loaded)
-    raise _nobody(name, needed, model, (names, url))
+    raise _nobody(name, needed, model, (names, url), otherwise)
 
 
 @contextmanager
@@ -117,6 +121,14 @@ def served(teacher: Teacher, tell: Tell, log: Path) -> Iterator[Address]:
             return found[0]
 
         yield address
+
+
+def reached(teacher: Teacher, address: Address) -> Loaded:
+    """The configuration with the teacher's address, which is served from now on. For what asks it in any case."""
+    endpoint = teacher.loaded.config.where.teacher
+    if endpoint is None or teacher.model is None:
+        return teacher.loaded
+    return _at(teacher.loaded, endpoint.model_copy(update={"url": address()}))
 
 
 def serving_log() -> Path:
@@ -234,14 +246,12 @@ def _name_of(path: Path) -> str:
 
 
 def _asks_teacher(flow: str, base: Path) -> bool:
-    from ilab.sdg.flow import load_flow
-    from ilab.sdg.stage import find_flow
+    from ilab.sdg.stage import find_flow, found_flow
 
-    found = find_flow(flow, base)
-    return load_flow((found.details or {})["path"]).calls_teacher
+    return found_flow(find_flow(flow, base)).calls_teacher
 
 
-def _nobody(name: str, needed: str, model: Model | None, standing: tuple[list[str], str]) -> InputError:
+def _nobody(name: str, needed: str, model: Model | None, standing: tuple[list[str], str], otherwise: str) -> InputError:
     """The error where a teacher was asked for: which, and the commands that would get one."""
     names, url = standing
     message = (
@@ -249,10 +259,10 @@ def _nobody(name: str, needed: str, model: Model | None, standing: tuple[list[st
     )
     ways = []
     if names:
-        ways.append(f"to take what {url} serves: --model {names[0]}")
+        ways.append(f"to take what {url} serves: --set where.teacher.url={url} --set where.teacher.model={names[0]}")
     if model is not None and "/" in model.repository.strip("/") and not model.repository.startswith((".", "/", "~")):
         file = f" --filename {model.file}" if model.file else ""
         ways.append(f"to get it ({model}): ilab model download --repository {model.repository}{file}")
-    ways.append("to ask a server: --set where.teacher.url=URL -p sdg_teacher_model=NAME")
-    ways.append("to make samples by rule: -p sdg_pipeline=extractive")
-    return InputError(message, where=NAME if name else "sdg_pipeline", hint="\n       ".join(ways))
+    ways.append("to ask a server: --set where.teacher.url=URL --set where.teacher.model=NAME")
+    ways += [otherwise] if otherwise else []
+    return InputError(message, hint="\n       ".join(ways))

@@ -67,25 +67,36 @@ def is_flat() -> bool:
 
 def wanted_of(options: Options, loaded: Loaded, given: Mapping[str, Any], flat: bool) -> Wanted:
     """What shall become of the samples. Raises for a folder that cannot be written into."""
+    from ilab.profiles import model_by_id
+
     output, legacy = _output(options, loaded, given, flat)
     system = given["system_prompt"]
     if system is None and given["student_model_id"]:
-        system = known_model(loaded, given["student_model_id"], "--student-model-id").get("system_prompt")
+        system = model_by_id(loaded, given["student_model_id"]).system_prompt or None
     return Wanted(given["num_instructions"], output and _writable(output), legacy, system, given["quiet"])
 
 
 def _output(options: Options, loaded: Loaded, given: Mapping[str, Any], flat: bool) -> tuple[Path | None, bool]:
-    from ilab.config import PROJECT_FILE, data_home
+    from ilab.config import PROJECT_FILE
 
     configured = loaded.config.where.datasets
     if given["output_dir"]:
         return options.directory / Path(given["output_dir"]).expanduser(), given["legacy"]
     if given["preview"]:  # to look at, not to keep
         return None, False
-    if (loaded.base / PROJECT_FILE).is_file():
-        return loaded.path(configured) if configured else None, given["legacy"]
-    otherwise = options.directory / OLD_FOLDER if flat else data_home() / DATASETS
-    return loaded.path(configured) if configured else otherwise, flat
+    in_project = (loaded.base / PROJECT_FILE).is_file()
+    if flat and not in_project:
+        return loaded.path(configured) if configured else options.directory / OLD_FOLDER, True
+    return datasets_of(loaded), given["legacy"]
+
+
+def datasets_of(loaded: Loaded) -> Path | None:
+    """The folder that datasets are written to: ``where.datasets``, else, outside of projects, in the data home."""
+    from ilab.config import PROJECT_FILE, data_home
+
+    if loaded.config.where.datasets:
+        return loaded.path(loaded.config.where.datasets)
+    return None if (loaded.base / PROJECT_FILE).is_file() else data_home() / DATASETS
 
 
 def _writable(path: Path) -> Path:
@@ -116,16 +127,17 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
 def parameters_of(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
     """The pipeline parameters that the options are."""
     from ilab.cli.pipeline import split_parameters
+    from ilab.profiles import model_by_id
 
     if given["batch_size"] == 0:
         click.echo("note: --batch-size 0 is not needed: rows move on their own, and every answer is kept", err=True)
-    named = known_model(loaded, given["teacher_model_id"], "--teacher-model-id") if given["teacher_model_id"] else {}
+    named = model_by_id(loaded, given["teacher_model_id"]) if given["teacher_model_id"] else None
     values = {
         "sdg_repo_url": given["taxonomy_path"],
         "taxonomy_base": given["taxonomy_base"],
         "sdg_pipeline": given["flow"],
-        "sdg_teacher_model": given["model"] or named.get("path"),
-        "sdg_teacher_family": given["model_family"] or named.get("family"),
+        "sdg_teacher_model": given["model"] or (named and named.path),
+        "sdg_teacher_family": given["model_family"] or (named and named.family.lower()) or None,
         "sdg_scale_factor": given["sdg_scale_factor"] or (1 if given["preview"] else None),
         "sdg_batch_size": given["batch_size"] or None,
         "sdg_max_tokens": given["max_num_tokens"],
@@ -133,12 +145,3 @@ def parameters_of(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
         "server_ctx_size": given["server_ctx_size"],
     }
     return split_parameters(given["parameters"]) | {name: value for name, value in values.items() if value is not None}
-
-
-def known_model(loaded: Loaded, identity: str, option: str) -> Mapping[str, str]:
-    """The entry ``models.known.ID``. Raises InputError, which names those that are there, where it is not."""
-    known = loaded.config.models.known
-    if identity not in known:
-        hint = f"there are: {', '.join(sorted(known))}" if known else "the configuration has no models.known"
-        raise InputError(f"{option}: there is no model with the id {identity!r}", where="models.known", hint=hint)
-    return known[identity]

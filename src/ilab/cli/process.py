@@ -88,7 +88,7 @@ def check_teachers(build: Build, plan: Plan) -> None:
     A teacher that is going to be served there is not met.
     """
     from ilab.cli.teacher import asking
-    from ilab.sdg.flow import load_flow
+    from ilab.sdg.stage import found_flow
     from ilab.steps.data import Generate, HoldOut
     from ilab.teacher_at_hand import UNSERVED
 
@@ -96,7 +96,7 @@ def check_teachers(build: Build, plan: Plan) -> None:
         return
     for step in asking(build, plan):
         if isinstance(step, Generate):
-            flows = load_flow((build.plan.found[step.flow].details or {})["path"]).flows.values()
+            flows = found_flow(build.plan.found[step.flow]).flows.values()
             meet_teachers(build.where, flows, (step.teacher, step.verifier), step.scale_factor)
         elif isinstance(step, HoldOut):
             meet_teacher(build.where.teacher, step.teacher)

@@ -46,7 +46,8 @@ def tell(line: str) -> None:
 @contextmanager
 def served(teacher: Teacher, *, output: bool = False) -> Iterator[Address]:
     """The teacher's server as :func:`ilab.teacher_at_hand.served`; with ``output`` all that it says is shown."""
-    from ilab.teacher_at_hand import served as serve, serving_log
+    from ilab.teacher_at_hand import served as serve
+    from ilab.teacher_at_hand import serving_log
 
     log = serving_log()
     with _shown(log, output and teacher.model is not None), serve(teacher, tell, log) as address:
@@ -56,7 +57,7 @@ def served(teacher: Teacher, *, output: bool = False) -> Iterator[Address]:
 def asking(build: Build, plan: Plan, force: Collection[str] = ()) -> list[Step]:
     """The steps of ``plan`` that may ask a teacher when it runs: not those that are there already."""
     from ilab.cli.pipeline import engine_for
-    from ilab.sdg.flow import load_flow
+    from ilab.sdg.stage import found_flow
     from ilab.steps.data import Generate, HoldOut
 
     with engine_for(build) as engine:
@@ -65,7 +66,7 @@ def asking(build: Build, plan: Plan, force: Collection[str] = ()) -> list[Step]:
 
     def asks(step: Step) -> bool:
         if isinstance(step, Generate):
-            return load_flow((build.plan.found[step.flow].details or {})["path"]).calls_teacher
+            return found_flow(build.plan.found[step.flow]).calls_teacher
         return isinstance(step, HoldOut) and bool(step.flow)
 
     return [step for step in ahead if asks(step)]
