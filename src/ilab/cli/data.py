@@ -98,7 +98,7 @@ def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls:
 
     flat = is_flat()
     given |= {"preview": preview, "max_calls": max_calls}
-    check_together(given, flat)
+    check_together(given)
     loaded = options.load(**settings_of(given))
     wanted = wanted_of(options, loaded, given, flat)
     teacher, values = teacher_of_build(options, loaded, parameters_of(loaded, given))
@@ -255,7 +255,8 @@ def _finish(options: Options, run: Run, wanted: Wanted) -> None:
         if exported:
             for part, file in exported.files.items():
                 click.echo(f"{part}: {exported.folder / file}")
-        click.echo("Next: ilab data show, or ilab run")
+        train = f"ilab train --input-dir {exported.folder}" if wanted.legacy and exported else "ilab run"
+        click.echo(f"Next: ilab data show, or {train}")
     if not samples:
         raise _nothing(run)
     if wanted.number and len(samples) < wanted.number:

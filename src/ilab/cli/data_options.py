@@ -48,15 +48,12 @@ class Wanted:
     quiet: bool
 
 
-def check_together(given: Mapping[str, Any], flat: bool) -> None:
+def check_together(given: Mapping[str, Any]) -> None:
     """Raises InputError for options that do not go together."""
     if given["max_calls"] and not given["preview"]:
         raise InputError("--max-calls limits a preview", hint="add --preview N")
     if given["preview"] and given["num_instructions"]:
         raise InputError("--preview and --num-instructions exclude each other")
-    for name in ("legacy", "system_prompt"):
-        if given[name] and not (given["output_dir"] or flat):
-            raise InputError(f"--{name.replace('_', '-')} says how files are written", hint="add --output-dir DIR")
 
 
 def is_flat() -> bool:
@@ -70,6 +67,9 @@ def wanted_of(options: Options, loaded: Loaded, given: Mapping[str, Any], flat: 
     from ilab.profiles import model_by_id
 
     output, legacy = _output(options, loaded, given, flat)
+    for name in ("legacy", "system_prompt"):
+        if given[name] and output is None:
+            raise InputError(f"--{name.replace('_', '-')} says how files are written", hint="add --output-dir DIR")
     system = given["system_prompt"]
     if system is None and given["student_model_id"]:
         system = model_by_id(loaded, given["student_model_id"]).system_prompt or None

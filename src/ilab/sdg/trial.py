@@ -1,4 +1,4 @@
-"""The first input rows of a run as a trial: where not one of them gives a sample, nobody waits, or pays, for the others.
+"""The first input rows of a run as a trial: where not one of them gives a sample, the others are not asked about.
 
 Which rows are tried depends on their order alone, so a run ends in this way always or never. A row that the teacher
 could not be asked about (an outage, a spent budget) says nothing of teacher and flow, and lets the trial pass.
