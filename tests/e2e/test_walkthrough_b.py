@@ -24,7 +24,19 @@ from ilab.testing.teacher import Teacher, serve
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "quickstart" / "taxonomy"
 KILN = "knowledge/technology/devices/tavrin_kiln"
 CALENDAR = "compositional_skills/scheduling/calendar_line"
+BASIC = "foundational_skills/logic/dates"  # a root that InstructLab leaves out without a word
 MODEL = "mistralai/Mistral-7B-Instruct-v0.3"
+DATES = """\
+version: 3
+task_description: Name the day after a day
+created_by: somebody
+seed_examples:
+- {question: What day comes after Monday?, answer: Tuesday}
+- {question: What day comes after Tuesday?, answer: Wednesday}
+- {question: What day comes after Thursday?, answer: Friday}
+- {question: What day comes after Friday?, answer: Saturday}
+- {question: What day comes after Sunday?, answer: Monday}
+"""
 FILES = {
     "config.json": b'{"model_type": "mistral", "architectures": ["MistralForCausalLM"]}',
     "tokenizer.json": b'{"version": "1.0"}',
@@ -94,6 +106,7 @@ def test_walkthrough(home: Home, repository: str, teacher: Teacher, tmp_path: Pa
     diff = home.ilab("taxonomy", "diff")
     assert diff.stdout.splitlines() == [
         f"{CALENDAR}/qna.yaml",
+        f"{BASIC}/qna.yaml",
         f"{KILN}/qna.yaml",
         f"Taxonomy in {taxonomy} is valid :)",
     ]
@@ -117,6 +130,10 @@ def edit(taxonomy: Path) -> None:
     leaf = taxonomy / KILN / "qna.yaml"
     leaf.write_text(leaf.read_text().replace("created_by: ", "created_by: new-", 1))
     shutil.copytree(EXAMPLE / CALENDAR, taxonomy / CALENDAR)
+    (taxonomy / BASIC).mkdir(parents=True)
+    (taxonomy / BASIC / "qna.yaml").write_text(DATES)
+    (taxonomy / "ideas").mkdir()
+    (taxonomy / "ideas" / "qna.yaml").write_text(DATES)
 
 
 def check_files(output: Path) -> None:
@@ -125,13 +142,13 @@ def check_files(output: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d{6}", folder.name)
     stamp = next(folder.glob("train_*")).stem.removeprefix("train_")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d_\d\d_\d\d", stamp)
-    kiln, calendar = KILN.replace("/", "_"), CALENDAR.replace("/", "_")
+    kiln, calendar, basic = (leaf.replace("/", "_") for leaf in (KILN, CALENDAR, BASIC))
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     expected = {f"{part}_{stamp}.jsonl" for part in ("train", "test", "messages")}
     expected |= {f"{phase}_train_msgs_{stamp}.jsonl" for phase in ("knowledge", "skills")}
     expected |= {f"{phase}_recipe_{stamp}.yaml" for phase in ("knowledge", "skills")}
-    expected |= {f"{part}_{stamp}/{leaf}.jsonl" for part in ("preprocessed", "generated") for leaf in (kiln, calendar)}
-    expected |= {f"node_datasets_{stamp}/{name}.jsonl" for name in (f"{kiln}_p07", f"{kiln}_p10", calendar)}
+    expected |= {f"{part}_{stamp}/{leaf}.jsonl" for part in ("preprocessed", "generated") for leaf in (kiln, basic)}
+    expected |= {f"node_datasets_{stamp}/{name}.jsonl" for name in (f"{kiln}_p07", f"{kiln}_p10", calendar, basic)}
     assert expected <= found
     rows = [json.loads(line) for line in (folder / f"skills_train_msgs_{stamp}.jsonl").read_text().splitlines()]
     assert rows and all(set(row) == {"messages", "metadata", "id", "unmask"} for row in rows)

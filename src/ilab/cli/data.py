@@ -255,8 +255,7 @@ def _finish(options: Options, run: Run, wanted: Wanted) -> None:
         if exported:
             for part, file in exported.files.items():
                 click.echo(f"{part}: {exported.folder / file}")
-        train = f"ilab train --input-dir {exported.folder}" if wanted.legacy and exported else "ilab run"
-        click.echo(f"Next: ilab data show, or {train}")
+        click.echo(f"Next: ilab data show, or {_to_train(options, exported, wanted.legacy)}")
     if not samples:
         raise _nothing(run)
     if wanted.number and len(samples) < wanted.number:
@@ -269,6 +268,20 @@ def _finish(options: Options, run: Run, wanted: Wanted) -> None:
             f"{len(run.rejected)} rows were refused ({reasons}). To ask for more: --sdg-scale-factor N",
             err=True,
         )
+
+
+def _to_train(options: Options, exported: Exported | None, legacy: bool) -> str:
+    """The command that trains on what was made."""
+    from ilab.config import find_project
+
+    if exported is None or find_project(options.directory) is not None:
+        return "ilab run"
+    if legacy:
+        return f"ilab train --input-dir {exported.folder}"
+    phases = (
+        " --strategy lab-multiphase" if {"knowledge_train_msgs", "skills_train_msgs"} <= set(exported.files) else ""
+    )
+    return f"ilab model train{phases} --data-path {exported.folder}"
 
 
 def _as_json(options: Options, run: Run, samples: Sequence[Sample], exported: Exported | None) -> None:
