@@ -98,3 +98,23 @@ def test_specific_beats_general() -> None:
     assert (derived["batch_phase_1"], derived["batch_phase_2"]) == (24, 100)
     assert (derived["rate_phase_1"], derived["rate_phase_2"]) == (5e-4, 1e-3)
     assert derive(values(eval_metrics=" f1 , accuracy"))["metrics"] == ["f1", "accuracy"]
+
+
+def test_a_branch_or_a_pull_request_of_the_taxonomy() -> None:
+    url = "https://git.example/taxonomy.git"
+    assert derive(values(sdg_repo_url=url, sdg_repo_branch="main"))["sdg_repo_url"] == f"{url}#main"
+    assert derive(values(sdg_repo_url=url, sdg_repo_pr=7))["sdg_repo_url"] == f"{url}#refs/pull/7/head"
+    for given, message in (
+        ({"sdg_repo_url": "folder", "sdg_repo_branch": "main"}, "no git address"),
+        ({"sdg_repo_url": url, "sdg_repo_branch": "main", "sdg_repo_pr": 7}, "one of them"),
+        ({"sdg_repo_url": f"{url}@v1", "sdg_repo_branch": "main"}, "names a ref itself"),
+    ):
+        with pytest.raises(InputError, match=message):
+            derive(values(**given))
+
+
+def test_older_names_mean_what_newer_ones_do() -> None:
+    assert derive(values(sdg_sample_size=0.5))["sampling_size"] == 0.5
+    assert derive(values(sdg_max_batch_len=100))["train_sequence_length"] == 100
+    assert derive(values(sdg_max_batch_len=9000))["train_sequence_length"] == 2048
+    assert collect({"-p": {"mt_bench_merge_system_user_message": "true"}}).keys() == BY_NAME.keys()

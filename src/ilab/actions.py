@@ -20,10 +20,11 @@ from ilab.core.pipeline import Pipeline, Plan, build, nearest, part, read_pipeli
 from ilab.core.run import Engine
 from ilab.core.store import Store, is_held, size_of
 from ilab.errors import InputError
-from ilab.parameters import TABLE, Given, collect, derive
+from ilab.parameters import NOT_NEEDED, PAGES, Given, collect, derive
 from ilab.profiles import fidelity_note
 from ilab.resolvers import REGISTRY, registry_path, resolvers
 from ilab.steps import STEPS
+from ilab.where import training_pods, where_for
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: C
             pipeline.path: pipeline.parameters,
             **loaded.parameters(),
             "-p": parameters or {},
-        }
+        },
+        config.environment,
     )
     values = {name: item.value for name, item in given.items()}
     used = {setting for body in pipeline.steps.values() for setting in body.values() if isinstance(setting, str)}
@@ -109,12 +111,14 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: C
                 where=pipeline.path,
                 hint=f"add `parameters: {{{name}: ...}}` to ilab.yaml, or -p {name}=...",
             )
-    notes = _choose_flow(values, loaded.config.where) if "$sdg_pipeline" in used else ()
+    notes = _not_needed([*loaded.parameters().values(), parameters or {}])
+    if "$sdg_pipeline" in used:
+        notes = (*notes, *_choose_flow(values, loaded.config.where))
     if "$eval_judge_model" in used:
         notes = (*notes, *_choose_judge(values, loaded.config.where))
     if low := fidelity_note(loaded.profile, served=loaded.config.where.teacher is not None):
         notes = (*notes, low)
-    where = _where(loaded, values)
+    where = where_for(loaded, values, training_pods(values, given, loaded))
     derived = derive(values)
     if only:
         derived.update(only.values())
@@ -129,7 +133,13 @@ def _pipeline(loaded: Loaded) -> Pipeline:
 
 
 def _collect(loaded: Loaded, pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[str, Given]:
-    return collect({f"pipeline {pipeline.name}": pipeline.parameters, **loaded.parameters(), "-p": parameters})
+    layers = {f"pipeline {pipeline.name}": pipeline.parameters, **loaded.parameters(), "-p": parameters}
+    return collect(layers, loaded.config.environment)
+
+
+def _not_needed(layers: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    named = dict.fromkeys(name for values in layers for name in values if name in NOT_NEEDED)
+    return tuple(f"{name} is not needed: {NOT_NEEDED[name]}" for name in named)
 
 
 def _choose_flow(values: dict[str, Any], where: Where) -> tuple[str, ...]:
@@ -188,31 +198,6 @@ def _choose_judge(values: Mapping[str, Any], where: Where) -> tuple[str, ...]:
     return ("the judge is a rule (word overlap with the reference), no language model",) if name == RULE else ()
 
 
-def _where(loaded: Loaded, values: Mapping[str, Any]) -> Where:
-    """The settings about where, with paths made absolute and the requests in flight filled in."""
-    where = loaded.config.where
-    update: dict[str, Any] = {"store": str(loaded.store)}
-    update["registry"] = str(registry_path(loaded))
-    if where.cache:
-        update["cache"] = str(loaded.path(where.cache))
-    if where.web.ca_file:
-        update["web"] = where.web.model_copy(update={"ca_file": str(loaded.path(where.web.ca_file))})
-    if where.evaluate.batch is None:
-        update["evaluate"] = where.evaluate.model_copy(update={"batch": values["eval_batch_size"]})
-    for name, endpoint in (("teacher", where.teacher), ("verifier", where.verifier), ("judge", where.judge)):
-        if endpoint is None:
-            continue
-        given: dict[str, Any] = {}
-        if endpoint.in_flight is None:
-            given["in_flight"] = values["sdg_batch_size"] * values["sdg_num_workers"]
-        if endpoint.context is None and name == "teacher":
-            given["context"] = values["server_ctx_size"]
-        if endpoint.tokenizer:
-            given["tokenizer"] = str(loaded.path(endpoint.tokenizer))
-        update[name] = endpoint.model_copy(update=given)
-    return where.model_copy(update=update)
-
-
 def newest_run(store: Path) -> Path | None:
     """The folder of the newest run that left events."""
     runs = sorted(path for path in (store / "runs").glob("*") if (path / "events.jsonl").exists())
@@ -230,21 +215,24 @@ def parameters_of(loaded: Loaded, parameters: Mapping[str, Any]) -> list[dict[st
             "origin": given[parameter.name].origin,
             "valid": parameter.valid,
             "kind": parameter.kind,
+            "page": page,
+            "required": parameter.required,
             "help": parameter.help,
         }
-        for parameter in TABLE
+        for page, parameters_ in PAGES.items()
+        for parameter in parameters_
     ]
 
 
 def where_of(loaded: Loaded) -> Where:
     """The settings about where, for commands that build nothing."""
-    given = collect(loaded.parameters())
-    return _where(loaded, {name: one.value for name, one in given.items()})
+    given = collect(loaded.parameters(), loaded.config.environment)
+    return where_for(loaded, {name: one.value for name, one in given.items()})
 
 
 def absolute_where(loaded: Loaded, values: Mapping[str, Any]) -> Where:
     """The settings about where for running steps of a plan made elsewhere."""
-    return _where(loaded, values)
+    return where_for(loaded, values)
 
 
 def step_states(build: Build, engine: Engine) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
@@ -35,6 +35,7 @@ from ilab.config_where import (
     Where,
 )
 from ilab.errors import InputError
+from ilab.parameters.parameter import Environment
 
 if TYPE_CHECKING:
     from ilab.profiles import Profile
@@ -100,6 +101,7 @@ class Config(Section):
     profile: str | None = Field(
         None, description="name of a shipped profile (ilab config profiles), or path of a profile file"
     )
+    environment: Environment = Field("dev", description="whose defaults the parameters have: dev or prod")
     pipeline: str = Field("instructlab", description="name of a shipped pipeline, or path of a pipeline file")
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="pipeline parameters (see `ilab pipeline params`)"
@@ -121,6 +123,7 @@ class Loaded:
     profile: Profile | None = None
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters of files of --parameters
 
     @property
     def store(self) -> Path:
@@ -136,14 +139,17 @@ class Loaded:
         return self.base / Path(text).expanduser()
 
     def parameters(self) -> dict[str, dict[str, Any]]:
-        """The pipeline parameters by where they were given: the name of a file, or ``--set``; the upper last."""
+        """The pipeline parameters by where they were given: the name of a file, or ``--set``; the upper last.
+
+        Those of ``given`` lie over all settings.
+        """
         layers: dict[str, dict[str, Any]] = {}
         for name, value in self.config.parameters.items():
             role = next((role for role, parameter in SERVED.items() if parameter == name), "")
             paths = (f"parameters.{name}", f"where.{role}.model", "parameters")
             origin = next((self.origins[path] for path in paths if path in self.origins), PROJECT_FILE)
             layers.setdefault(origin.partition(":")[0], {})[name] = value
-        return layers
+        return {**layers, **{origin: dict(values) for origin, values in self.given.items()}}
 
 
 def config_home() -> Path:

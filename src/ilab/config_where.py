@@ -179,6 +179,15 @@ class EvaluateWhere(Section):
     batch: int | Literal["auto"] | None = Field(
         None, description="items that are scored at once; auto: as many as fit; empty: eval_batch_size"
     )
+    final_batch: int | Literal["auto"] | None = Field(
+        None, description="the same for the final evaluation; empty: final_eval_batch_size"
+    )
+    final_workers: int | None = Field(
+        None, gt=0, description="questions to the judge at once there; empty: final_eval_max_workers"
+    )
+    mt_bench_workers: int | None = Field(
+        None, gt=0, description="questions to the judge at once in mt-bench; empty: mt_bench_max_workers"
+    )
 
 
 class Where(Section):

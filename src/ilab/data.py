@@ -75,7 +75,8 @@ class Item(Record):
 
     ``gold`` is the right answer as *text*; for ``mcq`` it is one of ``options``. ``cluster`` groups items that are not
     independent (same chunk or document) for standard errors. ``origin`` is ``person`` or the flow that made it. Of an
-    ``unanswerable`` item the documents say nothing: the right answer is that one does not know.
+    ``unanswerable`` item the documents say nothing: the right answer is that one does not know. ``shots`` are solved
+    questions, (question, answer), that stand before it.
     """
 
     id: str
@@ -89,6 +90,7 @@ class Item(Record):
     cluster: str
     origin: str = "person"
     unanswerable: bool = False
+    shots: tuple[tuple[str, str], ...] | None = None
 
 
 class Leaf(Record):

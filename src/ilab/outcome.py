@@ -96,6 +96,8 @@ def draw_report(build: Build, engine: Engine, folder: Path) -> Path | None:
     records = _records(build, engine)
     if "gate" not in records or not records.keys() >= NEEDED:  # not spoken yet, or a pipeline of another shape
         return None
+    if build.given["output_save_checkpoints"].value:
+        _save_checkpoints(build, engine, folder / "checkpoints")
     ran = {event.step for event in read_events(folder / "events.jsonl") if event.data.get("state") in ("run", "link")}
     earlier = sorted((engine.store.root / "runs").glob("*/report.html"))
     if not ran and earlier and _shows(earlier[-1], records):
@@ -107,6 +109,18 @@ def draw_report(build: Build, engine: Engine, folder: Path) -> Path | None:
     write_json(folder / "report.json", twin(view))
     _save_metrics(build, folder, view)
     return folder / "report.html"
+
+
+def _save_checkpoints(build: Build, engine: Engine, folder: Path) -> None:
+    """Every checkpoint that training saved, below ``folder`` by step: links to the store's files where they can be."""
+    from ilab.artifacts import Candidates
+    from ilab.core.files import take_over
+
+    for name, planned in build.plan.steps.items():
+        if planned.step.type == "train" and engine.store.record("train", planned.key) is not None:
+            candidates = engine.store.open(type(planned.step), planned.key)
+            for checkpoint, model in candidates.models().items() if isinstance(candidates, Candidates) else ():
+                shutil.copytree(model, folder / name / checkpoint, copy_function=take_over, dirs_exist_ok=True)
 
 
 def _save_metrics(build: Build, folder: Path, view: Any) -> None:

@@ -41,8 +41,56 @@ def test_the_keys_of_the_shipped_pipelines_are_the_golden_ones() -> None:
     assert keys == json.loads(GOLDEN.read_text())
 
 
+WHERE: dict[str, object] = {  # other values than the defaults, of parameters of that kind
+    "eval_gpu_identifier": "amd.com/gpu",
+    "eval_judge_secret": "another",
+    "final_eval_batch_size": "auto",
+    "final_eval_max_workers": "3",
+    "k8s_node_selector": '{"disk": "ssd"}',
+    "k8s_storage_class_name": "fast",
+    "k8s_storage_size": "7Gi",
+    "k8s_tolerations": '[{"key": "gpu", "operator": "Exists"}]',
+    "k8s_worker_resources": '{"cpu": "1"}',
+    "mt_bench_max_workers": "3",
+    "output_metrics_format": "csv",
+    "output_oci_registry_secret": "another",
+    "output_save_checkpoints": True,
+    "output_save_metrics": False,
+    "sdg_repo_secret": "another",
+    "sdg_teacher_secret": "another",
+    "train_gpu_identifier": "amd.com/gpu",
+    "train_memory_per_worker": "7Gi",
+    "train_node_selectors": '{"disk": "nvme"}',
+    "train_tolerations": '[{"key": "gpu", "operator": "Exists"}]',
+}
+
+
+def test_every_where_parameter_changes_what_a_cluster_or_the_steps_get(tmp_path: Path) -> None:
+    """Apart from what is written beside the report: `output_save_…` and its format (tests/e2e)."""
+    from ilab.config import load
+    from ilab.parameters import TABLE
+    from ilab.parameters.infrastructure import cluster
+    from ilab.where import where_for
+
+    (tmp_path / "ilab.yaml").write_text("where: {teacher: {url: 'http://127.0.0.1:1/v1'}}\n")
+    loaded = load(tmp_path, user=None)
+
+    def told(**changes: object) -> tuple[object, object]:
+        values = {name: one.value for name, one in collect({"test": changes}).items()}
+        return where_for(loaded, values), cluster(values)
+
+    before = told()
+    beside_the_report = ("output_save_checkpoints", "output_save_metrics", "output_metrics_format")
+    for parameter in TABLE:
+        if parameter.kind == "where" and parameter.name not in beside_the_report:
+            value = WHERE.get(parameter.name) or parameter.default + 3
+            assert told(**{parameter.name: value}) != before, parameter.name
+
+
 def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> None:
     from ilab.parameters import TABLE
+
+    git = "https://git.example/taxonomy.git"
 
     def keys(**changes: object) -> dict[str, str]:
         return {name: one.key for name, one in plan("instructlab", **changes).steps.items()}
@@ -65,8 +113,6 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "previous_model": "registry",
         "gate_score": "lower",
         "publish_anyway": True,
-        "output_save_metrics": False,
-        "output_metrics_format": "json",
         "gate_on_inconclusive": "publish",
         "output_model_name": "other",
         "output_model_version": "9.9.9",
@@ -87,8 +133,15 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "sdg_verifier_model": "someone-else",
         "eval_items": "teacher",
         "sdg_benchmarks": "mmlu",
+        "sdg_repo_branch": "main",
+        "sdg_max_batch_len": 100,
+        **WHERE,
     }
-    together = {"eval_items_per_chunk": {"eval_items": "teacher"}}
+    together: dict[str, dict[str, object]] = {
+        "eval_items_per_chunk": {"eval_items": "teacher"},
+        "sdg_repo_branch": {"sdg_repo_url": git},
+        "sdg_repo_pr": {"sdg_repo_url": git},
+    }
     for parameter in TABLE:
         value = other.get(parameter.name)
         if value is None:

@@ -61,14 +61,19 @@ def test_general_questions_are_apart_from_the_leaves_and_unanswerable_ones_too(b
         "question,choices,answer,subject\n"
         + "".join(f"What is {n} plus one?,{n + 1}|{n}|{n + 7},A,=1+1\n" for n in range(8))
     )
-    built.built("-p", "eval_general=general.csv", "-p", "eval_open_book=true")
+    built.built(
+        *("-p", "eval_general=general.csv", "-p", "eval_open_book=true", "-p", "final_eval_few_shots=2"),
+        *("-p", "output_metrics_format=csv", "-p", "output_save_checkpoints=true"),
+    )
     found, decision = report(built, "final-evaluation"), report(built, "gate")
     assert found["general"]["n"] == 8 and [one["name"] for one in found["general"]["subjects"]] == ["general/=1+1"]
     assert len(found["leaves"]) == 2 and found["total"]["n"] == 20, "general questions are no leaf"
     general = next(rule for rule in decision["rules"] if rule["name"] == "general")
     assert general["applies"] and general["n"] == 8
     assert found["total"]["metrics"]["open"].keys() == {"base", "phase 1", "phase 2"}
-    table = (built.runs()[-1] / "metrics.csv").read_text() if (built.runs()[-1] / "metrics.csv").exists() else ""
+    table = (built.runs()[-1] / "metrics.csv").read_text()
+    kept = sorted(path.parent for path in (built.runs()[-1] / "checkpoints").glob("*/*/model.safetensors"))
+    assert {path.parent.name for path in kept} == {"train-phase-1", "train-phase-2"}
     assert "\n=" not in table and ",=" not in table
     (built.root / "general.csv").write_text("question,choices,answer\nOne?,1|2,C\n")
     done = built.ilab("plan", "-p", "eval_general=general.csv")

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from ilab.errors import IlabError, InputError
-from ilab.evaluation.general import BUILTIN, find_general, read_general
+from ilab.evaluation.asking import prompt
+from ilab.evaluation.general import BUILTIN, find_general, read_general, with_shots
+from ilab.evaluation.leaf import item_key
 
 
 def table(folder: Path, *rows: Any, name: str = "general.jsonl") -> Path:
@@ -118,3 +120,16 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such file of questions: gone\.csv") as error:
         find_general("gone.csv", tmp_path)
     assert error.value.where == "eval_general"
+
+
+def test_solved_questions_of_the_same_subject_stand_before_each() -> None:
+    items = read_general(Path((find_general(BUILTIN, Path("/nowhere")).details or {})["path"]))
+    assert with_shots(items, 0) == items
+    shown = with_shots(items, 5)
+    assert [one.id for one in shown] == [one.id for one in items]
+    for item in shown:
+        assert item.shots is not None and len(item.shots) == 5
+        assert item.question not in [question for question, _ in item.shots]
+    turns = prompt(shown[0])
+    assert [turn.role for turn in turns] == ["user", "assistant"] * 5 + ["user"]
+    assert item_key("model", shown[0], "") != item_key("model", items[0], "")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ilab.artifacts import Checkpoint, Report
+from ilab.config import EvaluateWhere
 from ilab.core.events import Bus
 from ilab.core.memo import Memo
 from ilab.data import Kind, Leaf, Place, QuestionAnswer, SeedExample
@@ -157,7 +158,7 @@ def test_errors(tmp_path: Path) -> None:
 
 def test_a_run_writes_the_same_file_by_the_same_rule(tiny_model: Path, tmp_path: Path) -> None:
     memo = Memo(tmp_path / "memo")
-    where = SimpleNamespace(device="cpu", threads=1)
+    where = SimpleNamespace(device="cpu", threads=1, evaluate=EvaluateWhere())
     site = SimpleNamespace(
         where=where, emit=Bus().for_step("s"), stopping=lambda: False, memo=lambda name: memo, work=tmp_path
     )

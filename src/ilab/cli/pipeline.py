@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -23,13 +25,68 @@ from ilab.errors import IlabError, InputError, SetupError, Stopped
 
 if TYPE_CHECKING:
     from ilab.actions import Build
+    from ilab.config import Loaded
     from ilab.core.run import Engine
     from ilab.teacher_at_hand import Teacher
 
-PARAMETER = click.option("-p", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter.")
-PIPELINE = click.option("--pipeline", metavar="NAME|FILE", help="Which pipeline.  [config: pipeline]")
+F = TypeVar("F", bound=Callable[..., Any])
 UNTIL = click.option("--until", metavar="STEP", help="Only this step and what it needs.")
 FORCE = click.option("--force", multiple=True, metavar="STEP", help="Make this step again even if it is there.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which build: a pipeline, the environment whose defaults hold, files of parameters, and single ones."""
+
+    pipeline: str | None = None
+    environment: str | None = None
+    files: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+
+    def load(self, options: Options) -> Loaded:
+        """The configuration, with the files' parameters over those of all settings."""
+        from ilab.parameters.files import read_parameters
+
+        loaded: Loaded = options.load(pipeline=self.pipeline, environment=self.environment)
+        given = {name: read_parameters(options.directory / Path(name).expanduser()) for name in self.files}
+        return replace(loaded, given=given)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return split_parameters(self.parameters)
+
+
+def building(command: F) -> F:
+    """Add the options that say which build is meant; the command gets them as ``asked``."""
+
+    @functools.wraps(command)
+    def called(*arguments: Any, **given: Any) -> Any:
+        asked = Asked(*(given.pop(f"asked_{name}") for name in ("pipeline", "environment", "files", "parameters")))
+        return command(*arguments, asked=asked, **given)
+
+    for option in reversed(
+        (
+            click.option("--pipeline", "asked_pipeline", metavar="NAME|FILE", help="Which one.  [config: pipeline]"),
+            click.option(
+                "--env",
+                "asked_environment",
+                type=click.Choice(["dev", "prod"]),
+                help="Whose defaults the parameters have.  [config: environment]",
+            ),
+            click.option(
+                "--parameters",
+                "asked_files",
+                multiple=True,
+                metavar="FILE",
+                help="Parameters in a file: .env, ConfigMap, or kustomization.",
+            ),
+            click.option(
+                "-p", "asked_parameters", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter."
+            ),
+        )
+    ):
+        called = option(called)
+    return cast(F, called)
 
 
 @click.group(name="pipeline")
@@ -38,16 +95,14 @@ def group() -> None:
 
 
 @group.command()
-@PIPELINE
-@PARAMETER
+@building
 @UNTIL
 @FORCE
 @click.option("--output", type=click.Path(dir_okay=False), help="Write the resolved plan to a file.")
 @click.pass_obj
 def plan(
     options: Options,
-    pipeline: str | None,
-    parameters: Sequence[str],
+    asked: Asked,
     until: str | None,
     force: Sequence[str],
     output: str | None,
@@ -56,7 +111,7 @@ def plan(
     from ilab.cli.render import console, plan_table
     from ilab.core.files import write_json
 
-    build = prepare(options, pipeline, parameters)
+    build = prepare(options, asked)
     with engine_for(build) as engine:
         chosen = build.plan.until(until) if until else build.plan
         make_cheap(engine, chosen)
@@ -87,8 +142,7 @@ def plan(
 
 
 @group.command()
-@PIPELINE
-@PARAMETER
+@building
 @UNTIL
 @click.option("--only", metavar="STEP", help="Only this step; what it needs must be there.")
 @FORCE
@@ -96,8 +150,7 @@ def plan(
 @click.pass_obj
 def run(
     options: Options,
-    pipeline: str | None,
-    parameters: Sequence[str],
+    asked: Asked,
     until: str | None,
     only: str | None,
     force: Sequence[str],
@@ -110,7 +163,7 @@ def run(
 
     if only and until:
         raise InputError("--only and --until exclude each other")
-    build, teacher = prepare_with_teacher(options, pipeline, parameters)
+    build, teacher = prepare_with_teacher(options, asked)
     for note in build.notes:
         click.echo(f"note: {note}", err=True)
     failure: IlabError | None = None
@@ -149,17 +202,16 @@ def run(
 
 
 @group.command()
-@PIPELINE
-@PARAMETER
+@building
 @click.pass_obj
-def status(options: Options, pipeline: str | None, parameters: Sequence[str]) -> None:
+def status(options: Options, asked: Asked) -> None:
     """Which steps are done, which one is running and how far it is."""
     from rich.table import Table
 
     from ilab.actions import step_states
     from ilab.cli.render import console, finished_text, progress_text
 
-    build = prepare(options, pipeline, parameters)
+    build = prepare(options, asked)
     with engine_for(build) as engine:
         states = step_states(build, engine)
     if options.as_json:
@@ -178,39 +230,59 @@ def status(options: Options, pipeline: str | None, parameters: Sequence[str]) ->
 
 
 @group.command()
-@PIPELINE
-@PARAMETER
+@building
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write them as variables; --parameters reads it.",
+)
+@click.option("--changed", is_flag=True, help="Only those that somebody gave.")
 @click.pass_obj
-def params(options: Options, pipeline: str | None, parameters: Sequence[str]) -> None:
+def params(options: Options, asked: Asked, env_file: str | None, changed: bool) -> None:
     """The pipeline parameters: value, where it comes from, what it does."""
+    from rich.markup import escape
     from rich.table import Table
 
     from ilab.actions import parameters_of
     from ilab.cli.render import console
+    from ilab.core.files import write_text
+    from ilab.parameters.files import as_variables
 
-    given = parameters_of(options.load(pipeline=pipeline), split_parameters(parameters))
+    given = parameters_of(asked.load(options), asked.values)
+    if changed:
+        given = [row for row in given if row["origin"] != "default"]
+    if env_file:
+        write_text(options.directory / env_file, as_variables({row["name"]: row["value"] for row in given}))
+        options.result({"path": env_file, "parameters": len(given)}, f"{env_file}: {len(given)} parameters")
+        return
     if options.as_json:
         options.result(given)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("parameter", "value", "from", "valid", "what it does"):
-        table.add_column(name, overflow="fold")
+    page = ""
     for row in given:
-        value = "" if row["value"] is None else str(row["value"])
-        table.add_row(row["name"], value, row["origin"], row["valid"], row["help"])
-    console().print(table)
+        if row["page"] != page:
+            page = row["page"]
+            table = Table(title=page, title_justify="left", title_style="bold", box=None, pad_edge=False)
+            for name in ("parameter", "value", "from", "valid", "what it does"):
+                table.add_column(name, overflow="fold", no_wrap=name == "parameter")
+            for one in (one for one in given if one["page"] == page):
+                value = "" if one["value"] is None else str(one["value"])
+                name = f"{one['name']} *" if one["required"] else one["name"]
+                table.add_row(*map(escape, (name, value, one["origin"], one["valid"], one["help"])))
+            console().print(table)
+    click.echo("* needed by a run on a cluster")
 
 
 @group.command()
-@PIPELINE
-@PARAMETER
+@building
 @click.option("--dry-run", is_flag=True, help="Say what would go, remove nothing.")
 @click.pass_obj
-def gc(options: Options, pipeline: str | None, parameters: Sequence[str], dry_run: bool) -> None:
+def gc(options: Options, asked: Asked, dry_run: bool) -> None:
     """Remove results that this pipeline no longer needs, and abandoned partial work."""
     from ilab.actions import collect_garbage
 
-    build = prepare(options, pipeline, parameters)
+    build = prepare(options, asked)
     with engine_for(build) as engine:
         removed = collect_garbage(build, engine, dry_run=dry_run)
     freed = sum(item["bytes"] for item in removed)
@@ -219,16 +291,16 @@ def gc(options: Options, pipeline: str | None, parameters: Sequence[str], dry_ru
     options.result({"removed": removed, "bytes": freed}, "\n".join([*lines, f"{freed / 1e6:.1f} MB {verb}"]))
 
 
-def prepare(options: Options, pipeline: str | None, parameters: Sequence[str]) -> Build:
+def prepare(options: Options, asked: Asked) -> Build:
     """The build that this command line and the project describe, with the teacher that is at hand."""
-    return prepare_with_teacher(options, pipeline, parameters)[0]
+    return prepare_with_teacher(options, asked)[0]
 
 
-def prepare_with_teacher(options: Options, pipeline: str | None, parameters: Sequence[str]) -> tuple[Build, Teacher]:
+def prepare_with_teacher(options: Options, asked: Asked) -> tuple[Build, Teacher]:
     """The same, with the teacher, which may have to be served."""
     from ilab.actions import prepare as prepare_build
 
-    teacher, values = teacher_of_build(options, options.load(pipeline=pipeline), split_parameters(parameters))
+    teacher, values = teacher_of_build(options, asked.load(options), asked.values)
     return prepare_build(teacher.loaded, values), teacher
 
 

@@ -4,9 +4,10 @@
 
 A fetch is shallow, goes into a scratch repository that is removed at once, and is published by renaming: a
 folder that exists is whole, and two processes cannot disturb each other. A full commit id that is in the cache
-needs no network. The only subprocess is ``git`` with an argument list; it never asks questions, runs no hooks, and
-speaks only the transports in ``TRANSPORTS`` (not ``ext::``, which runs commands). Failures are wrapped here and
-nowhere else.
+needs no network. A private repository is read with ``GIT_USERNAME`` and ``GIT_PASSWORD`` of the environment, or over
+ssh with the file that ``GIT_SSH_KEY`` names; none of them enters a command line or a message. The only subprocess is
+``git`` with an argument list; it never asks questions, runs no hooks, and speaks only the transports in
+``TRANSPORTS`` (not ``ext::``, which runs commands). Failures are wrapped here and nowhere else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -36,6 +38,8 @@ _OPTIONS = (
     "filter.lfs.process=",
     "filter.lfs.required=false",
 )
+# Answers from the environment, by a fixed text: git runs it, and nothing of a user's is part of it.
+_HELPER = '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$GIT_USERNAME" "$GIT_PASSWORD"; }; f'
 _URL = re.compile(r"(?:https?|ssh|git|file)://|[\w.-]+@[\w.-]+:(?!//)", re.IGNORECASE)
 _BAD_REF = re.compile(r"^[-+]|[\s:*?\[\\\x00-\x1f\x7f]|\.\.")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
@@ -240,8 +244,11 @@ def _git(*arguments: str, cwd: Path | None = None) -> str:
     for name in ("GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_COMMON_DIR"):
         environment.pop(name, None)
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": TRANSPORTS, "LC_ALL": "C"}
-    environment.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
-    command = [program, *(part for option in _OPTIONS for part in ("-c", option)), *arguments]
+    key = shlex.quote(environment["GIT_SSH_KEY"]) if environment.get("GIT_SSH_KEY") else ""
+    identity = f" -i {key} -oIdentitiesOnly=yes -oStrictHostKeyChecking=accept-new" if key else ""
+    environment.setdefault("GIT_SSH_COMMAND", f"ssh -oBatchMode=yes{identity}")
+    options = [*_OPTIONS, f"credential.helper={_HELPER}"] if environment.get("GIT_PASSWORD") else _OPTIONS
+    command = [program, *(part for option in options for part in ("-c", option)), *arguments]
     try:
         done = subprocess.run(
             command,

@@ -83,7 +83,12 @@ class Measured:
 
 
 def prompt(item: Item, passage: str | None = None) -> list[Message]:
-    return [Message(role="user", content=prompt_text(item.question, passage or item.context))]
+    shown = [
+        Message(role=role, content=text)
+        for question, answer in item.shots or ()
+        for role, text in (("user", question), ("assistant", answer))
+    ]
+    return [*shown, Message(role="user", content=prompt_text(item.question, passage or item.context))]
 
 
 def option_pairs(model: Model, item: Item, passage: str) -> list[Pair]:

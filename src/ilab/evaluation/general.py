@@ -43,6 +43,26 @@ def read_general(path: Path) -> list[Item]:
     return items
 
 
+def with_shots(items: Sequence[Item], count: int) -> list[Item]:
+    """Each of ``items`` with ``count`` others of its subject before it, solved; fewer where the subject has no more.
+
+    They are the next ones in the suite's order, from the start again at its end: the same for every model. The suite
+    has no questions apart for this, so they come from itself, as lm-evaluation-harness does for such tasks.
+    """
+    if not count:
+        return list(items)
+    subjects: dict[str, list[Item]] = {}
+    for item in items:
+        subjects.setdefault(item.leaf, []).append(item)
+    made = []
+    for item in items:
+        peers = subjects[item.leaf]
+        at = peers.index(item)
+        others = [other for other in (*peers[at + 1 :], *peers[:at]) if other.question != item.question][:count]
+        made.append(item.model_copy(update={"shots": tuple((other.question, other.gold) for other in others)}))
+    return made
+
+
 def _items(rows: Iterable[Mapping[str, Any]], path: Path) -> Iterable[Item]:
     seen: set[str] = set()
     for number, row in enumerate(rows, 1):

@@ -56,11 +56,17 @@ def find_mt_bench(locator: str, folder: Path) -> Found:
     return Found(f"mt-bench:{fingerprint(rows)}", locator, details={"source": source})
 
 
-def the_judge(name: str, site: Site) -> Judge | None:
-    """The judge served under ``name`` at ``where.judge``, the one by rule, or None without a name."""
+def the_judge(name: str, site: Site, at_once: int | None = None) -> Judge | None:
+    """The judge served under ``name`` at ``where.judge``, the one by rule, or None without a name.
+
+    ``at_once``: most questions under way, in place of ``where.judge.in_flight``.
+    """
     if not name or name == RULE:
         return RuleJudge() if name else None
-    return open_judge(site.where, name, memo=site.memo("judge"), emit=site.emit, stopping=site.stopping)
+    where = site.where
+    if at_once and where.judge:
+        where = where.model_copy(update={"judge": where.judge.model_copy(update={"in_flight": at_once})})
+    return open_judge(where, name, memo=site.memo("judge"), emit=site.emit, stopping=site.stopping)
 
 
 def expect_judgments(judge: str, models: int, items: Sequence[Item]) -> dict[str, float]:
@@ -126,7 +132,7 @@ def calibrate_judge(name: str, marks: Found | None, out: Report, site: Site) -> 
 
 def mt_bench(name: str, questions: Found | None, models: Mapping[str, Checkpoint], out: Report, site: Site) -> Counts:
     """MT-Bench of every model; ``results`` by model, and FastChat's files beside the report."""
-    judge = the_judge(name, site)
+    judge = the_judge(name, site, site.where.evaluate.mt_bench_workers)
     if judge is None or questions is None:
         return _nothing(out)
     loaded = load_questions((questions.details or {})["source"])
@@ -141,7 +147,7 @@ def mt_bench_branch(
     name: str, leaves: Sequence[Leaf], models: Mapping[str, Checkpoint], out: Report, site: Site
 ) -> Counts:
     """The seed examples of the skills, asked of every model."""
-    judge = the_judge(name, site)
+    judge = the_judge(name, site, site.where.evaluate.final_workers)
     questions = branch_questions(leaves)
     if judge is None or not questions:
         return _nothing(out, NO_JUDGE if judge is None else "the taxonomy teaches no skill")

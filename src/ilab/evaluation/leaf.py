@@ -78,6 +78,8 @@ def score_with(name: str, source: Source, items: Sequence[Item], texts: Mapping[
 def item_key(digest: str, item: Item, passage: str) -> str:
     """What one result stands under: ``digest`` is that of the model's folder, or what else it is known by."""
     content = {field: value for field, value in item.model_dump(mode="json").items() if field in ASKED}
+    if item.shots:
+        content["shots"] = item.shots
     return fingerprint("score", SCORING, digest, content, passage)
 
 

@@ -77,9 +77,10 @@ def evaluate(
 
     split, items = asked
     own = [item for item in items if kind_of(item.leaf) != GENERAL]
-    device, batch = pick_device(site.where.device), site.where.evaluate.batch or "auto"
-    asking = Asking(device, site.where.threads, batch, passages(own, chunks) if chunks else {})
-    chosen = the_judge(judge, site) if own else None
+    final, place = split == "test", site.where.evaluate
+    batch = (place.final_batch if final else None) or place.batch or "auto"
+    asking = Asking(pick_device(site.where.device), site.where.threads, batch, passages(own, chunks) if chunks else {})
+    chosen = the_judge(judge, site, place.final_workers if final else None) if own else None
     scores: list[Score] = []
     judgments: list[Judgment] = []
     for name, folder in models.items() if items else ():

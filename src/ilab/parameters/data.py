@@ -9,8 +9,17 @@ from ilab.parameters.parameter import Parameter, not_negative, one_of, part, pos
 FAMILIES = ("granite", "llama", "merlinite", "mistral", "mixtral", "qwen")  # those of ilab.models.family
 
 DATA: tuple[Parameter, ...] = (
-    Parameter("sdg_base_model", str, "", "model to fine-tune: `tiny`, or a Hugging Face directory"),
-    Parameter("sdg_repo_url", str, "", "taxonomy: a folder, one qna.yaml, or a git URL (URL@ref)"),
+    Parameter("sdg_base_model", str, "", "model to fine-tune: `tiny`, or a Hugging Face directory", required=True),
+    Parameter("sdg_repo_url", str, "", "taxonomy: a folder, one qna.yaml, or a git URL (URL@ref)", required=True),
+    Parameter("sdg_repo_branch", str, "", "branch, tag or commit of sdg_repo_url; empty: the repository's own choice"),
+    Parameter(
+        "sdg_repo_pr",
+        int,
+        0,
+        "number of a pull request to sdg_repo_url, whose head is taken; 0: none",
+        valid=">= 0",
+        check=not_negative,
+    ),
     Parameter(
         "sdg_pipeline",
         str,
@@ -66,8 +75,24 @@ DATA: tuple[Parameter, ...] = (
         check=positive,
     ),
     Parameter("sdg_random_seed", int, 42, "seed of every choice in data generation and evaluation"),
-    Parameter("sdg_batch_size", int, 16, "requests in flight per worker", "where", "> 0", positive),
-    Parameter("sdg_num_workers", int, 4, "concurrent workers towards the teacher", "where", "> 0", positive),
+    Parameter("sdg_batch_size", int, 16, "requests in flight per worker", "where", "> 0", positive, prod=32),
+    Parameter("sdg_num_workers", int, 4, "concurrent workers towards the teacher", "where", "> 0", positive, prod=8),
+    Parameter(
+        "sdg_max_batch_len",
+        int,
+        None,
+        "longest sample that data preparation keeps, in tokens; the lower of it and train_sequence_length holds",
+        valid="> 0",
+        check=positive,
+    ),
+    Parameter(
+        "sdg_sample_size",
+        float,
+        None,
+        "share of each leaf's questions that a phase takes, in place of mix_sampling_size",
+        valid="above 0",
+        check=positive,
+    ),
     Parameter(
         "taxonomy_base",
         str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ilab.parameters.parameter import Parameter, not_negative, one_of, positive, share
+from ilab.parameters.parameter import Parameter, not_negative, one_of, positive, share, workers
 
 METRICS = ("accuracy", "f1", "judge", "declined")  # those that ilab.evaluation.measures knows
 
@@ -51,8 +51,43 @@ EVALUATION: tuple[Parameter, ...] = (
         "builtin",
         "questions beside the taxonomy, on which nothing may be lost: `builtin`, a file, or empty for none",
     ),
+    Parameter(
+        "final_eval_few_shots",
+        int,
+        0,
+        "solved questions of the same subject that stand before each general one",
+        valid=">= 0",
+        check=not_negative,
+    ),
     Parameter("mt_bench_questions", str, "builtin", "conversations that the judge marks: `builtin`, or a file"),
     Parameter("eval_batch_size", int, 16, "items that are scored at once", "where", "> 0", positive),
+    Parameter(
+        "final_eval_batch_size",
+        str,
+        "",
+        "the same for the final evaluation: a number, or auto for as many as fit; empty: eval_batch_size",
+        "where",
+        "auto, or > 0",
+        lambda value: value == "" or workers(value),
+    ),
+    Parameter(
+        "mt_bench_max_workers",
+        str,
+        "auto",
+        "questions to the judge at once in mt-bench; auto: as where.judge.in_flight",
+        "where",
+        "auto, or > 0",
+        workers,
+    ),
+    Parameter(
+        "final_eval_max_workers",
+        str,
+        "auto",
+        "questions to the judge at once in the final evaluation",
+        "where",
+        "auto, or > 0",
+        workers,
+    ),
     Parameter(
         "previous_model",
         str,

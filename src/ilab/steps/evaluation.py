@@ -13,18 +13,21 @@ from ilab.data import Split
 
 class Suite(Step):
     """What models are measured on at the end: the held-out items, and questions that have nothing to do with the
-    taxonomy (did training cost what the base knew?). ``general`` is the hash of the latter; empty: none.
+    taxonomy (did training cost what the base knew?). ``general`` is the hash of the latter; empty: none. Before each of
+    them stand ``shots`` solved ones of its subject.
     """
 
     type: ClassVar[str] = "suite"
+    version: ClassVar[int] = 2
     cheap: ClassVar[bool] = True
     general: Annotated[str, Resolve("general")] = ""
+    shots: int = 0
 
     def run(self, items: Items, *, out: Items, site: Site) -> Counts:
-        from ilab.evaluation.general import read_general
+        from ilab.evaluation.general import read_general, with_shots
 
         details = site.locate(self.general).details if self.general else None
-        general = read_general(Path(details["path"])) if details else []
+        general = with_shots(read_general(Path(details["path"])), self.shots) if details else []
         return {"items": out.write([*items.items(), *general], [])[0], "general": len(general)}
 
 
