@@ -33,6 +33,7 @@ PATIENCE = 600.0  # seconds that a request may take to a server of ours, in whic
 FEW = 4  # requests at once to a model that a processor runs
 OWN = (PROJECT_FILE, "--set", "flag")  # where what a project's build depends on is said
 
+BY_SERVER = "to ask a server: --endpoint-url URL --model NAME, or where.teacher.url and where.teacher.model in a file"
 BY_RULE = "to make samples by rule: -p sdg_pipeline=extractive"
 
 Tell = Callable[[str], None]  # takes a line for people
@@ -263,6 +264,5 @@ def _nobody(name: str, needed: str, model: Model | None, standing: tuple[list[st
     if model is not None and "/" in model.repository.strip("/") and not model.repository.startswith((".", "/", "~")):
         file = f" --filename {model.file}" if model.file else ""
         ways.append(f"to get it ({model}): ilab model download --repository {model.repository}{file}")
-    ways.append("to ask a server: --set where.teacher.url=URL --set where.teacher.model=NAME")
-    ways += [otherwise] if otherwise else []
+    ways += [BY_SERVER, otherwise] if otherwise else [BY_SERVER]
     return InputError(message, hint="\n       ".join(ways))
