@@ -116,7 +116,8 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: C
         notes = (*notes, *_choose_flow(values, loaded.config.where))
     if "$eval_judge_model" in used:
         notes = (*notes, *_choose_judge(values, loaded.config.where))
-    if low := fidelity_note(loaded.profile, served=loaded.config.where.teacher is not None):
+    teacher = loaded.config.where.teacher
+    if low := fidelity_note(loaded.profile, served=teacher is not None and not teacher.pending):
         notes = (*notes, low)
     where = where_for(loaded, values, training_pods(values, given, loaded))
     derived = derive(values)

@@ -22,13 +22,13 @@ from typing import Any
 
 from ilab.actions import find_pipeline, parameters_of
 from ilab.config import PROJECT_FILE, Endpoint, Loaded, data_home
+from ilab.config_where import UNSERVED
 from ilab.core.pipeline import read_pipeline
 from ilab.errors import InputError
 from ilab.profiles import Model, model_by_id, wanted
 from ilab.transfer.shelf import Shelf, expanded, is_model, model_at, models_home
 
 NAME = "sdg_teacher_model"
-UNSERVED = "http://127.0.0.1:0/v1"  # of a model that is here and not served yet: no server can have this address
 PATIENCE = 600.0  # seconds that a request may take to a server of ours, in which others may wait before it
 FEW = 4  # requests at once to a model that a processor runs
 OWN = (PROJECT_FILE, "--set", "flag")  # where what a project's build depends on is said

@@ -19,10 +19,11 @@ import pytest
 import ilab
 from ilab.actions import prepare
 from ilab.config import Loaded, load, user_file
+from ilab.config_where import UNSERVED
 from ilab.errors import InputError
 from ilab.serving import server
 from ilab.serving.temporary import answering, free_port
-from ilab.teacher_at_hand import UNSERVED, Teacher, find_teacher, reached, served, teacher_of_build
+from ilab.teacher_at_hand import Teacher, find_teacher, reached, served, teacher_of_build
 from ilab.testing.teacher import Teacher as Server
 from ilab.testing.teacher import serve
 from ilab.transfer.shelf import models_home
@@ -248,6 +249,7 @@ def test_nothing_is_served_for_what_is_there_already(
 def test_a_killed_command_leaves_no_server(folder: Path, downloaded: Path) -> None:
     """kill -9 in the middle of the teacher's answers."""
     command = [sys.executable, "-m", "ilab", "generate", "--taxonomy-path", "qna.yaml", "--model", "acme/tiny"]
+    command.append("--enable-serving-output")
     environment = {**os.environ, "HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
     with (folder / "said").open("wb") as said:
         process = subprocess.Popen(command, stderr=said, stdout=said, env=environment, cwd=folder)
@@ -262,6 +264,7 @@ def test_a_killed_command_leaves_no_server(folder: Path, downloaded: Path) -> No
             assert process.poll() is None, (folder / "said").read_text()
             time.sleep(0.1)
         assert url
+        assert "\nteacher: " in (folder / "said").read_text()
         process.send_signal(signal.SIGKILL)
         process.wait()
     for _ in range(300):

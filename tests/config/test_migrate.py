@@ -242,3 +242,13 @@ general: {teacher_model_id: nowhere}
         "models[4].weights",
     ]
     assert check_source(found.as_source(Path("config.yaml"))) == []
+
+
+def test_where_data_goes_and_how_long_answers_are() -> None:
+    text = "version: 1.0.0\ngenerate: {output_dir: ~/sets, max_num_tokens: 512}\n"
+    assert paths_of(read(text).tree) == {
+        "where.datasets": str(Path("~/sets").expanduser()),
+        "parameters.sdg_max_tokens": 512,
+    }
+    usual = f"version: 1.0.0\ngenerate: {{output_dir: {data_home()}/datasets, max_num_tokens: 4096}}\n"
+    assert paths_of(read(usual).tree) == {}

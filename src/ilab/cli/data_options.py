@@ -32,6 +32,7 @@ TAKEN: dict[str, str] = {
     "--yaml-rules": "the rules for qna.yaml files are fixed (ilab taxonomy check)",
 }
 REFUSED: dict[str, str] = {
+    "--gpus": "start the server yourself with as many as it needs and give its address with --endpoint-url",
     "--rouge-threshold": "give -p sdg_near_duplicates=0.8; what was left out: ilab data show --verdict rejected",
 }
 upstream_options = OldOptions(TAKEN, REFUSED)

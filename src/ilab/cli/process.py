@@ -90,9 +90,8 @@ def check_teachers(build: Build, plan: Plan) -> None:
     from ilab.cli.teacher import asking
     from ilab.sdg.stage import found_flow
     from ilab.steps.data import Generate, HoldOut
-    from ilab.teacher_at_hand import UNSERVED
 
-    if build.where.teacher is not None and build.where.teacher.url == UNSERVED:
+    if build.where.teacher is not None and build.where.teacher.pending:
         return
     for step in asking(build, plan):
         if isinstance(step, Generate):

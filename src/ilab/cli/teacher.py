@@ -74,10 +74,8 @@ def asking(build: Build, plan: Plan, force: Collection[str] = ()) -> list[Step]:
 
 def reaching(build: Build, plan: Plan, address: Address, force: Collection[str] = ()) -> Build:
     """``build`` with the address of its teacher, which is served from now on if ``plan`` is going to ask it."""
-    from ilab.teacher_at_hand import UNSERVED
-
     teacher = build.where.teacher
-    if teacher is None or teacher.url != UNSERVED or not asking(build, plan, force):
+    if teacher is None or not teacher.pending or not asking(build, plan, force):
         return build
     reached = teacher.model_copy(update={"url": address()})
     return replace(build, where=build.where.model_copy(update={"teacher": reached}))
