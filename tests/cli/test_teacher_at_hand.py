@@ -246,27 +246,29 @@ def test_nothing_is_served_for_what_is_there_already(
     assert "serving" not in again.stderr and len(standing.calls) == calls
 
 
+def served_at(process: subprocess.Popen[bytes], said: Path) -> str:
+    """The address of the teacher's server, once it answers and its log was shown."""
+    for _ in range(1200):
+        assert process.poll() is None, said.read_text()
+        for log in Path(os.environ["XDG_DATA_HOME"]).rglob("logs/teacher/*.log"):
+            match = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+            if match and answering(f"{match[0]}/v1") and "\nteacher: " in said.read_text():
+                return f"{match[0]}/v1"
+        time.sleep(0.1)
+    raise AssertionError(said.read_text())
+
+
 def test_a_killed_command_leaves_no_server(folder: Path, downloaded: Path) -> None:
     """kill -9 in the middle of the teacher's answers."""
     command = [sys.executable, "-m", "ilab", "generate", "--taxonomy-path", "qna.yaml", "--model", "acme/tiny"]
     command.append("--enable-serving-output")
     environment = {**os.environ, "HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
-    with (folder / "said").open("wb") as said:
-        process = subprocess.Popen(command, stderr=said, stdout=said, env=environment, cwd=folder)
-        url = ""
-        for _ in range(600):
-            logs = [log.read_text() for log in folder.parent.rglob("logs/teacher/*.log")]
-            logs += [log.read_text() for log in Path(os.environ["XDG_DATA_HOME"]).rglob("logs/teacher/*.log")]
-            match = next((m for text in logs if (m := re.search(r"http://127\.0\.0\.1:\d+", text))), None)
-            if match and answering(f"{match[0]}/v1"):
-                url = f"{match[0]}/v1"
-                break
-            assert process.poll() is None, (folder / "said").read_text()
-            time.sleep(0.1)
-        assert url
-        assert "\nteacher: " in (folder / "said").read_text()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    said = folder / "said"
+    with said.open("wb") as sink, subprocess.Popen(command, stderr=sink, stdout=sink, env=environment) as process:
+        try:
+            url = served_at(process, said)
+        finally:
+            process.send_signal(signal.SIGKILL)
     for _ in range(300):
         if not answering(url):
             return
