@@ -138,7 +138,7 @@ def parameters_of(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
         "taxonomy_base": given["taxonomy_base"],
         "sdg_pipeline": given["flow"],
         "sdg_teacher_model": given["model"] or (named and named.path),
-        "sdg_teacher_family": given["model_family"] or (named and named.family.lower()) or None,
+        "sdg_teacher_family": given["model_family"] or (named and _family(named.family)),
         "sdg_scale_factor": given["sdg_scale_factor"] or (1 if given["preview"] else None),
         "sdg_batch_size": given["batch_size"] or None,
         "sdg_max_tokens": given["max_num_tokens"],
@@ -146,3 +146,11 @@ def parameters_of(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
         "server_ctx_size": given["server_ctx_size"],
     }
     return split_parameters(given["parameters"]) | {name: value for name, value in values.items() if value is not None}
+
+
+def _family(name: str) -> str | None:
+    """The prompt format that a family's name contains, as ``meta-llama`` does; None: its server knows it."""
+    from ilab.parameters.data import FAMILIES
+
+    known = [family for family in FAMILIES if family in name.lower()]
+    return max(known, key=len) if known else None
