@@ -116,7 +116,8 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: C
         notes = (*notes, *_choose_flow(values, loaded.config.where))
     if "$eval_judge_model" in used:
         notes = (*notes, *_choose_judge(values, loaded.config.where))
-    if low := fidelity_note(loaded.profile, served=loaded.config.where.teacher is not None):
+    teacher = loaded.config.where.teacher
+    if low := fidelity_note(loaded.profile, served=teacher is not None and not teacher.pending):
         notes = (*notes, low)
     where = where_for(loaded, values, training_pods(values, given, loaded))
     derived = derive(values)
@@ -150,7 +151,8 @@ def _choose_flow(values: dict[str, Any], where: Where) -> tuple[str, ...]:
         if not where.teacher:
             notes.append(
                 "no teacher is configured: samples are made by rule from the text (flow extractive, not a language "
-                "model). For a teacher: --set where.teacher.url=http://127.0.0.1:8000/v1 -p sdg_teacher_model=NAME"
+                "model). For a teacher: -p sdg_pipeline=simple after `ilab model download`, or "
+                "--set where.teacher.url=http://127.0.0.1:8000/v1 -p sdg_teacher_model=NAME"
             )
     if not where.teacher:
         values["sdg_teacher_family"] = ""  # nobody is asked, so it is part of nothing

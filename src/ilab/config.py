@@ -39,7 +39,7 @@ from ilab.config_where import (
 )
 from ilab.core.files import expanded
 from ilab.errors import InputError
-from ilab.homes import cache_home, config_home, data_home
+from ilab.homes import cache_home, config_home, data_home, data_homes
 from ilab.parameters.parameter import Environment
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ __all__ = [
     "check_source",
     "config_home",
     "data_home",
+    "data_homes",
     "descriptions",
     "find_project",
     "flatten",

@@ -14,6 +14,9 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+UNSERVED = "http://127.0.0.1:0/v1"  # of a model that is served once it is asked: no server can have this address
+
+
 class Endpoint(Section):
     """An OpenAI-compatible server. ``api_key`` is a reference (``env:NAME`` or ``file:PATH``), never the key itself."""
 
@@ -44,6 +47,11 @@ class Endpoint(Section):
     price_read: float | None = Field(None, ge=0, description="price of a million tokens that the model reads")
     price_written: float | None = Field(None, ge=0, description="price of a million tokens that it writes")
     currency: str = Field("USD", description="of the two prices, for people")
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is a model on this machine that is not served yet."""
+        return self.url == UNSERVED
 
     @field_validator("url")
     @classmethod
@@ -267,6 +275,10 @@ class Where(Section):
     store: str | None = Field(None, description="folder that keeps all artifacts")
     cache: str | None = Field(None, description="folder for git clones and other things that can be fetched again")
     registry: str | None = Field(None, description="the model registry's SQLite file")
+    datasets: str | None = Field(
+        None,
+        description="folder that data generate writes files to; empty: outside of projects, datasets/ in the data home",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or mps")
     threads: int = Field(1, gt=0, description="threads one training or evaluation uses; more is slower for tiny models")
     jobs: int = Field(2, gt=0, description="independent steps that may run at once")

@@ -22,3 +22,9 @@ def data_home() -> Path:
 def cache_home() -> Path:
     """Where models and copies of documents are."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instructlab"
+
+
+def data_homes() -> list[Path]:
+    """The data home, then the folders in which a site keeps data for all users."""
+    site = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
+    return [data_home(), *(Path(folder) / "instructlab" for folder in site.split(":") if folder.startswith("/"))]

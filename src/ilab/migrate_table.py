@@ -161,11 +161,11 @@ ROWS: dict[str, Row] = {
     # -- generate
     "generate.batch_size": Row(lambda value: {"parameters.sdg_batch_size": max(value, 1)} if _whole(value) else {}),
     "generate.chunk_word_count": _to("parameters.chunk_word_count"),
-    "generate.max_num_tokens": _none("a flow's blocks say max_tokens; give your own folder with --pipeline", 4096),
+    "generate.max_num_tokens": _given("parameters.sdg_max_tokens", 4096),
     "generate.model": _none("nobody read it; the teacher is generate.teacher.model_path", MISTRAL),
     "generate.num_cpus": _to("parameters.sdg_num_workers"),
     "generate.num_instructions": _option("data generate --num-instructions N", -1),
-    "generate.output_dir": _option("data generate --output-dir DIR", f"{DATA}/datasets"),
+    "generate.output_dir": _given("where.datasets", f"{DATA}/datasets"),
     "generate.pipeline": _to("parameters.sdg_pipeline"),
     "generate.sdg_scale_factor": _to("parameters.sdg_scale_factor"),
     "generate.taxonomy_base": _to("parameters.taxonomy_base"),

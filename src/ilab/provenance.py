@@ -20,9 +20,8 @@ from ilab.core.store import RecordFile, Store
 from ilab.data import Chunk, Leaf, Rejected, Sample, SeedExample
 from ilab.errors import InputError
 from ilab.plugins import nearest
-from ilab.sdg.flow import load_flow
 from ilab.sdg.inputs import input_rows
-from ilab.sdg.stage import find_flow
+from ilab.sdg.stage import find_flow, found_flow, tokens_of
 
 Verdict = Literal["accepted", "rejected"]
 Entry = Sample | Rejected
@@ -314,12 +313,13 @@ def _document(chunk: Chunk | None, evidence: str) -> dict[str, Any] | None:
 def _prompt(run: Run, leaf: str, block: str, base: Path) -> dict[str, Any] | None:
     """The texts of the block's prompt, if the flow is still the one that was used; None for a block without any."""
     try:
-        found = find_flow(run.flow, base)
+        digest = str(run.record.fields.get("flow"))
+        found = find_flow(run.flow, base, tokens_of(digest))
     except InputError:
         return {"missing": f"the flow {run.flow!r} is no longer there"}
-    if found.digest != run.record.fields.get("flow"):
+    if found.digest != digest:
         return {"missing": f"the flow {run.flow!r} has changed since"}
-    flows = load_flow((found.details or {})["path"]).flows
+    flows = found_flow(found).flows
     kind = run.card["leaves"].get(leaf, {}).get("kind")
     branches = flows[kind].branches if kind in flows else ()
     named = {one.name: one for branch in branches for one in branch.blocks}.get(block)

@@ -59,6 +59,11 @@ def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: li
             model(locator)  # what is wrong with the base model itself is said first
         return find_tokenizer(locator, loaded.base)
 
+    def flow(locator: str) -> Found:
+        found = find_flow(locator, loaded.base, values["sdg_max_tokens"])
+        notes.extend(note for note in [(found.details or {}).get("note")] if note)
+        return found
+
     def recipe(locator: str) -> Found:
         found = find_recipe(locator, loaded.base)
         notes.extend(json.loads((found.details or {})["notes"]))
@@ -72,7 +77,7 @@ def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: li
         "chat-template": lambda choice: find_template(choice, loaded.base),
         "recipe": recipe,
         "rows": lambda locator: find_rows(locator, loaded.base),
-        "flow": lambda locator: find_flow(locator, loaded.base),
+        "flow": flow,
         "items-flow": find_items_flow,
         "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
         **_measuring(loaded, (values["output_model_name"], values["output_model_version"])),

@@ -103,7 +103,6 @@ def test_generated_in_the_background(tmp_path: Path, teacher: Teacher) -> None:
         (("--taxonomy-path", "nowhere"), 2, "there is no taxonomy"),
         (("--pipeline", "nowhere"), 2, "nowhere"),
         (("--model", "somebody"), 2, "it serves: teacher"),
-        (("--model", ""), 2, "sdg_teacher_model"),
         (("--api-key", "sk-123"), 2, "by reference"),
         (("--budget", "many"), 2, "not a budget"),
         (("--preview", "1", "--num-instructions", "3"), 2, "exclude each other"),
@@ -191,7 +190,7 @@ def test_a_failure_is_the_exit_code_of_attach(tmp_path: Path) -> None:
     assert watched.returncode == 4
     assert "failed, exit code 4" in watched.stderr
     (facts,) = listed(tmp_path, "--state", "errored")
-    assert facts["id"] == process.id and "no sample of the leaf" in facts["progress"]
+    assert facts["id"] == process.id and "input rows gave no sample" in facts["progress"]
     text = ilab(tmp_path, "process", "list").stdout
     assert f"{process.id}  failed (4)" in text and "error:" in text
 

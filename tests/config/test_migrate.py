@@ -248,6 +248,16 @@ general: {teacher_model_id: nowhere}
     assert check_source(found.as_source(Path("config.yaml"))) == []
 
 
+def test_where_data_goes_and_how_long_answers_are() -> None:
+    text = "version: 1.0.0\ngenerate: {output_dir: ~/sets, max_num_tokens: 512}\n"
+    assert paths_of(read(text).tree) == {
+        "where.datasets": str(Path("~/sets").expanduser()),
+        "parameters.sdg_max_tokens": 512,
+    }
+    usual = f"version: 1.0.0\ngenerate: {{output_dir: {data_home()}/datasets, max_num_tokens: 4096}}\n"
+    assert paths_of(read(usual).tree) == {}
+
+
 # The shapes of the profiles that InstructLab was tried with, in our own words: what each had and the others had not.
 SHAPES = {
     "a small GPU, for which a CPU trained": (

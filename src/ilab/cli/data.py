@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +14,18 @@ from ilab.cli.data_export import export, subset
 from ilab.cli.data_forecast import generate_inputs, show_forecast
 from ilab.cli.data_look import list_, show, why
 from ilab.cli.data_mask import mask
-from ilab.cli.data_options import upstream_options
+from ilab.cli.data_options import (
+    Wanted,
+    check_together,
+    is_flat,
+    parameters_of,
+    settings_of,
+    upstream_options,
+    wanted_of,
+)
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
-from ilab.errors import InputError, ServiceError, SetupError, Stopped
+from ilab.cli.teacher import reaching, served, teacher_of_build
+from ilab.errors import InputError, ServiceError, Stopped
 
 if TYPE_CHECKING:
     from ilab.actions import Build, Part
@@ -28,9 +35,11 @@ if TYPE_CHECKING:
     from ilab.data import Sample
     from ilab.export import Exported
     from ilab.provenance import Run
+    from ilab.teacher_at_hand import Address
+
+    Means = tuple[Allowance, Address]  # what may be spent, and where it is
 
 PARAMETER = click.option("-p", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter.")
-NO_KEYS = ("no_api_key", "EMPTY")  # what old scripts give a server that wants no key
 SHOWN = 2  # samples of each leaf that are printed
 
 
@@ -39,24 +48,13 @@ def group() -> None:
     """Make synthetic data, look at it, and take it elsewhere."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What becomes of the samples: at most ``number`` of them, written to ``output``."""
-
-    number: int | None
-    output: Path | None
-    legacy: bool
-    system: str | None
-    quiet: bool
-
-
 @group.command()
 @click.option("--taxonomy-path", metavar="PATH", help="Folder of the taxonomy, or one qna.yaml.")
 @click.option(
     "--taxonomy-base", metavar="REF", help="Only leaves that changed since this branch, tag or commit; `empty`: all."
 )
 @click.option("--pipeline", "flow", metavar="NAME|DIR", help="The flow: extractive, simple, full, llama, or a folder.")
-@click.option("--model", metavar="NAME", help="Name under which the endpoint serves the teacher.")
+@click.option("--model", metavar="NAME|PATH", help="The teacher: as a server calls it, or a downloaded model.")
 @click.option(
     "--model-family", metavar="NAME", help="Ask by plain prompts in its format: granite, llama, mistral, qwen, …"
 )
@@ -70,6 +68,10 @@ class Wanted:
 @click.option("--num-instructions", type=click.IntRange(1), metavar="N", help="Instructions in all; never more.")
 @click.option("--chunk-word-count", type=click.IntRange(1), metavar="N", help="Most words of a document chunk.")
 @click.option("--server-ctx-size", type=click.IntRange(1), metavar="N", help="The teacher's context window, in tokens.")
+@click.option("--max-num-tokens", type=click.IntRange(1), metavar="N", help="Most tokens of one of its answers.")
+@click.option("--enable-serving-output", is_flag=True, help="Show what that teacher's server says.")
+@click.option("--teacher-model-id", metavar="ID", help="The teacher, by its id in models.named.")
+@click.option("--student-model-id", metavar="ID", help="Write the system message of this model of models.named.")
 @click.option("--batch-size", type=click.IntRange(0), metavar="N", help="Requests in flight per worker.")
 @click.option("--output-dir", metavar="DIR", help="Write the files that InstructLab's tools read to a new folder here.")
 @click.option("--legacy", is_flag=True, help="With --output-dir: train_*, test_* and generated_* in the folder itself.")
@@ -86,101 +88,71 @@ class Wanted:
 def generate(options: Options, /, dry_run: bool, preview: int | None, max_calls: int | None, **given: Any) -> None:
     """Make samples for a taxonomy with a teacher, or by rule where there is none.
 
-    The same steps as in `ilab run`, in the same store: a build goes on from what this made. A preview shows a few
-    samples and says why rows were refused.
+    The teacher is the server that is named, else one that runs on this machine, else a downloaded model, which is
+    served until the samples are made. The same steps as in `ilab run`, in the same store: a build goes on from what
+    this made. A preview shows a few samples and says why rows were refused.
     """
     from ilab.actions import Part
     from ilab.allowance import Allowance
-    from ilab.amount import ask_for
 
-    if max_calls and not preview:
-        raise InputError("--max-calls limits a preview", hint="add --preview N")
-    if preview and given["num_instructions"]:
-        raise InputError("--preview and --num-instructions exclude each other")
-    for name in ("legacy", "system_prompt"):
-        if given[name] and not given["output_dir"]:
-            raise InputError(f"--{name.replace('_', '-')} says how files are written", hint="add --output-dir DIR")
-    output = _folder(options.directory / given["output_dir"]) if given["output_dir"] else None
-    wanted = Wanted(given["num_instructions"], output, given["legacy"], given["system_prompt"], given["quiet"])
-    loaded = options.load(**_endpoint(given))
-    values = _values(given, 1 if preview else None)
+    flat = is_flat()
+    given |= {"preview": preview, "max_calls": max_calls}
+    check_together(given)
+    loaded = options.load(**settings_of(given))
+    wanted = wanted_of(options, loaded, given, flat)
+    teacher, values = teacher_of_build(options, loaded, parameters_of(loaded, given))
+    loaded = teacher.loaded
     part = Part("generate", preview, max_calls, wanted.number, look=bool(preview))
     allowance = Allowance.parse(given["budget"], loaded.config.where.teacher) if given["budget"] else Allowance()
+    aims = bool(wanted.number and not given["sdg_scale_factor"])
     if dry_run:
-        if leaving():
-            raise InputError("--dry-run and --detach exclude each other", hint="a dry run takes no time")
-        if wanted.number and not given["sdg_scale_factor"]:
-            build = _prepared(loaded, values, part)
-            inputs = _input_rows(build)
-            values, part = _asking(values, wanted.number, ask_for(wanted.number, inputs)) if inputs else (values, part)
-        show_forecast(options, _prepared(loaded, values, part), allowance)
+        _forecast(options, (loaded, values, part), wanted if aims else None, allowance)
         return
     if leaving():
         build = _prepared(loaded, values, part)
         check_teachers(build, build.plan)
     go_to_background(options)
-    if wanted.number and not given["sdg_scale_factor"]:
-        _finish(options, _run_for(options, loaded, values, wanted, allowance), wanted)
-    else:
-        _finish(options, _run(_prepared(loaded, values, part), allowance, wanted.quiet), wanted)
+    with served(teacher, output=given["enable_serving_output"]) as address:
+        if aims:
+            run = _run_for(options, loaded, values, wanted, (allowance, address))
+        else:
+            run = _run(_prepared(loaded, values, part), (allowance, address), wanted.quiet)
+    _finish(options, run, wanted)
 
 
-def _folder(path: Path) -> Path:
-    """``path``, where a folder can be made or written into: told before anything is spent."""
-    nearest = next(one for one in (path, *path.absolute().parents) if one.exists())
-    if not nearest.is_dir():
-        raise InputError("this is a file; a folder is written into", where=str(nearest))
-    if not os.access(nearest, os.W_OK):
-        raise SetupError("this folder cannot be written", where=str(nearest), hint="mend its permissions")
-    return path
+def _forecast(
+    options: Options, asked: tuple[Any, dict[str, Any], Part], wanted: Wanted | None, limit: Allowance
+) -> None:
+    """What a run would ask for; of one that aims at a number ``wanted``, its first round."""
+    from ilab.amount import ask_for
+
+    loaded, values, part = asked
+    if leaving():
+        raise InputError("--dry-run and --detach exclude each other", hint="a dry run takes no time")
+    build = _prepared(loaded, values, part)
+    inputs = _input_rows(build) if wanted else {}
+    if wanted and wanted.number and inputs:
+        values, part = _asking(values, wanted.number, ask_for(wanted.number, inputs))
+        build = _prepared(loaded, values, part, quiet=True)
+    show_forecast(options, build, limit)
 
 
-def _endpoint(given: Mapping[str, Any]) -> dict[str, Any]:
-    key = given["api_key"]
-    return {
-        "where__teacher__url": given["endpoint_url"],
-        "where__teacher__api_key": None if key in NO_KEYS else key,
-        "where__teacher__insecure": given["tls_insecure"],
-        "where__teacher__client_cert": given["tls_client_cert"] or None,
-        "where__teacher__client_key": given["tls_client_key"] or None,
-        "where__teacher__client_key_password": given["tls_client_passwd"] or None,
-    }
-
-
-def _values(given: Mapping[str, Any], scale: int | None) -> dict[str, Any]:
-    """The pipeline parameters that the options are."""
-    from ilab.cli.pipeline import split_parameters
-
-    if given["batch_size"] == 0:
-        click.echo("note: --batch-size 0 is not needed: rows move on their own, and every answer is kept", err=True)
-    named = {
-        "sdg_repo_url": given["taxonomy_path"],
-        "taxonomy_base": given["taxonomy_base"],
-        "sdg_pipeline": given["flow"],
-        "sdg_teacher_model": given["model"],
-        "sdg_teacher_family": given["model_family"],
-        "sdg_scale_factor": given["sdg_scale_factor"] or scale,
-        "sdg_batch_size": given["batch_size"] or None,
-        "chunk_word_count": given["chunk_word_count"],
-        "server_ctx_size": given["server_ctx_size"],
-    }
-    return split_parameters(given["parameters"]) | {name: value for name, value in named.items() if value is not None}
-
-
-def _prepared(loaded: Any, values: Mapping[str, Any], part: Any) -> Build:
+def _prepared(loaded: Any, values: Mapping[str, Any], part: Any, *, quiet: bool = False) -> Build:
     from ilab.actions import prepare
 
     build = prepare(loaded, values, part)
-    for note in build.notes:
+    for note in () if quiet else build.notes:
         click.echo(f"note: {note}", err=True)
     return build
 
 
-def _run(build: Build, allowance: Allowance, quiet: bool) -> Run:
+def _run(build: Build, means: Means, quiet: bool) -> Run:
     from ilab.allowance import LimitedEngine
     from ilab.cli.pipeline import run_folder, watching
     from ilab.provenance import Run
 
+    allowance, address = means
+    build = reaching(build, build.plan, address)
     engine = LimitedEngine(build.loaded.store, build.where, allowance)
     folder = run_folder(engine)
     try:
@@ -209,7 +181,7 @@ def _so_far(build: Build, engine: Engine, folder: Path) -> None:
     click.echo(f"so far: {len(samples)} samples, {len(rejected)} rows refused or not finished: {folder}", err=True)
 
 
-def _run_for(options: Options, loaded: Any, values: Mapping[str, Any], wanted: Wanted, allowance: Allowance) -> Run:
+def _run_for(options: Options, loaded: Any, values: Mapping[str, Any], wanted: Wanted, means: Means) -> Run:
     """Generate until enough instructions are accepted, or asking for more gives few more.
 
     Where the budget ends in a later round, what the earlier ones gave is written and shown first.
@@ -221,15 +193,15 @@ def _run_for(options: Options, loaded: Any, values: Mapping[str, Any], wanted: W
     build = _prepared(loaded, values, Part("generate", most=number))
     inputs = _input_rows(build)
     if not inputs:  # rules cost nothing, so there is nothing to save
-        return _run(build, allowance, wanted.quiet)
+        return _run(build, means, wanted.quiet)
     ask = ask_for(number, inputs)
     best: Run | None = None
     before = 0
     for turn in range(ROUNDS):
         try:
-            run = _run(prepare(loaded, *_asking(values, number, ask)), allowance, wanted.quiet)
+            run = _run(prepare(loaded, *_asking(values, number, ask)), means, wanted.quiet)
         except Stopped:
-            if best is not None and allowance.refused:
+            if best is not None and means[0].refused:
                 _finish(options, best, wanted)
             raise
         gained = len(run.samples) - (len(best.samples) if best else 0)
@@ -282,7 +254,7 @@ def _finish(options: Options, run: Run, wanted: Wanted) -> None:
         if exported:
             for part, file in exported.files.items():
                 click.echo(f"{part}: {exported.folder / file}")
-        click.echo("Next: ilab data show, or ilab run")
+        click.echo(f"Next: ilab data show, or {_to_train(options, exported, wanted.legacy)}")
     if not samples:
         raise _nothing(run)
     if wanted.number and len(samples) < wanted.number:
@@ -295,6 +267,20 @@ def _finish(options: Options, run: Run, wanted: Wanted) -> None:
             f"{len(run.rejected)} rows were refused ({reasons}). To ask for more: --sdg-scale-factor N",
             err=True,
         )
+
+
+def _to_train(options: Options, exported: Exported | None, legacy: bool) -> str:
+    """The command that trains on what was made."""
+    from ilab.config import find_project
+
+    if exported is None or find_project(options.directory) is not None:
+        return "ilab run"
+    if legacy:
+        return f"ilab train --input-dir {exported.folder}"
+    phases = (
+        " --strategy lab-multiphase" if {"knowledge_train_msgs", "skills_train_msgs"} <= set(exported.files) else ""
+    )
+    return f"ilab model train{phases} --data-path {exported.folder}"
 
 
 def _as_json(options: Options, run: Run, samples: Sequence[Sample], exported: Exported | None) -> None:

@@ -35,7 +35,7 @@ def generate_inputs(build: Build, engine: Engine) -> GenerateInputs:
     """Read taxonomy and documents, which is cheap, to know what there is to generate from."""
     from ilab.artifacts import Documents, Taxonomy
     from ilab.cli.pipeline import make_cheap
-    from ilab.sdg.flow import load_flow
+    from ilab.sdg.stage import found_flow
     from ilab.steps.data import CollectDocuments, Generate, ReadTaxonomy
 
     make_cheap(engine, build.plan)
@@ -43,7 +43,7 @@ def generate_inputs(build: Build, engine: Engine) -> GenerateInputs:
     step = planned[Generate].step
     if not isinstance(step, Generate):
         raise AssertionError("a step is of its own type")
-    flow = load_flow((build.plan.found[step.flow].details or {})["path"])
+    flow = found_flow(build.plan.found[step.flow])
     taxonomy = engine.store.open(ReadTaxonomy, planned[ReadTaxonomy].key)
     documents = engine.store.open(CollectDocuments, planned[CollectDocuments].key)
     return GenerateInputs(step, flow, Taxonomy(taxonomy.path).leaves(), Documents(documents.path).chunks())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ilab.core.store import Store
     from ilab.provenance import Entry
 
+MODEL = re.compile(r"(?:train|messages)_(.+)_\d{4}-\d\d-\d\dT\d\d_\d\d_\d\d(?:_\d+)?\.jsonl")  # and when
 RUN = click.option("--run", "run_", metavar="RUN", default="", help="A run's id, or its beginning; else the newest.")
 LEAF = click.option("--leaf", metavar="LEAF", default="", help="Only this leaf: a path, or the last parts of one.")
 
@@ -38,15 +40,20 @@ def open_store(options: Options) -> Store:
 def list_(options: Options, directories: Sequence[str], dataset_dirs: Sequence[str]) -> None:
     """What was generated: when, from which taxonomy, by which flow and teacher, and how much of it was accepted.
 
-    Lists the runs of the store, and with DIR what was exported there, by this program or another.
+    Lists the runs of the store, and what was exported to DIR, by this program or another.  [default of DIR: where
+    data generate writes]
     """
+    from ilab.cli.data_options import datasets_of
     from ilab.provenance import runs
 
-    folders = [options.directory / name for name in (*directories, *dataset_dirs)]
+    folders = [options.directory / Path(name).expanduser() for name in (*directories, *dataset_dirs)]
     for folder in folders:
         if not folder.is_dir():
             raise InputError("there is no such folder", where=str(folder))
-    root = options.load().store
+    loaded = options.load()
+    usual = datasets_of(loaded)
+    folders = folders or ([usual] if usual and usual.is_dir() else [])
+    root = loaded.store
     found = [run.facts() for run in runs(open_store(options))] if root.is_dir() else []
     exported = [facts for folder in folders for facts in _exported(folder)]
     if options.as_json:
@@ -115,7 +122,9 @@ def _exported(folder: Path) -> list[dict[str, Any]]:
 
     found = []
     for file in folder.rglob("messages_*.jsonl"):
-        found.append({**_manifest(file.parent / MANIFEST), **_file_facts(file)})
+        manifest = _manifest(file.parent / MANIFEST)
+        named = {"model": manifest["teacher"] or "by rule"} if "teacher" in manifest else {}
+        found.append({**manifest, **_file_facts(file), **named})
     for file in folder.rglob("train_*.jsonl"):
         if not list(file.parent.glob("messages_*.jsonl")):
             found.append(_file_facts(file))
@@ -135,7 +144,9 @@ def _manifest(path: Path) -> dict[str, Any]:
 def _file_facts(file: Path) -> dict[str, Any]:
     with file.open("rb") as lines:
         samples = sum(1 for _ in lines)
-    return {"path": str(file), "written": file.stat().st_mtime, "samples": samples, "bytes": file.stat().st_size}
+    about = {"path": str(file), "written": file.stat().st_mtime, "samples": samples, "bytes": file.stat().st_size}
+    model = MODEL.fullmatch(file.name)
+    return {**about, "model": model[1] if model else "unknown"}
 
 
 def _show_runs(found: Sequence[Mapping[str, Any]]) -> None:
@@ -166,7 +177,8 @@ def _show_exported(exported: Sequence[Mapping[str, Any]]) -> None:
     for facts in exported:
         made = f", run {facts['run'][:8]}, flow {facts['flow']}" if "run" in facts else ""
         size = f"{facts['bytes'] / 1e6:.1f} MB"
-        click.echo(printable(f"{_when(facts['written'])}  {facts['samples']:,} samples, {size}{made}  {facts['path']}"))
+        counts = f"{facts['samples']:,} samples of {facts['model']}, {size}{made}"
+        click.echo(printable(f"{_when(facts['written'])}  {counts}  {facts['path']}"))
 
 
 def _plain(text: str) -> Any:

@@ -9,11 +9,18 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.process import detachable, go_to_background, leaving, meet_teachers
+from ilab.cli.teacher import served, tell_teacher
 from ilab.errors import InputError, ServiceError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ilab.config import Loaded, Where
     from ilab.data import Kind
+    from ilab.sdg.block import Row
+    from ilab.sdg.engine import Result
     from ilab.sdg.flow import Flow
+    from ilab.teacher_at_hand import Teacher
 
 SCALE = click.option("--sdg-scale-factor", "scale", type=click.IntRange(1), default=1, help="Samples per input row.")
 KIND = click.option("--kind", type=click.Choice(["knowledge", "grounded", "freeform"]), help="Which file of the flow.")
@@ -103,7 +110,7 @@ def copy(options: Options, name: str, target: str) -> None:
 @click.argument("name", metavar="NAME|DIR|FILE")
 @click.option("--input", "source", required=True, metavar="FILE", help="Rows, a JSON object a line.")
 @click.option("--output", required=True, metavar="FILE", help="Where the rows go; refused ones go beside it.")
-@click.option("--model", metavar="NAME", help="Name under which the endpoint serves the teacher.")
+@click.option("--model", metavar="NAME|PATH", help="The teacher: as a server calls it, or a downloaded model.")
 @click.option("--endpoint-url", metavar="URL", help="An OpenAI-compatible server that plays the teacher.")
 @click.option("--api-key", metavar="REF", help="env:NAME or file:PATH that holds its key.")
 @click.option("--verifier-model", metavar="NAME", help="Name under which where.verifier serves the second teacher.")
@@ -119,44 +126,21 @@ def run(options: Options, /, name: str, source: str, output: str, kind: Kind | N
     Every answer is kept before it is used: run the same command again after any interruption.
     """
     from ilab.actions import where_of
-    from ilab.cli.pipeline import run_folder, watching
-    from ilab.core.run import Engine
-    from ilab.core.store import Store
     from ilab.sdg.flow import find_file, load_file
-    from ilab.sdg.rows import RowJob, check_rows, read_rows, run_rows, write_rows
-    from ilab.sdg.teachers import open_teacher, open_verifier
+    from ilab.sdg.rows import check_rows, read_rows, write_rows
+    from ilab.teacher_at_hand import reached
 
     loaded = options.load(where__teacher__url=given["endpoint_url"], where__teacher__api_key=given["api_key"])
-    where = where_of(loaded)
     flow = load_file(find_file(_path(options, name), kind))
     rows = read_rows(options.directory / source)
-    if leaving():
-        check_rows(flow, rows)
-        meet_teachers(where, [flow], (given["model"] or "", given["verifier_model"] or ""), given["scale"])
+    check_rows(flow, rows)
+    teacher = _teacher(options, loaded, flow, given["model"] or "")
+    if leaving() and teacher.model is None:
+        meet_teachers(where_of(teacher.loaded), [flow], (teacher.name, given["verifier_model"] or ""), given["scale"])
     go_to_background(options)
-    engine = Engine(Store(loaded.store), where)
-    try:
-        with watching(engine, run_folder(engine)):
-            emit = engine.bus.for_step("flow")
-            name, second = given["model"] or "", given["verifier_model"] or ""
-            job = RowJob(
-                flow=flow,
-                rows=rows,
-                scale_factor=given["scale"],
-                seed=given["seed"],
-                quality=given["quality_threshold"],
-                memo=engine.memo,
-                emit=emit,
-                stopping=engine.stop.is_set,
-                teacher=open_teacher(where, [flow], name, given["scale"], emit),
-                teacher_name=name,
-                verifier=open_verifier(where, [flow], second, given["scale"], emit),
-                verifier_name=second,
-                in_flight=(where.teacher.in_flight or 64) if where.teacher else 64,
-            )
-            result, counts = run_rows(job)
-    finally:
-        engine.close()
+    with served(teacher) as address:
+        where = where_of(reached(teacher, address))
+        result, counts = _run(loaded.store, where, (flow, rows), {**given, "model": teacher.name})
     path = options.directory / output
     refused = write_rows(path, result)
     _notes(flow)
@@ -169,11 +153,60 @@ def run(options: Options, /, name: str, source: str, output: str, kind: Kind | N
         raise kind_of(f"no row came out: {len(result.rejected)} were refused{reasons}", where=flow.where)
 
 
-def _path(options: Options, name: str) -> str:
-    """A shipped flow's name, or a path as seen from the working folder."""
-    from ilab.sdg.flow import shipped
+def _teacher(options: Options, loaded: Loaded, flow: Flow, name: str) -> Teacher:
+    """The teacher that is at hand, where the flow asks one."""
+    from ilab.teacher_at_hand import Teacher, find_teacher
 
-    return name if name in shipped() else str(options.directory / Path(name).expanduser())
+    if not flow.calls_teacher:
+        return Teacher(loaded, name)
+    name = name or str(loaded.config.parameters.get("sdg_teacher_model") or "")
+    teacher = find_teacher(loaded, name, needed=f"the flow {flow.name!r} asks a teacher", here=options.directory)
+    tell_teacher(teacher)
+    return teacher
+
+
+def _run(
+    store: Path, where: Where, what: tuple[Flow, Sequence[Row]], given: Mapping[str, Any]
+) -> tuple[Result, dict[str, int]]:
+    """Run the flow over the rows."""
+    from ilab.cli.pipeline import run_folder, watching
+    from ilab.core.run import Engine
+    from ilab.core.store import Store
+    from ilab.sdg.rows import RowJob, run_rows
+    from ilab.sdg.teachers import open_teacher, open_verifier
+
+    flow, rows = what
+    name, second = given["model"], given["verifier_model"] or ""
+    engine = Engine(Store(store), where)
+    try:
+        with watching(engine, run_folder(engine)):
+            emit = engine.bus.for_step("flow")
+            return run_rows(
+                RowJob(
+                    flow=flow,
+                    rows=rows,
+                    scale_factor=given["scale"],
+                    seed=given["seed"],
+                    quality=given["quality_threshold"],
+                    memo=engine.memo,
+                    emit=emit,
+                    stopping=engine.stop.is_set,
+                    teacher=open_teacher(where, [flow], name, given["scale"], emit),
+                    teacher_name=name,
+                    verifier=open_verifier(where, [flow], second, given["scale"], emit),
+                    verifier_name=second,
+                    in_flight=(where.teacher.in_flight or 64) if where.teacher else 64,
+                )
+            )
+    finally:
+        engine.close()
+
+
+def _path(options: Options, name: str) -> str:
+    """The name of a flow, shipped or the user's own, or a path as seen from the working folder."""
+    from ilab.sdg.stage import flow_folder
+
+    return flow_folder(name, options.directory)
 
 
 def _flows(options: Options, name: str, kind: Kind | None) -> list[Flow]:

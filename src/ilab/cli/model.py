@@ -1,4 +1,4 @@
-"""``ilab model``: get, train, test, measure, serve, chat with and convert models. Each command has a file of its own."""
+"""``ilab model``: get, train, test, measure, serve, chat with and convert models; a file for each command."""
 
 from __future__ import annotations
 

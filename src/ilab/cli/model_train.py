@@ -10,6 +10,7 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.process import detachable, go_to_background, stay_for_dry_run
+from ilab.cli.teacher import reaching, served, teacher_of_build
 from ilab.cli.train_job import handing_over, placements, show_placements
 from ilab.cli.train_options import OLD, parameters, template_choice, training_options
 from ilab.cli.train_result import RESULT, Trained, Wanted, check_file, finish
@@ -42,6 +43,7 @@ def train(options: Options, /, dry_run: bool, **given: Any) -> None:
     """
     from ilab.actions import prepare
     from ilab.cli.threads import passive_threads
+    from ilab.teacher_at_hand import Teacher
 
     stay_for_dry_run(dry_run)
     passive_threads()  # before torch is asked for devices
@@ -49,7 +51,11 @@ def train(options: Options, /, dry_run: bool, **given: Any) -> None:
     loaded, device = _placed(options, given, wanted.old)
     values = _values(options, loaded, given, device, wanted.old)
     _check_outputs(wanted)
-    build = prepare(loaded, values, wanted.training)
+    if wanted.training.files:  # no sample is made, so nobody is asked
+        teacher = Teacher(loaded)
+    else:
+        teacher, values = teacher_of_build(options, loaded, values)
+    build = prepare(teacher.loaded, values, wanted.training)
     for note in build.notes:
         click.echo(f"note: {note}", err=True)
     if dry_run:
@@ -57,7 +63,9 @@ def train(options: Options, /, dry_run: bool, **given: Any) -> None:
     else:
         go_to_background(options)
         with handing_over(options, bool(given["manifest"]), given["manifest_file"]):
-            finish(options, _train(build), wanted)
+            with served(teacher) as address:
+                trained = _train(reaching(build, build.plan, address))
+            finish(options, trained, wanted)
 
 
 # -- what is meant ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import click
 
 from ilab.cli.app import Options, drop_output
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
+from ilab.cli.teacher import reaching, served, teacher_of_build
 from ilab.cli.threads import passive_threads
 from ilab.errors import IlabError, InputError, SetupError, Stopped
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ilab.actions import Build
     from ilab.config import Loaded
     from ilab.core.run import Engine
+    from ilab.teacher_at_hand import Teacher
 
 F = TypeVar("F", bound=Callable[..., Any])
 UNTIL = click.option("--until", metavar="STEP", help="Only this step and what it needs.")
@@ -161,7 +163,7 @@ def run(
 
     if only and until:
         raise InputError("--only and --until exclude each other")
-    build = prepare(options, asked)
+    build, teacher = prepare_with_teacher(options, asked)
     for note in build.notes:
         click.echo(f"note: {note}", err=True)
     failure: IlabError | None = None
@@ -171,7 +173,7 @@ def run(
     if leaving():
         check_teachers(build, chosen)
     go_to_background(options)
-    with engine_for(build) as engine:
+    with served(teacher) as address, engine_for(reaching(build, chosen, address, again)) as engine:
         folder = run_folder(engine)
         try:
             note_run(build, folder)
@@ -290,10 +292,16 @@ def gc(options: Options, asked: Asked, dry_run: bool) -> None:
 
 
 def prepare(options: Options, asked: Asked) -> Build:
-    """The build that this command line and the project describe."""
+    """The build that this command line and the project describe, with the teacher that is at hand."""
+    return prepare_with_teacher(options, asked)[0]
+
+
+def prepare_with_teacher(options: Options, asked: Asked) -> tuple[Build, Teacher]:
+    """The same, with the teacher, which may have to be served."""
     from ilab.actions import prepare as prepare_build
 
-    return prepare_build(asked.load(options), asked.values)
+    teacher, values = teacher_of_build(options, asked.load(options), asked.values)
+    return prepare_build(teacher.loaded, values), teacher
 
 
 def split_parameters(texts: Sequence[str]) -> dict[str, Any]:

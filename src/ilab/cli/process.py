@@ -89,21 +89,21 @@ def stay_for_dry_run(dry_run: bool) -> None:
 
 
 def check_teachers(build: Build, plan: Plan) -> None:
-    """Before leaving: whether the teachers that ``plan`` is going to ask can be asked; see :func:`meet_teachers`."""
-    from ilab.cli.pipeline import engine_for
-    from ilab.sdg.flow import load_flow
+    """Before leaving: whether the teachers that ``plan`` is going to ask can be asked; see :func:`meet_teachers`.
+
+    A teacher that is going to be served there is not met.
+    """
+    from ilab.cli.teacher import asking
+    from ilab.sdg.stage import found_flow
     from ilab.steps.data import Generate, HoldOut
 
-    with engine_for(build) as engine:
-        previews = engine.preview(plan)
-    for preview in previews:
-        step = preview.planned.step
-        if preview.state not in ("run", "maybe"):
-            continue
+    if build.where.teacher is not None and build.where.teacher.pending:
+        return
+    for step in asking(build, plan):
         if isinstance(step, Generate):
-            flows = load_flow((build.plan.found[step.flow].details or {})["path"]).flows.values()
+            flows = found_flow(build.plan.found[step.flow]).flows.values()
             meet_teachers(build.where, flows, (step.teacher, step.verifier), step.scale_factor)
-        elif isinstance(step, HoldOut) and step.flow:
+        elif isinstance(step, HoldOut):
             meet_teacher(build.where.teacher, step.teacher)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.teacher import served, tell_teacher
 
 if TYPE_CHECKING:
     from ilab.drafts import Proposal
@@ -93,7 +94,9 @@ def new(options: Options, /, path: str, taxonomy_path: str | None, **given: Any)
 @click.argument("leaf")
 @DOCUMENT
 @click.option("--count", type=click.IntRange(1), help="How many seed examples.  [default: what is missing to five]")
-@click.option("--model", default="", metavar="NAME", help="The teacher, as the server at where.teacher.url calls it.")
+@click.option(
+    "--model", default="", metavar="NAME|PATH", help="The teacher: as a server calls it, or a downloaded model."
+)
 @click.option("--dry-run", is_flag=True, help="Print the drafts and write nothing.")
 @AUTHOR
 @TAXONOMY
@@ -108,6 +111,7 @@ def draft(options: Options, /, leaf: str, taxonomy_path: str | None, **given: An
     from ilab.drafts import add, find_leaf, propose
     from ilab.errors import InputError
     from ilab.taxonomy.new_leaf import unmake_leaf
+    from ilab.teacher_at_hand import find_teacher, reached
 
     file = find_leaf(find_root(options, taxonomy_path), options.directory, leaf)
     if file is not None and given["documents"]:
@@ -117,15 +121,23 @@ def draft(options: Options, /, leaf: str, taxonomy_path: str | None, **given: An
         hint = f"make it from a document: ilab taxonomy draft {leaf} --document FILE"
         raise InputError(f"there is no leaf {leaf!r}", hint=hint)
     loaded = options.load()
-    if not (given["model"] or loaded.config.where.teacher):
-        told = "note: no teacher is configured: drafts are made by rule from the text, not by a language model"
+    name = given["model"] or str(loaded.config.parameters.get("sdg_teacher_model") or "")
+    teacher = find_teacher(loaded, name, otherwise="to draft by rule: leave --model out", here=options.directory)
+    tell_teacher(teacher)
+    if not teacher.name:
+        told = (
+            "note: no teacher is at hand: drafts are made by rule from the text, not by a language model. "
+            "For a teacher: ilab model download, or --set where.teacher.url=URL --model NAME"
+        )
         click.echo(told, err=True)
     made = None
     if file is None:
         made = _make(options, leaf, taxonomy_path, {**given, "kind": None, "held_out": False})
         file = made.root / made.path / "qna.yaml"
     try:
-        proposal = propose(loaded, file, count=given["count"], model=given["model"], tell=_tell)
+        with served(teacher) as address:
+            loaded = reached(teacher, address)
+            proposal = propose(loaded, file, count=given["count"], model=teacher.name, tell=_tell)
         waiting = proposal.leaf.drafts if given["dry_run"] else add(proposal)
     except BaseException:
         if made is not None:

@@ -66,6 +66,14 @@ DATA: tuple[Parameter, ...] = (
         "files of questions that must not become samples: `PATH, NAME=PATH, PATH#QUESTION+ANSWER` (JSONL, CSV, "
         "Parquet)",
     ),
+    Parameter(
+        "sdg_max_tokens",
+        int,
+        None,
+        "most tokens of one of the teacher's answers; empty: as the blocks of the flow say",
+        valid="> 0",
+        check=positive,
+    ),
     Parameter("sdg_random_seed", int, 42, "seed of every choice in data generation and evaluation"),
     Parameter("sdg_batch_size", int, 16, "requests in flight per worker", "where", "> 0", positive, prod=32),
     Parameter("sdg_num_workers", int, 4, "concurrent workers towards the teacher", "where", "> 0", positive, prod=8),

@@ -25,6 +25,7 @@ from ilab.models.chat import Refused
 from ilab.sdg.block import Block, Context, GatherBlock, Reject, Row, resolve_count
 from ilab.sdg.gathering import Gathering
 from ilab.sdg.progress import Progress
+from ilab.sdg.trial import UNASKED, Trial
 
 TEXTS = frozenset({"document", "raw_document", "base_document", "icl_document", "examples", "seeds"})
 OPEN_ROWS = 4  # input rows that are open at once, for each request in flight
@@ -91,22 +92,30 @@ class Result:
 
 
 async def run_flow(
-    starts: Sequence[Start], context: Context, *, open_rows: int, emit: Emit, stopping: Callable[[], bool]
+    starts: Sequence[Start],
+    context: Context,
+    *,
+    open_rows: int,
+    emit: Emit,
+    stopping: Callable[[], bool],
+    trial: Trial | None = None,
 ) -> Result:
     """Run every row of ``starts`` to its end, at most ``open_rows`` of them at once.
 
-    Raises ``Stopped`` when ``stopping()`` turns true, and what ends the run otherwise.
+    Raises ``Stopped`` when ``stopping()`` turns true, and what ends the run otherwise, such as a failed ``trial``.
     """
     run = _Run(context, emit, starts)
     gate = asyncio.Semaphore(open_rows)
 
-    async def through(start: Start) -> Outcome:
+    async def through(index: int, start: Start) -> Outcome:
         place = _Place(start, gate, run.gathering(start))
         try:
             outcome = Outcome()
             await run.advance(start.row, place, 0, outcome)
             columns = outcome.rows[0].columns if outcome.rows else {}
             run.progress.finished(start.row.leaf, len(outcome.rows), len(outcome.rejected), columns)
+            if trial is not None:
+                trial.finished(index, len(outcome.rows), outcome.rejected)
             return outcome
         finally:
             place.leave()
@@ -115,9 +124,9 @@ async def run_flow(
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(_watch(stopping, run.progress))
             tasks = []
-            for start in starts:
+            for index, start in enumerate(starts):
                 await gate.acquire()
-                tasks.append(group.create_task(through(start)))
+                tasks.append(group.create_task(through(index, start)))
             if tasks:
                 await asyncio.wait(tasks)
             watch.cancel()
@@ -132,12 +141,18 @@ async def run_flow(
 
 
 async def run_and_close(
-    starts: Sequence[Start], context: Context, in_flight: int, emit: Emit, stopping: Callable[[], bool]
+    starts: Sequence[Start],
+    context: Context,
+    in_flight: int,
+    emit: Emit,
+    stopping: Callable[[], bool],
+    trial: Trial | None = None,
 ) -> Result:
     """:func:`run_flow` with as many rows open as keep ``in_flight`` requests busy; closes the teachers at the end."""
     try:
         with seldom_collected():
-            return await run_flow(starts, context, open_rows=OPEN_ROWS * in_flight, emit=emit, stopping=stopping)
+            rows = OPEN_ROWS * in_flight
+            return await run_flow(starts, context, open_rows=rows, emit=emit, stopping=stopping, trial=trial)
     finally:
         for model in (context.teacher, context.verifier):
             if model is not None:
@@ -213,7 +228,7 @@ class _Run:
         except ServiceError as error:
             if not (error.retryable or isinstance(error, Refused)):
                 raise
-            refused = [rejected(row, block.name, f"the teacher failed: {error.message}")]
+            refused = [rejected(row, block.name, f"{UNASKED}: {error.message}")]
             children = []
         else:
             children, over = self._cut(children, block)

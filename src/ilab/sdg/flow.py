@@ -22,7 +22,7 @@ says what their blocks become. So is a ``flow.yaml`` in sdg_hub's form, for know
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,6 +32,7 @@ from ilab.core.step import fingerprint
 from ilab.data import Kind
 from ilab.errors import InputError, InputErrors
 from ilab.plugins import load, nearest
+from ilab.sdg.asking import AskingBlock
 from ilab.sdg.block import Block
 from ilab.sdg.hub import is_hub, translate_hub
 from ilab.sdg.source import Location, Source, explain, read_source
@@ -101,6 +102,10 @@ class FlowSet:
     @property
     def calls_teacher(self) -> bool:
         return any(flow.calls_teacher for flow in self.flows.values())
+
+    def capped(self, tokens: int) -> FlowSet:
+        """The same with answers of at most so many tokens, which is another flow."""
+        return replace(self, flows={kind: _capped(flow, tokens) for kind, flow in self.flows.items()})
 
 
 class _BranchFile(BaseModel):
@@ -185,6 +190,16 @@ def find_file(name: str | Path, kind: Kind | None) -> Path:
     missing = f"nothing for {kind} leaves" if found else "no flow here"
     hint = f"it has {', '.join(found)}" if found else nearest(Path(name).name, shipped())
     raise InputError(f"there is {missing}", where=str(name), hint=hint)
+
+
+def _capped(flow: Flow, tokens: int) -> Flow:
+    def cap(block: Block) -> Block:
+        if isinstance(block, AskingBlock) and block.max_tokens > tokens:
+            return block.model_copy(update={"max_tokens": tokens})
+        return block
+
+    branches = [replace(branch, blocks=tuple(map(cap, branch.blocks))) for branch in flow.branches]
+    return replace(flow, branches=tuple(branches))
 
 
 def _files(folder: Path) -> dict[Kind, Path]:

@@ -31,6 +31,7 @@ from ilab.sdg.hold_out import kept_apart
 from ilab.sdg.inputs import input_rows
 from ilab.sdg.made import NEAR, UNANSWERABLE, Made
 from ilab.sdg.sieve import SURPLUS, Limits, sieve
+from ilab.sdg.trial import FIRST, Trial
 
 ANSWER_TOKENS = 150  # of one answer, for forecasts
 
@@ -115,8 +116,8 @@ def check_leaves(job: Job, made: Generated) -> None:
 def produce(job: Job) -> Generated:
     """Run the job's flow over all its leaves, whatever they give.
 
-    Raises ``InputError`` when leaf and flow do not fit, ``ServiceError`` when the teacher cannot be used, ``Stopped``
-    when asked to stop.
+    Raises ``InputError`` when leaf and flow do not fit, ``ServiceError`` when the teacher cannot be used or the first
+    input rows give nothing, ``Stopped`` when asked to stop.
     """
     _check(job)
     starts = starts_of(job.leaves, job.chunks, job.flow, kept_apart(job.chunks, job.held_out))
@@ -130,8 +131,10 @@ def produce(job: Job) -> Generated:
     context = Context(
         rows_memo, job.seed, job.scale_factor, teacher, job.teacher_name, job.quality, verifier, job.verifier_name
     )
+    calling = [asks and any(block.calls_teacher for block in start.blocks) for start in starts]
+    trial = Trial(calling, lambda refused: _hopeless(refused, job)) if job.preview is None else None
     try:
-        result = asyncio.run(run_and_close(starts, context, job.in_flight, job.emit, job.stopping))
+        result = asyncio.run(run_and_close(starts, context, job.in_flight, job.emit, job.stopping, trial))
     finally:
         rows_memo.flush()
     memoised = {row.id for row in result.rows if row.trace.memoised}
@@ -348,6 +351,19 @@ def _nothing(leaf: Leaf, rejected: list[Rejected], job: Job) -> InputError | Ser
             f"{job.flow.flows[leaf.kind].where}; then run the same command again: good answers are kept",
         )
     return InputError(message, where=where, hint="mend the leaf or its documents, then run the same command again")
+
+
+def _hopeless(refused: list[Rejected], job: Job) -> ServiceError:
+    """None of the first input rows gave a sample: which filter it was, and three of the rows."""
+    block, most = Counter(entry.block for entry in refused).most_common(1)[0]
+    shown = "".join(f"\n  {entry.id}: {entry.reason}{_glimpse(entry)}" for entry in refused[:3])
+    return ServiceError(
+        f"stopped early, because the first {FIRST} input rows gave no sample: {len(refused)} rows were refused, "
+        f"{most} of them by block {block!r}{shown}",
+        where=job.flow.where,
+        hint="teacher and flow do not fit: take another teacher (-p sdg_teacher_model=NAME) or flow (-p sdg_pipeline="
+        "simple), or try a few rows first: ilab data generate --preview 2; good answers are kept",
+    )
 
 
 def _glimpse(entry: Rejected) -> str:

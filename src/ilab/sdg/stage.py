@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ilab.artifacts import Checkpoint, Dataset, Documents, Items, Samples, Taxonomy
-from ilab.config import Endpoint
+from ilab.config import Endpoint, data_homes
 from ilab.core.step import Counts, Found, Site
 from ilab.data import Chunk, Kind, Leaf, TrainingRow
 from ilab.errors import InputError
@@ -18,7 +18,7 @@ from ilab.models.chat import ChatModel
 from ilab.sdg.benchmarks import open_benchmarks
 from ilab.sdg.engine import Start
 from ilab.sdg.eval_items import ORIGIN
-from ilab.sdg.flow import SHIPPED, FlowSet, load_flow
+from ilab.sdg.flow import SHIPPED, FlowSet, load_flow, shipped
 from ilab.sdg.generate import Job, Preview, check_leaves, expected, few, produce, starts_of
 from ilab.sdg.hold_out import hold_out, set_apart
 from ilab.sdg.item_flow import ItemJob, make_items
@@ -87,17 +87,48 @@ class HoldOut(Protocol):
     def per_chunk(self) -> int: ...
 
 
-def find_flow(locator: str, folder: Path) -> Found:
-    """Resolve a flow: a shipped one's name, or a directory relative to ``folder``. Loads and checks all of it."""
+def find_flow(locator: str, folder: Path, tokens: int | None = None) -> Found:
+    """Resolve a flow by name or as a directory relative to ``folder``; see :func:`flow_folder`. Checks all of it.
+
+    With ``tokens`` no answer is asked for that is longer; they stand at the end of the digest, see
+    :func:`tokens_of`. It is loaded by :func:`found_flow`.
+    """
     if locator == ITEMS_FLOW:
         raise InputError(
             f"the flow {ITEMS_FLOW!r} makes held-out questions, not samples to train on",
             where="sdg_pipeline",
             hint="take full, llama, simple or extractive; to try it: ilab flow run eval",
         )
-    path = locator if (SHIPPED / locator).is_dir() else str(folder / Path(locator).expanduser())
-    flow = load_flow(path)
-    return Found(f"flow:{flow.digest}", locator, details={"path": path})
+    path = flow_folder(locator, folder)
+    details = {"path": path}
+    if Path(path).is_absolute() and locator in shipped():
+        details["note"] = f"the flow {locator!r} is your own, in {path}"
+    digest = f"flow:{load_flow(path).digest}" + (f":{tokens}" if tokens else "")
+    return Found(digest, locator, details=details)
+
+
+def flow_folder(locator: str, folder: Path) -> str:
+    """Where a flow is: one of the user's or the site's own in ``sdg/pipelines/`` of a data folder, the name of one that
+    ships with ilab, or a directory relative to ``folder``.
+    """
+    named = locator == Path(locator).name and locator not in ("", ".", "..")
+    for home in data_homes() if named else ():
+        own = home / "sdg" / "pipelines" / locator
+        if own.is_dir():
+            return str(own)
+    return locator if (SHIPPED / locator).is_dir() else str(folder / Path(locator).expanduser())
+
+
+def found_flow(found: Found) -> FlowSet:
+    """The flow that :func:`find_flow` found."""
+    flow, tokens = load_flow((found.details or {})["path"]), tokens_of(found.digest)
+    return flow.capped(tokens) if tokens else flow
+
+
+def tokens_of(digest: str) -> int | None:
+    """The most tokens of an answer, by the digest of a flow; None where its blocks alone say."""
+    _, _, tokens = digest.removeprefix("flow:").partition(":")
+    return int(tokens) if tokens else None
 
 
 def find_items_flow(locator: str) -> Found:
@@ -113,7 +144,7 @@ def hold_out_items(request: HoldOut, taxonomy: Taxonomy, documents: Documents, o
         written = out.write(items, dropped)
         by_rule = sum(item.origin != "person" for item in items)
         return {"items": written[0], "made_by_rule": by_rule, "left_out": written[1]}
-    loaded = load_flow((site.locate(request.flow).details or {})["path"])
+    loaded = found_flow(site.locate(request.flow))
     made = make_items(
         ItemJob(
             leaves=leaves,
@@ -135,7 +166,7 @@ def hold_out_items(request: HoldOut, taxonomy: Taxonomy, documents: Documents, o
 
 def expect_items(request: HoldOut, inputs: Mapping[str, Any], site: Site) -> dict[str, float]:
     """Teacher calls and tokens for the held-out items; see :func:`expect_calls`."""
-    loaded = load_flow((site.locate(request.flow).details or {})["path"])
+    loaded = found_flow(site.locate(request.flow))
     leaves = [leaf for leaf in inputs["taxonomy"].leaves() if leaf.kind in loaded.flows]
     chunks = set_apart(leaves, inputs["documents"].chunks(), request.seed)
     return _priced(expected(starts_of(leaves, chunks, loaded), request.per_chunk), site.where.teacher)
@@ -150,7 +181,7 @@ def generate_samples(
     site: Site,
 ) -> Counts:
     """Run a flow over all leaves, or for a preview over a few rows of each."""
-    loaded = load_flow((site.locate(request.flow).details or {})["path"])
+    loaded = found_flow(site.locate(request.flow))
     leaves, items = taxonomy.leaves(), held_out.items()
     flows, scale = loaded.flows.values(), request.scale_factor
     job = Job(
@@ -186,7 +217,7 @@ def expect_calls(request: Generate, inputs: Mapping[str, Any], site: Site) -> di
 
     ``cost`` in the endpoint's currency, where the endpoint has prices.
     """
-    loaded = load_flow((site.locate(request.flow).details or {})["path"])
+    loaded = found_flow(site.locate(request.flow))
     if not loaded.calls_teacher:
         return {}
     starts = _starts(request, loaded, inputs["taxonomy"].leaves(), inputs["documents"].chunks())
