@@ -247,6 +247,12 @@ class ServeWhere(Section):
     tls_key: str | None = Field(None, description="its private key, where it is not in the same file (PEM)")
     log_file: str | None = Field(None, description="file that what the server says is appended to")
 
+    @property
+    def address(self) -> str:
+        """Base URL of the server that runs already, or where one of ours listens."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - what listens everywhere
+        return self.url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}/v1"
+
     @field_validator("url")
     @classmethod
     def _without_secret(cls, url: str | None) -> str | None:

@@ -96,7 +96,8 @@ def find_teacher(loaded: Loaded, name: str, *, needed: str = "", otherwise: str 
     names, url = _standing(loaded)
     if found := _served_as(names, name):
         note = f"the server at {url} plays the teacher: it serves {found}"
-        return Teacher(_at(loaded, Endpoint(url=url)), found, notes=(note,))
+        own = Endpoint(url=url, api_key=loaded.config.where.serve.api_key)
+        return Teacher(_at(loaded, own), found, notes=(note,))
     notes = (f"the server at {url} serves {', '.join(names)}, not {name}: it is not asked",) if names else ()
     model = _recommended(loaded, name)
     path = _downloaded(name, model, (here, loaded.base))
@@ -185,11 +186,11 @@ def _listed(endpoint: Endpoint) -> tuple[str, ...]:
 
 def _standing(loaded: Loaded) -> tuple[list[str], str]:
     """What a server serves that runs where ours would, and its address; nothing where there is none."""
-    from ilab.serving.server import HOST, PORT
+    from ilab.models.secret import read_secret
     from ilab.serving.temporary import answering
 
-    url = f"http://{HOST}:{PORT}/v1"
-    return answering(url), url
+    place = loaded.config.where.serve
+    return answering(place.address, read_secret(place.api_key, "where.serve.api_key")), place.address
 
 
 def _served_as(names: list[str], wanted_name: str) -> str:

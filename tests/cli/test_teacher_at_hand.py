@@ -21,7 +21,6 @@ from ilab.actions import prepare
 from ilab.config import Loaded, load, user_file
 from ilab.config_where import UNSERVED
 from ilab.errors import InputError
-from ilab.serving import server
 from ilab.serving.temporary import answering, free_port
 from ilab.teacher_at_hand import Teacher, find_teacher, reached, served, teacher_of_build
 from ilab.testing.teacher import Teacher as Server
@@ -49,10 +48,20 @@ seed_examples:
 PROJECT = "pipeline: quickstart\nparameters: {sdg_repo_url: qna.yaml}\n"
 
 
+def listens(port: int | str, text: str = "") -> None:
+    """Write the user's settings: where a server of ours would listen, and ``text``."""
+    user_file().parent.mkdir(parents=True, exist_ok=True)
+    user_file().write_text(f"where: {{serve: {{port: {port}}}}}\n{text}")
+
+
+def port_of(running: Server) -> str:
+    return running.url.rsplit(":", 1)[1].removesuffix("/v1")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is no project, with an old leaf; nobody listens where a server of ours would."""
-    monkeypatch.setattr(server, "PORT", free_port())
+    listens(free_port())
     monkeypatch.setenv("PYTHONPATH", str(Path(ilab.__file__).parents[1]))
     here = tmp_path / "kiln"
     here.mkdir()
@@ -65,7 +74,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def standing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server where one of ours would be."""
     with serve(models=("merlinite-7b-lab",)) as running:
-        monkeypatch.setattr(server, "PORT", int(running.url.rsplit(":", 1)[1].removesuffix("/v1")))
+        listens(port_of(running))
         yield running
 
 
@@ -78,9 +87,8 @@ def downloaded(tiny_model: Path) -> Path:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The program itself, in a process of its own, with the usual port where ``server.PORT`` says."""
-    program = f"from ilab.serving import server; server.PORT = {server.PORT}; from ilab.cli.app import run; run()"
-    command = [sys.executable, "-c", program, *arguments]
+    """The program itself, in a process of its own."""
+    command = [sys.executable, "-m", "ilab", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     return done
@@ -129,14 +137,12 @@ def test_a_model_by_path_and_by_the_name_that_the_configuration_gives_it(folder:
     own = folder / "models" / "own"
     for name in ("models/own", str(own), "own"):
         assert (found(folder, name).model, found(folder, name).name) == (own, "own")
-    user_file().parent.mkdir(parents=True)
-    user_file().write_text(f"models: {{teacher: mine, named: {{mine: {{path: {own}}}}}}}\n")
+    listens(free_port(), f"models: {{teacher: mine, named: {{mine: {{path: {own}}}}}}}\n")
     assert found(folder).model == own
 
 
 def test_the_recommended_teacher_is_taken_once_it_is_downloaded(folder: Path, tiny_model: Path) -> None:
-    user_file().parent.mkdir(parents=True)
-    user_file().write_text("profile: gpu-24\n")
+    listens(free_port(), "profile: gpu-24\n")
     recommended = load(folder).profile.models["teacher"]  # type: ignore[union-attr]
     with pytest.raises(InputError) as caught:
         found(folder, needed="the flow 'simple' asks a teacher")
@@ -148,8 +154,7 @@ def test_the_recommended_teacher_is_taken_once_it_is_downloaded(folder: Path, ti
 
 def test_in_a_project_its_own_file_and_the_command_decide(folder: Path, standing: Server, downloaded: Path) -> None:
     (folder / "ilab.yaml").write_text(PROJECT)
-    user_file().parent.mkdir(parents=True)
-    user_file().write_text("models: {teacher: acme/tiny}\n")
+    listens(port_of(standing), "models: {teacher: acme/tiny}\n")
     assert found(folder).name == ""
     assert found(folder, "merlinite-7b-lab").name == "merlinite-7b-lab"
     assert found(folder, needed="the flow 'simple' asks a teacher").name == "acme/tiny"
@@ -188,7 +193,7 @@ def test_where_the_teacher_runs_is_part_of_no_key(
     here = key(load(folder), asked, folder)
     with serve(models=("acme/tiny",)) as running:
         assert key(load(folder, flags={"where.teacher.url": running.url}), asked, folder) == here
-        monkeypatch.setattr(server, "PORT", int(running.url.rsplit(":", 1)[1].removesuffix("/v1")))
+        listens(port_of(running))
         assert key(load(folder), asked, folder) == here
         assert key(load(folder), {**asked, "sdg_max_tokens": 100}, folder) != here
         assert key(load(folder), {**asked, "sdg_teacher_model": str(downloaded)}, folder) == here
@@ -240,7 +245,7 @@ def test_nothing_is_served_for_what_is_there_already(
     assert run(*asked).returncode == 0
     calls = len(standing.calls)
     shutil.copytree(tiny_model, models_home() / "merlinite-7b-lab")
-    monkeypatch.setattr(server, "PORT", free_port())
+    listens(free_port())
     again = run(*asked)
     assert again.returncode == 0, again.stderr
     assert "serving" not in again.stderr and len(standing.calls) == calls

@@ -57,8 +57,7 @@ def meet(options: Options, loaded: Loaded, given: dict[str, Any], stack: ExitSta
 
 def _server(place: ServeWhere) -> dict[str, Any]:
     """The server that `ilab model serve` starts on this machine, or the one that it is told of."""
-    host = f"[{place.host}]" if ":" in place.host else place.host
-    return {"url": place.url or f"http://{host}:{place.port}/v1", "api_key": place.api_key}
+    return {"url": place.address, "api_key": place.api_key}
 
 
 def _endpoint(loaded: Loaded, given: dict[str, Any]) -> Endpoint:

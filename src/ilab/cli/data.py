@@ -69,6 +69,7 @@ def group() -> None:
 @click.option("--chunk-word-count", type=click.IntRange(1), metavar="N", help="Most words of a document chunk.")
 @click.option("--server-ctx-size", type=click.IntRange(1), metavar="N", help="The teacher's context window, in tokens.")
 @click.option("--max-num-tokens", type=click.IntRange(1), metavar="N", help="Most tokens of one of its answers.")
+@click.option("--gpus", type=click.IntRange(0), metavar="N", help="GPUs of a teacher that is served here by vLLM.")
 @click.option("--enable-serving-output", is_flag=True, help="Show what that teacher's server says.")
 @click.option("--teacher-model-id", metavar="ID", help="The teacher, by its id in models.named.")
 @click.option("--student-model-id", metavar="ID", help="Write the system message of this model of models.named.")

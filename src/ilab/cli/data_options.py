@@ -32,7 +32,6 @@ TAKEN: dict[str, str] = {
     "--yaml-rules": "the rules for qna.yaml files are fixed (ilab taxonomy check)",
 }
 REFUSED: dict[str, str] = {
-    "--gpus": "start the server yourself with as many as it needs and give its address with --endpoint-url",
     "--rouge-threshold": "give -p sdg_near_duplicates=0.8; what was left out: ilab data show --verdict rejected",
 }
 upstream_options = OldOptions(TAKEN, REFUSED)
@@ -122,6 +121,7 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
         "where__teacher__client_cert": given["tls_client_cert"] or None,
         "where__teacher__client_key": given["tls_client_key"] or None,
         "where__teacher__client_key_password": given["tls_client_passwd"] or None,
+        "where__serve__gpus": given["gpus"],
     }
 
 

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ilab.doctor.finding import Finding
 from ilab.errors import IlabError
@@ -15,26 +16,28 @@ if TYPE_CHECKING:
     from ilab.config import Endpoint, Loaded
 
 PATIENCE = 10.0  # seconds that a server may take
-PORT = 8000  # where `ilab model serve` listens
 LISTENING = "0A"  # a state of proc_net_tcp(5)
 SHOWN = 5  # models of a server that are named
 
 
-def port() -> Finding:
-    """Whether the usual port is free; else who has it, and what a model server there serves."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        taken = probe.connect_ex(("127.0.0.1", PORT)) == 0
-    name = f"port {PORT}"
-    if not taken:
-        return Finding(name, "ok", "free")
+def port(loaded: Loaded) -> Finding:
+    """Whether the port of `ilab model serve` is free; else who has it, and what a model server there serves."""
     from ilab.config import Endpoint
 
-    answering = _asked(name, Endpoint(url=f"http://127.0.0.1:{PORT}/v1", timeout=2.0), "")
+    place = loaded.config.where.serve
+    host = urlsplit(place.model_copy(update={"url": None}).address).hostname or "127.0.0.1"
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.settimeout(1)
+        taken = place.port != 0 and probe.connect_ex((host, place.port)) == 0
+    name = f"port {place.port}"
+    if not taken:
+        return Finding(name, "ok", "free")
+    own = Endpoint(url=place.model_copy(update={"url": None}).address, timeout=2.0, api_key=place.api_key)
+    answering = _asked(name, own, "")
     what = answering.found if answering.state == "ok" else "taken by something that is no model server"
-    owner = listener(PORT)
+    owner = listener(place.port)
     found = f"{what}{f' ({owner})' if owner else ''}"
-    return Finding(name, "note", found, "model serve", f"ilab model serve --port {PORT + 1}")
+    return Finding(name, "note", found, "model serve", f"ilab model serve --port {place.port + 1}")
 
 
 def listener(port: int, proc: Path = Path("/proc")) -> str:
