@@ -2,13 +2,15 @@
 
 In a copy of the example, in a home of its own, without internet: the hub is local and serves a tiny model under the
 recommended student's name, the configured teacher is a scripted server, the website is served on loopback. Every
-``console`` block is typed as it stands; what a line below a command says must be printed.
+``console`` block is typed as it stands; what a line below a command says must be printed. ``console terminal=server``
+runs until the end, ``console terminal=chat`` types its ``> `` lines.
 """
 
 from __future__ import annotations
 
 import functools
 import http.server
+import importlib.util
 import json
 import os
 import re
@@ -18,8 +20,12 @@ import struct
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -40,8 +46,15 @@ from test_tutorial import Block, blocks, commands, is_printed  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "walkthrough"
 PROFILE = "cpu"
-LATER = ("ilab generate", "jq ", "--input-dir generated")  # these commands are built elsewhere at the moment
 SITE = "8123"  # the port that the README serves the site at
+# Hides llama.cpp from every Python that starts with it on its path.
+BLOCKER = """
+from importlib.machinery import PathFinder
+found = PathFinder.find_spec
+def find_spec(name, path=None, target=None):
+    return None if name.partition(".")[0] in ("xllamacpp", "llama_cpp") else found(name, path, target)
+PathFinder.find_spec = staticmethod(find_spec)
+"""
 
 
 @dataclass
@@ -125,6 +138,7 @@ def machine_at(home: Path, folder: Path, hub: TestHub, teacher: Teacher) -> Mach
         "where": {
             "threads": 1,
             "teacher": {"url": teacher.url, "model": "mentor"},
+            "serve": {"port": port},
         },
     }
     file = home / "xdg_config_home" / "instructlab" / "config.yaml"
@@ -147,8 +161,6 @@ def walked(tmp_path_factory: pytest.TempPathFactory, hub: TestHub, teacher: Teac
     machine = machine_at(root / "home", root / "mill", hub, teacher)
     for block in shown():
         for command, expected in commands(block.text):
-            if any(part in command for part in LATER):
-                continue
             output = machine.type(command.replace(SITE, str(site)))
             for line in expected:
                 assert is_printed(line, output), (
@@ -177,17 +189,20 @@ def test_the_crawl_makes_the_pages_that_are_shipped(walked: Machine) -> None:
 def test_what_the_commands_leave(walked: Machine, hub: TestHub, teacher: Teacher) -> None:
     home = Path(walked.environment["XDG_CACHE_HOME"]) / "instructlab" / "models"
     assert (home / "Qwen/Qwen3-0.6B/model.safetensors").is_file() and list(home.glob("*.gguf"))
+    assert len(rows(walked.folder / "generated", "train_mentor_*.jsonl")) == 20
+    assert teacher.calls, "the configured teacher made them"
+    asked = rows(walked.folder / "generated", "test_*.jsonl")
     seeds = yaml.safe_load((EXAMPLE / "qna.yaml").read_text())["seed_examples"]
-    assert [row["user"] for row in rows(EXAMPLE / "pre-generated", "test_*.jsonl")] == [
-        one["question"] for one in seeds
-    ]
+    assert [row["user"] for row in asked] == [seed["question"] for seed in seeds]
+    made = json.loads(next(text for command, text in walked.said.items() if command.startswith("jq")))
+    assert len(made) == 20 and all(set(row) == {"system", "user", "assistant"} for row in made)
     models = walked.folder / "models"
     assert (models / "ggml-model-f16.gguf").read_bytes()[:4] == b"GGUF"
     assert {path.name for path in models.iterdir()} == {
         "answers.jsonl", "answers.md", "ggml-model-f16.gguf", "ggml-model-f16.parity.json", "merged_model",
     }  # fmt: skip
     trained = [text for command, text in walked.said.items() if command.startswith("ilab train")]
-    assert len(trained) == 1
+    assert len(trained) == 2
     for text in trained:
         assert text.count("no cuda device on this machine: the CPU trains") == 1
         assert "note: Qwen/Qwen3-0.6B is trained" in text
@@ -216,6 +231,27 @@ def test_what_was_trained_can_be_uploaded(walked: Machine, hub: TestHub) -> None
     assert sent == {"ggml-model-f16.gguf": (models / "ggml-model-f16.gguf").read_bytes()}
 
 
+@contextmanager
+def served(machine: Machine, command: str) -> Iterator[str]:
+    """A server that answers, for the block; then it is stopped as by Ctrl-C, and what it has said is noted."""
+    server = machine.start(f"exec {command}")
+    address = f"http://127.0.0.1:{machine.port}/v1"
+    try:
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"{address}/models", timeout=5) as answer:
+                    assert json.load(answer)["data"]
+                break
+            except (urllib.error.URLError, ConnectionError):
+                assert server.poll() is None, server.communicate()[0]
+                time.sleep(0.2)
+        yield address
+    finally:
+        server.terminate()
+        machine.said[command] = server.communicate(timeout=60)[0]
+    assert server.returncode == 0, machine.said[command]
+
+
 @pytest.mark.long
 def test_the_same_on_the_taxonomy_that_the_commands_were_written_for(
     tmp_path: Path, shared: Path, hub: TestHub, teacher: Teacher
@@ -230,10 +266,52 @@ def test_the_same_on_the_taxonomy_that_the_commands_were_written_for(
     machine.type(f"ilab config set 'where.documents.mirrors' '{{\"{repository}\": \"{machine.folder}\"}}'")
     for block in shown():
         for command, _ in commands(block.text):
-            if not any(part in command for part in ("crawl", *LATER)):
+            if "crawl" not in command:
                 machine.type(command)
+    made = json.loads(next(text for command, text in machine.said.items() if command.startswith("jq")))
+    assert len(made) == 20
     (last,) = (text for command, text in machine.said.items() if "--input-dir pre-generated" in command)
     assert "train: done" in last and "249 rows" in last
     for question in rows(machine.folder / "pre-generated", "test_*.jsonl"):
         assert f"### {question['user']}" in last
     assert (machine.folder / "models" / "ggml-model-f16.gguf").read_bytes()[:4] == b"GGUF"
+
+
+def without_llamacpp(machine: Machine, folder: Path) -> Machine:
+    """The same machine on which llama.cpp is not installed, neither as a package nor as a program."""
+    (folder / "sitecustomize.py").write_text(BLOCKER, encoding="utf-8")
+    programs = machine.environment["PATH"].split(os.pathsep)
+    changed = {
+        "PYTHONPATH": os.pathsep.join([str(folder), machine.environment.get("PYTHONPATH", "")]),
+        "PATH": os.pathsep.join(place for place in programs if not (Path(place) / "llama-server").exists()),
+    }
+    return replace(machine, environment={**machine.environment, **changed})
+
+
+def ask(address: str, question: str) -> str:
+    """The greedy answer of the first model that the server lists."""
+    with urllib.request.urlopen(f"{address}/models", timeout=60) as answer:
+        name = json.load(answer)["data"][0]["id"]
+    body = {"model": name, "messages": [{"role": "user", "content": question}], "max_tokens": 8, "temperature": 0}
+    header = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{address}/chat/completions", json.dumps(body).encode(), header)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return str(json.load(answer)["choices"][0]["message"]["content"])
+
+
+def test_the_model_is_served_and_asked(walked: Machine, tmp_path: Path) -> None:
+    """With llama.cpp, where it is installed, and without: the same file answers alike."""
+    machines = {"transformers": without_llamacpp(walked, tmp_path)}
+    if importlib.util.find_spec("xllamacpp"):
+        machines["llama"] = walked
+    ((command, _),) = commands(shown("server")[0].text)
+    ((chat, lines),) = commands(shown("chat")[0].text)
+    question = lines[0].removeprefix("> ")
+    answers = {}
+    for backend, machine in machines.items():
+        with served(machine, command) as address:
+            said = machine.type(chat, "".join(f"{line.removeprefix('> ')}\n" for line in lines))
+            answers[backend] = ask(address, question)
+        assert f"connected to {address}" in said and said.splitlines()[-1].strip(), said
+        assert f"served by {backend}" in machine.said[command], machine.said[command]
+    assert len(set(answers.values())) == 1 and answers["transformers"], answers
