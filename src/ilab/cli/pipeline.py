@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import click
 from ilab.cli.app import Options, drop_output
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
 from ilab.cli.threads import passive_threads
-from ilab.errors import IlabError, InputError, SetupError, Stopped
+from ilab.errors import IlabError, InputError, Stopped
 
 if TYPE_CHECKING:
     from ilab.actions import Build
@@ -333,15 +332,10 @@ def engine_for(build: Build) -> Iterator[Engine]:
 
 
 def run_folder(engine: Engine) -> Path:
-    """A new folder for the events and the report of one run, named so that the newest sorts last."""
-    runs = engine.store.root / "runs"
-    runs.mkdir(exist_ok=True)
-    for count in range(1, 1000):
-        folder = runs / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}.{count:03d}"
-        with contextlib.suppress(FileExistsError):  # another run began in the same second
-            folder.mkdir()
-            return folder
-    raise SetupError("too many runs began within a second", where=str(runs))
+    """A new folder for the events and the report of one run."""
+    from ilab.core.run import run_folder as new
+
+    return new(engine.store)
 
 
 @contextlib.contextmanager
