@@ -34,6 +34,7 @@ from ilab.config_where import (
     WebWhere,
     Where,
 )
+from ilab.core.files import expanded
 from ilab.errors import InputError
 from ilab.parameters.parameter import Environment
 
@@ -135,7 +136,7 @@ class Loaded:
 
     def path(self, text: str) -> Path:
         """``text`` as a path, relative to the folder of ``ilab.yaml``."""
-        return self.base / Path(text).expanduser()
+        return self.base / expanded(text)
 
     def parameters(self) -> dict[str, dict[str, Any]]:
         """The pipeline parameters by where they were given: the name of a file, or ``--set``; the upper last.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ilab.config import check_source
+from ilab.config import check_source, known_paths
 from ilab.config_source import parse_source
 from ilab.core.files import write_text
 from ilab.errors import InputError, InputErrors
@@ -97,6 +97,23 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
             at = at.setdefault(group, {})
         at[last] = value
     return tree
+
+
+def settings_of(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of ``tree`` by dotted path, for :func:`nested`. One whose names are the user's own stays whole."""
+    groups = {path.rpartition(".")[0] for path in known_paths()} | {"parameters"}
+    found: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Mapping[str, Any]) -> None:
+        for name, item in value.items():
+            path = f"{prefix}.{name}".lstrip(".")
+            if isinstance(item, Mapping) and path in groups:
+                walk(path, item)
+            else:
+                found[path] = item
+
+    walk("", tree)
+    return found
 
 
 def _emitter(text: str) -> YAML:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilab.config_source import Source, joined, paths_of
+from ilab.core.files import expanded
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def of_user(source: Source, in_project: bool) -> Layer:
     if in_project:
         tree = {name: value for name, value in tree.items() if name not in OF_A_PROJECT}
     for name, value in paths_of(tree).items():
-        if name in USER_PATHS and isinstance(value, str) and not Path(value).expanduser().is_absolute():
+        if name in USER_PATHS and isinstance(value, str) and not expanded(value).is_absolute():
             hint = "write it from / or ~: this file holds wherever a command is typed"
             raise InputError(f"{name}: a relative path", where=source.place(name), hint=hint)
     return _layer(source, tree, lines, notes)

@@ -2,6 +2,7 @@
 
     nvidia-smi         GPUs of NVIDIA, by any name (GeForce, RTX, A100, H200 …)
     rocm-smi, /sys     GPUs of AMD
+    hl-smi             Intel's Gaudi, which nothing here computes on: it is told, not used
     sysctl             Apple's chips, whose memory is the GPU's too
     /proc, /sys        processor, memory, and the limit that a container sets
 
@@ -17,7 +18,8 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +28,7 @@ MIB, GIB = 1 << 20, 1 << 30
 PATIENCE = 10  # seconds that a tool may take: a driver that hangs must not hang us
 NVIDIA = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
 ROCM = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json")
+GAUDI = ("hl-smi", "-Q", "name", "-f", "csv,noheader")
 AMD_VENDOR = "0x1002"  # in PCI's list of vendors
 LEAST_VRAM = 2 * GIB  # of an AMD GPU that counts: the graphics part of a processor is given less
 
@@ -46,13 +49,14 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Hardware:
-    """``memory`` is what this process may use of the machine's, in bytes."""
+    """``memory``: bytes of the machine's that this process may use. ``unused``: accelerators of other kinds."""
 
     system: str
     processor: str
     cores: int
     memory: int
     gpus: tuple[Gpu, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -67,18 +71,27 @@ class Hardware:
 
     def __str__(self) -> str:
         """One line for people: ``2 × NVIDIA L4 (22 GiB)``, or the processor and the memory."""
-        names = {gpu.name: gpu for gpu in self.gpus}
-        if not names:
-            return f"{self.processor}, {self.cores} cores, {self.memory // GIB} GiB of memory, no GPU"
-        counts = [(sum(gpu.name == name for gpu in self.gpus), gpu) for name, gpu in names.items()]
-        return ", ".join(
-            f"{f'{count} × ' if count > 1 else ''}{gpu.name} ({round(gpu.memory / GIB)} GiB)" for count, gpu in counts
-        )
+        if not self.gpus:
+            told = [f"{self.processor}, {self.cores} cores, {self.memory // GIB} GiB of memory, no GPU"]
+        else:
+            told = _counted(f"{gpu.name} ({round(gpu.memory / GIB)} GiB)" for gpu in self.gpus)
+        return ", ".join([*told, *(f"{one} (not used by ilab)" for one in _counted(self.unused))])
 
 
 def detect() -> Hardware:
     """This machine. What cannot be found out is left out; nothing is raised."""
     return hardware_of(_ask, Path("/"), platform.system(), platform.machine(), os.environ)
+
+
+def driver_cuda() -> str:
+    """The CUDA version that NVIDIA's driver is for, as ``12.4``; ``""`` without a driver."""
+    return cuda_of(_ask(("nvidia-smi",)))
+
+
+def cuda_of(text: str) -> str:
+    """From the head of ``nvidia-smi``'s table."""
+    match = re.search(r"CUDA Version:\s*(\d+\.\d+)", text)
+    return match[1] if match else ""
 
 
 def hardware_of(ask: Ask, root: Path, system: str, machine: str, environment: Mapping[str, str]) -> Hardware:
@@ -95,7 +108,7 @@ def hardware_of(ask: Ask, root: Path, system: str, machine: str, environment: Ma
         found = visible(found, environment.get("CUDA_VISIBLE_DEVICES"))
     else:
         found = amd_gpus(ask(ROCM)) or amd_gpus_of(root)
-    return Hardware(system, _processor(root) or machine, cores or 1, memory, found)
+    return Hardware(system, _processor(root) or machine, cores or 1, memory, found, gaudis(ask(GAUDI)))
 
 
 def nvidia_gpus(text: str, memory: int = 0) -> tuple[Gpu, ...]:
@@ -149,6 +162,12 @@ def amd_gpus(text: str) -> tuple[Gpu, ...]:
     return tuple(found)
 
 
+def gaudis(text: str) -> tuple[str, ...]:
+    """From lines with a name, as ``HL-325L``."""
+    names = (row.partition(",")[0].strip() for row in text.splitlines())
+    return tuple(f"Intel Gaudi {name}" for name in names if name.startswith("HL-"))
+
+
 def amd_gpus_of(root: Path) -> tuple[Gpu, ...]:
     """From the kernel's files, where ``rocm-smi`` is not installed."""
     found = []
@@ -168,9 +187,16 @@ def apple(chip: str, memory: str, cores: int) -> Hardware:
 
 
 def _processor(root: Path) -> str:
-    """The name in ``/proc/cpuinfo``; some ARM processors tell none."""
+    """The name in ``/proc/cpuinfo``; ARM processors tell none there, but some boards do in their device tree."""
     match = re.search(r"^model name\s*:\s*(.+)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
-    return " ".join(re.sub(r"\((?:R|TM)\)", "", match[1], flags=re.IGNORECASE).split()) if match else ""
+    if match is None:
+        return _text(root / "proc/device-tree/model").strip("\0")
+    return " ".join(re.sub(r"\((?:R|TM)\)", "", match[1], flags=re.IGNORECASE).split())
+
+
+def _counted(names: Iterable[str]) -> list[str]:
+    """Each name once, in the order of its first coming, with ``2 ×`` before one that comes twice."""
+    return [f"{count} × {name}" if count > 1 else name for name, count in Counter(names).items()]
 
 
 def _memory(root: Path) -> int:

@@ -6,7 +6,10 @@ torch is asked in a process of its own: its drivers may take seconds, and may en
 from __future__ import annotations
 
 import json
+import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -41,31 +44,45 @@ PACKAGES = (
 PATIENCE = 60  # seconds that torch may take to load
 TORCH = """
 import json, torch
-accelerator = [torch.cuda.get_device_properties(n) for n in range(torch.cuda.device_count())]
-print(json.dumps({
-    "version": torch.__version__, "cuda": torch.version.cuda, "hip": torch.version.hip,
-    "cuda available": torch.cuda.is_available(), "mps available": torch.backends.mps.is_available(),
-    "devices": [f"{one.name}, {one.total_memory / 2**30:.1f} GiB" for one in accelerator],
-}))
+told = {
+    "torch.version": torch.__version__,
+    "torch.version.cuda": torch.version.cuda,
+    "torch.version.hip": torch.version.hip,
+    "torch.backends.cpu.capability": torch.backends.cpu.get_cpu_capability(),
+    "torch.cuda.available": torch.cuda.is_available(),
+    "torch.backends.mps.is_available": torch.backends.mps.is_available(),
+}
+for number in range(torch.cuda.device_count()):
+    one = torch.cuda.get_device_properties(number)
+    told[f"torch.cuda.{number}.name"] = one.name
+    told[f"torch.cuda.{number}.total"] = f"{one.total_memory / 2**30:.1f} GiB"
+    told[f"torch.cuda.{number}.capability"] = f"{one.major}.{one.minor}"
+print(json.dumps(told))
 """
 
 
 def system_info(loaded: Loaded) -> dict[str, dict[str, Any]]:
-    """Category to name to value, everything of it plain data."""
+    """Category to name to value, everything of it plain data. Without torch its category is empty."""
     hardware = detect()
     return {
         "Platform": _platform(hardware),
+        "InstructLab": {
+            "ilab.version": __version__,
+            "profile": loaded.profile.name if loaded.profile else None,
+            "profile that fits": choose(hardware).name,
+            **{f"{name}.version": version(name) for name in _instructlabs()},
+        },
+        "Torch": torch_info() if version("torch") else {},
+        "llama_cpp_python": {
+            "llama_cpp_python.version": version("llama-cpp-python"),
+            "xllamacpp.version": version("xllamacpp"),
+            "llama-server": shutil.which("llama-server"),
+        },
         "GPUs": {
             str(number): f"{gpu.name}, {gpu.memory / GIB:.1f} GiB{' of the machine' if gpu.shared else ''}"
             for number, gpu in enumerate(hardware.gpus)
         },
-        "ilab": {
-            "version": __version__,
-            "profile": loaded.profile.name if loaded.profile else None,
-            "profile that fits": choose(hardware).name,
-        },
         "Packages": {name: version(name) for name in PACKAGES},
-        "Torch": torch_info() if version("torch") else {},
         "Paths": {
             "configuration": str(config_home()),
             "data": str(data_home()),
@@ -74,6 +91,12 @@ def system_info(loaded: Loaded) -> dict[str, dict[str, Any]]:
             **{f"read {number}": str(file) for number, file in enumerate(loaded.files, 1)},
         },
     }
+
+
+def _instructlabs() -> list[str]:
+    """Packages of InstructLab that are installed beside this one."""
+    names = {str(one.metadata["Name"]) for one in metadata.distributions()}
+    return sorted(name for name in names if name.lower().startswith("instructlab"))
 
 
 def version(name: str) -> str | None:
@@ -102,11 +125,24 @@ def torch_info() -> dict[str, Any]:
 def _platform(hardware: Hardware) -> dict[str, Any]:
     release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}
     return {
-        "system": f"{platform.system()} {platform.release()}",
-        "distribution": release.get("PRETTY_NAME"),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
+        "sys.platform": sys.platform,
+        "os.name": os.name,
+        "platform.release": platform.release(),
+        "platform.machine": platform.machine(),
+        "platform.python_version": platform.python_version(),
+        **{f"os-release.{name}": release.get(name) for name in ("ID", "VERSION_ID", "PRETTY_NAME")},
         "processor": hardware.processor,
         "cores": hardware.cores,
-        "memory": f"{hardware.memory / GIB:.1f} GiB",
+        "memory.total": f"{hardware.memory / GIB:.1f} GiB",
+        "memory.available": _available(),
+        "unused accelerators": ", ".join(hardware.unused) or None,
     }
+
+
+def _available(path: Path = Path("/proc/meminfo")) -> str | None:
+    """The memory that a program could have now, where the system tells it."""
+    try:
+        match = re.search(r"^MemAvailable:\s*(\d+) kB", path.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return f"{int(match[1]) * 1024 / GIB:.1f} GiB" if match else None

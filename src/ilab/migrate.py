@@ -17,9 +17,11 @@ from typing import Any
 
 from ilab.config import cache_home, data_home
 from ilab.config_source import Source, paths_of
-from ilab.migrate_table import DATA, GROUPS, MODELS, OLDER, ROWS, Row
+from ilab.migrate_table import ARGUMENTS, ARGUMENTS_LEFT, DATA, GROUPS, MODELS, OLDER, ROWS, Row
+from ilab.parameters.data import FAMILIES
 
 OURS = frozenset({"profile", "pipeline", "parameters", "models", "where"})
+FAMILY = "parameters.sdg_teacher_family"
 VERSIONS = ("0.x", "1.0.0")
 
 
@@ -82,6 +84,7 @@ def translate(source: Source) -> Translation:
         elif value is not None:
             found.take(path, row, _filled(value))
     _named_models(found, source.tree)
+    _leave_arguments(found, source.tree)
     version = str(given) if given is not None else VERSIONS[0]
     return Translation(version, found.tree, found.lines, tuple(found.left), found.defaults)
 
@@ -101,7 +104,10 @@ class _Found:
         told = {} if plain in row.skip else row.read(value)
         if told:
             for target, meant in told.items():
-                self.put(path, target, meant)
+                if target == FAMILY:
+                    self.put_family(path, meant)
+                else:
+                    self.put(path, target, meant)
         elif plain in (row.default, "", *row.skip) or not row.instead:
             self.defaults += 1
         else:
@@ -114,6 +120,14 @@ class _Found:
             tree = tree.setdefault(group, {})
         tree[name] = value
         self.lines[target] = self.source.lines.get(path, 1)
+
+    def put_family(self, path: str, name: Any) -> None:
+        """A family of models by our name; InstructLab took any that contains one, as ``meta-llama``."""
+        known = [family for family in FAMILIES if family in str(name).lower()]
+        if known:
+            self.put(path, FAMILY, max(known, key=len))
+        else:
+            self.leave(path, name, f"families are {', '.join(FAMILIES)}; a server knows its model's own format")
 
     def leave(self, path: str, value: Any, instead: str, at: str = "") -> None:
         self.left.append(Left(path, value, self.source.place(at or path), instead))
@@ -162,7 +176,23 @@ def _named_models(found: _Found, tree: Mapping[str, Any]) -> None:
         found.put(path, target, chosen["path"])
         found.left = [left for left in found.left if left.path != path]
         if role == "teacher" and chosen.get("family"):
-            found.put(path, "parameters.sdg_teacher_family", chosen["family"].lower())
+            found.put_family(path, chosen["family"])
+
+
+def _leave_arguments(found: _Found, tree: Mapping[str, Any]) -> None:
+    """What ``train.additional_args`` has besides settings of ours."""
+    group = tree.get("train")
+    given = group.get("additional_args") if isinstance(group, Mapping) else None
+    if not isinstance(given, Mapping):
+        return
+    for name, value in given.items():
+        if value is None or name in ARGUMENTS or (name == "lora_target_modules" and isinstance(value, list)):
+            continue
+        default, why = ARGUMENTS_LEFT.get(str(name), (None, "InstructLab has no such argument either"))
+        if value == default:
+            found.defaults += 1
+        else:
+            found.leave(f"train.additional_args.{name}", value, why)
 
 
 def _filled(value: Any) -> Any:

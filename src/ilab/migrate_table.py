@@ -63,17 +63,36 @@ def _rank(value: Any) -> Mapping[str, Any]:
     return {"parameters.train_method": "lora", "parameters.train_lora_rank": value} if rank else {}
 
 
+ARGUMENTS: Mapping[str, tuple[str, ...]] = {  # of train.additional_args: what each is here
+    "learning_rate": ("parameters.train_learning_rate",),
+    "random_seed": ("parameters.train_seed",),
+    "lora_alpha": ("parameters.train_lora_alpha",),
+    "lora_dropout": ("parameters.train_lora_dropout",),
+    "warmup_steps": ("parameters.train_num_warmup_steps_phase_1", "parameters.train_num_warmup_steps_phase_2"),
+}
+ARGUMENTS_LEFT: Mapping[str, tuple[Any, str]] = {  # those without a counterpart: InstructLab's default, and why
+    **{
+        name: (default, "several machines meet by where.train.nodes and where.train.master")
+        for name, default in (
+            ("node_rank", 0),
+            ("nnodes", 1),
+            ("rdzv_id", 123),
+            ("rdzv_endpoint", "127.0.0.1:12222"),
+        )
+    },
+    "deepspeed_cpu_offload_optimizer_ratio": (1, "to save memory: train_optimizer=adamw_8bit"),
+    "deepspeed_cpu_offload_optimizer_pin_memory": (False, "to save memory: train_optimizer=adamw_8bit"),
+    "use_dolomite": (False, "the planner packs samples or not, and the loss is the same"),
+}
+
+
 def _extra(value: Any) -> Mapping[str, Any]:
     """``train.additional_args``: those that are settings here."""
-    known = {
-        "learning_rate": "parameters.train_learning_rate",
-        "random_seed": "parameters.train_seed",
-        "lora_alpha": "parameters.train_lora_alpha",
-        "lora_dropout": "parameters.train_lora_dropout",
-    }
     if not isinstance(value, Mapping):
         return {}
-    found = {known[name]: item for name, item in value.items() if name in known and item is not None}
+    found = {
+        target: item for name, item in value.items() if item is not None for target in ARGUMENTS.get(str(name), ())
+    }
     targets = value.get("lora_target_modules")
     if isinstance(targets, list) and targets:
         found["parameters.train_lora_targets"] = ",".join(map(str, targets))

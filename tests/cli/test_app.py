@@ -83,6 +83,7 @@ COMMANDS = [
     ("step",),
     ("step", "run"),
     ("system",),
+    ("system", "df"),
     ("system", "info"),
     ("taxonomy",),
     ("taxonomy", "check"),

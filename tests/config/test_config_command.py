@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from ilab.cli.app import main
 from ilab.config import cache_home, data_home, user_file
-from ilab.errors import InputError, InputErrors, SetupError
+from ilab.errors import IlabError, InputError, InputErrors, SetupError
 from ilab.hardware import GIB, Gpu, Hardware
 
 GPUS = Hardware("Linux", "Some CPU", 16, 256 * GIB, (Gpu("NVIDIA L4", "nvidia", 22 * GIB + 500_000_000),) * 2)
@@ -84,16 +85,23 @@ def test_init_looks_clones_and_writes(here: Path, taxonomy: str, more: tuple[str
 def test_init_asks_in_the_order_that_scripts_know(here: Path, taxonomy: str, tmp_path: Path) -> None:
     (cache_home() / "models").mkdir(parents=True)
     mine = tmp_path / "mine"
-    done = good("config", "init", "--repository", taxonomy, answers=f"{mine}\n/models/own\n")
-    assert done.output.index("Path of the taxonomy") < done.output.index("Model to serve")
+    done = good("config", "init", "--repository", taxonomy, answers=f"{mine}\nY\n/models/own\n")
+    questions = ("Path of the taxonomy", "is empty. Clone file://", "Model to serve")
+    places = [done.output.index(question) for question in questions]
+    assert places == sorted(places)
     assert (mine / "README.md").read_text() == "two"
     assert settings()["models"] == {"default": "/models/own"}
     before = user_file().read_text()
     assert "nothing was changed" in good("config", "init", answers="n\n").output
     assert user_file().read_text() == before
+    # What is given is asked for all the same, as scripts know it; an empty line takes it.
+    given = ("--taxonomy-path", str(mine), "--model-path", "/models/own")
+    good("config", "init", "--profile", "cpu", *given, answers="y\n\n\n")
+    assert user_file().with_name("config.yaml.old").read_text() == before
+    assert settings()["models"] == {"default": "/models/own"}
     good("config", "init", "--profile", "cpu", answers=f"y\n{mine}\n\n")
     assert settings()["profile"] == "cpu"
-    assert user_file().with_name("config.yaml.old").read_text() == before
+    assert "models" not in settings()
 
 
 def test_init_without_a_clone(here: Path) -> None:
@@ -118,6 +126,41 @@ def test_init_takes_a_taxonomy_that_is_there(here: Path, taxonomy: str) -> None:
     )
     assert "nothing is cloned" in done.output
     assert settings()["parameters"] == {"sdg_repo_url": str(here / "tax"), "taxonomy_base": "v1"}
+
+
+def test_init_says_which_profile_why_and_what_is_next(here: Path, taxonomy: str) -> None:
+    text = good("config", "init", "--non-interactive", "--repository", taxonomy).output
+    assert "why       it is for a GPU with at least 22 GiB; the smallest GPU has 22.5 GiB" in text
+    assert "next      ilab doctor   ilab model download" in text
+    told = json.loads(good("--json", "config", "init", "--non-interactive", "--profile", "cpu").stdout)
+    assert (told["profile"], told["why"][:12]) == ("cpu", "it was named")
+
+
+def test_init_takes_no_clone_of_something_else(here: Path, taxonomy: str, tmp_path: Path) -> None:
+    good("config", "init", "--non-interactive", "--repository", taxonomy)
+    assert "nothing is cloned" in good("config", "init", "--non-interactive", "--repository", f"{taxonomy}/").output
+    other = "ssh://ann:s3cret@example.org/other.git"
+    done = ilab("config", "init", "--non-interactive", "--repository", other)
+    assert isinstance(done.exception, InputError)
+    assert "not of ssh://example.org/other.git" in done.exception.message
+    assert "s3cret" not in done.output + str(done.exception)
+
+
+def test_init_shows_no_password(here: Path) -> None:
+    address = "http://ann:s3cret@127.0.0.1:9/taxonomy.git"
+    done = ilab("config", "init", "--non-interactive", "--repository", address)
+    assert isinstance(done.exception, IlabError) and "127.0.0.1:9" in done.exception.message
+    assert "s3cret" not in done.output + str(done.exception)
+
+
+def test_init_clears_what_a_killed_clone_left(here: Path, taxonomy: str) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = [data_home() / f".clone-{pid}-abc" for pid in (gone.pid, os.getpid())]
+    for folder in left:
+        (folder / "tree").mkdir(parents=True)
+    good("config", "init", "--non-interactive", "--repository", taxonomy)
+    assert [folder.exists() for folder in left] == [False, True]
 
 
 def test_init_that_cannot_clone_writes_nothing(here: Path, tmp_path: Path) -> None:
@@ -152,6 +195,24 @@ def test_init_from_a_file_of_instructlabs(here: Path, tmp_path: Path, monkeypatc
     monkeypatch.delenv("ILAB_GLOBAL_CONFIG")
     good("config", "init", "--non-interactive", "--profile", str(template))
     assert settings()["where"]["device"] == "cuda"
+
+
+def test_init_with_a_profile_of_instructlabs(here: Path, tmp_path: Path) -> None:
+    (here / "tax").mkdir()
+    (here / "tax" / "file").write_text("")
+    profile = tmp_path / "llama.yaml"
+    profile.write_text(
+        f"generate: {{taxonomy_path: {here / 'tax'}, taxonomy_base: empty}}\ngeneral: {{teacher_model_id: llama-3.3}}\n"
+        "models: [{id: llama-3.3, family: meta-llama, path: /models/llama}]\n"
+    )
+    good("config", "init", "--non-interactive", f"--profile={profile}")
+    assert settings()["models"] == {
+        "named": {"llama-3.3": {"path": "/models/llama", "family": "meta-llama"}},
+        "teacher": "/models/llama",
+    }
+    assert settings()["parameters"]["sdg_teacher_family"] == "llama"
+    assert settings()["parameters"]["taxonomy_base"] == "empty"
+    good("config", "validate")
 
 
 def test_another_file_than_the_users(here: Path) -> None:
@@ -216,6 +277,17 @@ def test_edit_is_checked_before_it_counts(here: Path, tmp_path: Path, monkeypatc
     done = ilab("config", "edit", answers="n\n")
     assert isinstance(done.exception, InputError) and "as it was" in done.exception.message
     assert (here / "ilab.yaml").read_text() == "where: {threads: 4}\n"
+
+
+@pytest.mark.parametrize("broken", [b"where: {threads: [\n", b"where: {thread: 1}\n", b"\xff\xfe: 1\n", b"\t- a"])
+def test_edit_opens_a_broken_file_too(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bytes
+) -> None:
+    (here / "ilab.yaml").write_bytes(broken)
+    editor(tmp_path, f'cp "$2" {tmp_path}/seen; echo "where: {{threads: 2}}" > "$2"', monkeypatch)
+    good("config", "edit")
+    assert (tmp_path / "seen").stat().st_size >= len(broken)
+    assert (here / "ilab.yaml").read_text() == "where: {threads: 2}\n"
 
 
 @pytest.mark.parametrize(("name", "error"), [("/nowhere/editor", SetupError), ("false", InputError)])

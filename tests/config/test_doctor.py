@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from ilab import doctor
 from ilab.cli.app import main
-from ilab.config import load
-from ilab.doctor import Finding, examine
+from ilab.config import cache_home, data_home, load
+from ilab.core.store import Lease
+from ilab.doctor import Finding, cluster, examine, programs, servers
 from ilab.errors import SetupError
 from ilab.hardware import GIB, Gpu, Hardware
 from ilab.testing.teacher import serve
 
-CPU = {"version": "2.13.0+cpu", "cuda available": False, "mps available": False}
+CPU = {
+    "torch.version": "2.13.0+cpu",
+    "torch.version.cuda": None,
+    "torch.version.hip": None,
+    "torch.cuda.available": False,
+    "torch.backends.mps.is_available": False,
+}
+CUDA = {"torch.cuda.available": True}
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch is asked once, in a test of its own."""
-    monkeypatch.setattr(doctor, "torch_info", lambda: CPU)
+    monkeypatch.setattr("ilab.doctor.devices.torch_info", lambda: CPU)
 
 
 def findings(folder: Path, *sets: str) -> dict[str, Finding]:
@@ -60,14 +69,125 @@ def test_a_key_that_is_missing_is_told_and_one_that_is_there_is_not_shown(
 
 
 def test_models_that_lie_here_are_found(tmp_path: Path) -> None:
-    sets = ("profile=cpu", f"models.teacher={tmp_path}")
+    teacher = tmp_path / "t.gguf"
+    teacher.write_bytes(b"GGUF")
+    sets = ("profile=cpu", f"models.teacher={teacher}")
     found = findings(tmp_path, *sets)
-    assert found["teacher"] == Finding("teacher", "ok", str(tmp_path))
+    assert found["teacher"] == Finding("teacher", "ok", str(teacher))
+    assert "sdg_teacher_family" in findings(tmp_path, "profile=cpu", f"models.teacher={tmp_path}")["teacher"].fix
     assert found["student"].fix == "ilab model download --repository Qwen/Qwen3-0.6B"
-    from ilab.config import cache_home
+    assert found["models folder"].found.endswith("the models that are missing are 3.8 GB")
+    student = cache_home() / "models" / "Qwen" / "Qwen3-0.6B"
+    student.mkdir(parents=True)
+    (student / "config.json").write_text("{}")
+    (student / "model.safetensors").write_bytes(b"")
+    (cache_home() / "models" / "granite-4.0-micro-Q4_K_M.gguf").write_bytes(b"GGUF")
+    found = findings(tmp_path, *sets)
+    assert (found["student"].state, "no chat template" in found["student"].found) == ("note", True)
+    assert found["judge"].state == "ok", "a GGUF file lies under its own name"
+    (student / "chat_template.jinja").write_text("{{ messages }}")
+    assert findings(tmp_path, *sets)["student"] == Finding("student", "ok", str(student))
+    (student / "chat_template.jinja").write_text("{{ messages")
+    assert findings(tmp_path, *sets)["student"].state == "bad"
 
-    (cache_home() / "models" / "Qwen" / "Qwen3-0.6B").mkdir(parents=True)
-    assert findings(tmp_path, *sets)["student"].state == "ok"
+
+def test_the_default_model(tmp_path: Path) -> None:
+    missing = findings(tmp_path, "models.default=lab/none")["models.default"]
+    assert (missing.state, missing.fix) == ("bad", "ilab model download --repository lab/none")
+    (tmp_path / "mine.gguf").write_bytes(b"GGUF")
+    named = findings(tmp_path, "models.default=own", "models.named.own.path=mine.gguf")["models.default"]
+    assert named == Finding("models.default", "ok", str(tmp_path / "mine.gguf"))
+
+
+def test_models_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ilab.hardware.detect", lambda: Hardware("Linux", "CPU", 4, 8 * GIB))
+    found = findings(tmp_path, "profile=gpu-24")
+    assert "needs 17 GiB and more; there are 8 GiB" in found["memory for the teacher"].found
+    assert "ilab config set --user profile cpu" in found["memory for the teacher"].fix
+    assert "memory for the embedder" not in found
+    assert not [name for name in findings(tmp_path, "profile=cpu") if name.startswith("memory for")]
+    with serve() as teacher:
+        served = findings(tmp_path, "profile=gpu-24", f"where.teacher.url={teacher.url}")
+    assert "memory for the teacher" not in served
+
+
+def test_the_taxonomy(tmp_path: Path) -> None:
+    assert findings(tmp_path)["taxonomy"].state == "note"
+    assert findings(tmp_path, "parameters.sdg_repo_url=tax")["taxonomy"].state == "bad"
+    url = findings(tmp_path, "parameters.sdg_repo_url=https://ann:pw@example.org/t.git@main")["taxonomy"]
+    assert (url.state, url.found) == ("ok", "https://example.org/t.git@main, fetched when it is needed")
+    (tmp_path / "tax").mkdir()
+    assert "has no qna.yaml" in findings(tmp_path, "parameters.sdg_repo_url=tax")["taxonomy"].found
+    (tmp_path / "tax" / "qna.yaml").write_text("")
+    git = ["git", "-C", str(tmp_path / "tax"), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path / "tax")], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
+    for base, state in (("main", "ok"), ("empty", "ok"), ("origin/main", "bad"), ("-x", "bad")):
+        found = findings(tmp_path, "parameters.sdg_repo_url=tax", f"parameters.taxonomy_base={base}")["taxonomy"]
+        assert found.state == state, (base, found)
+
+
+def test_what_was_left_unfinished(tmp_path: Path) -> None:
+    sets = (f"where.store={tmp_path / 'store'}",)
+    assert "unfinished results" not in findings(tmp_path, *sets)
+    (tmp_path / "store" / "train" / "abc.partial").mkdir(parents=True)
+    partial = cache_home() / "models" / ".ilab" / "partial" / "lab%lamp"
+    partial.mkdir(parents=True)
+    (partial / "x").write_bytes(bytes(10))
+    found = findings(tmp_path, *sets)
+    assert found["unfinished results"].found.startswith("1 begun")
+    assert "ilab model download --repository lab/lamp" in found["download lab/lamp"].fix
+    lease = Lease(tmp_path / "store" / "train" / "abc.partial" / "lease.json")
+    try:
+        assert findings(tmp_path, *sets)["unfinished results"].found == "1 are being made now"
+    finally:
+        lease.release()
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
+def test_who_has_a_port_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(models=("big",)) as teacher:
+        port = int(teacher.url.split(":")[2].partition("/")[0])
+        monkeypatch.setattr(servers, "PORT", port)
+        found = findings(tmp_path)[f"port {port}"].found
+    assert found.startswith(f"http://127.0.0.1:{port}/v1 serves big (")
+    assert found.endswith(f", process {os.getpid()})")
+    assert servers.listener(port) == ""
+
+
+@pytest.mark.parametrize(
+    ("context", "answer", "name", "state", "text"),
+    [
+        ("here", "echo yes", "cluster rights", "ok", "jobs.batch may be made in lab"),
+        ("here", "echo no; exit 1", "cluster rights", "bad", "you may not make jobs.batch in lab"),
+        ("here", "echo 'error: You must be logged in' >&2; exit 1", "cluster rights", "bad", "token counts no more"),
+        ("here", "echo 'dial tcp: no route' >&2; exit 1", "cluster rights", "bad", "does not answer: dial tcp"),
+        ("", "echo yes", "cluster context", "bad", "none is chosen"),
+    ],
+)
+def test_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: str, answer: str, name: str, state: str, text: str
+) -> None:
+    tool = tmp_path / "bin" / "kubectl"
+    tool.parent.mkdir()
+    said = f"echo {context}" if context else "echo 'current-context is not set' >&2; exit 1"
+    tool.write_text(f'#!/bin/sh\nif [ "$1" = config ]; then {said}; else {answer}; fi\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    loaded = load(tmp_path, sets=["where.train.kubernetes.namespace=lab"])
+    found = {one.name: one for one in cluster.look(loaded)}
+    assert (found[name].state, text in found[name].found) == (state, True), found
+    assert found[name].state == "ok" or found[name].fix
+
+
+def test_a_cluster_is_looked_at_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "cluster" not in findings(tmp_path)
+    assert findings(tmp_path, "where.train.launcher=TrainJob")["cluster"].state == "bad"
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["doctor", "--cluster"])
+    assert isinstance(done.exception, SetupError) and "cluster" in done.exception.message
 
 
 def test_packages_and_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,9 +195,10 @@ def test_packages_and_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        monkeypatch.setattr(doctor, "PORT", port)
-        monkeypatch.setattr(doctor, "version", lambda name: None if name == "peft" else "1.0")
+        monkeypatch.setattr(servers, "PORT", port)
+        monkeypatch.setattr(programs, "version", lambda name: None if name == "peft" else "1.0")
         found = findings(tmp_path)
+    assert found[f"port {port}"].found.startswith("taken by something that is no model server")
     assert found[f"port {port}"].fix == f"ilab model serve --port {port + 1}"
     assert (found["extra lora"].state, found["extra lora"].fix) == ("note", "pip install 'ilab[lora]'")
     assert found["extra gguf"].state == "ok"
@@ -95,17 +216,33 @@ def test_a_store_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
         ((), {}, "auto", "ok", "devices: cpu"),
         ((), {}, "cuda:0", "bad", "where.device is cuda:0"),
         ((Gpu("NVIDIA L4", "nvidia", 22 * GIB),), {}, "auto", "note", "does not see NVIDIA L4 (22 GiB)"),
-        ((Gpu("NVIDIA L4", "nvidia", 22 * GIB),), {"cuda available": True}, "cuda", "ok", "devices: cpu, cuda"),
+        ((Gpu("NVIDIA L4", "nvidia", 22 * GIB),), CUDA, "cuda", "ok", "devices: cpu, cuda"),
+        ((Gpu("NVIDIA L4", "nvidia", 22 * GIB),), {}, "auto", "note", "built without CUDA"),
+        (
+            (Gpu("NVIDIA L4", "nvidia", 22 * GIB),),
+            {"torch.version.cuda": "13.0"},
+            "auto",
+            "note",
+            "built for CUDA 13.0, and the driver is one for CUDA 12.4",
+        ),
+        ((Gpu("NVIDIA L4", "nvidia", 22 * GIB),), {"torch.version.cuda": "12.8"}, "auto", "note", "does not see"),
         ((Gpu("Radeon", "amd", 22 * GIB),), {}, "auto", "note", "does not see Radeon"),
-        ((Gpu("Apple M4", "apple", 22 * GIB),), {"mps available": True}, "auto", "ok", "devices: cpu, mps"),
+        (
+            (Gpu("Apple M4", "apple", 22 * GIB),),
+            {"torch.backends.mps.is_available": True},
+            "auto",
+            "ok",
+            "devices: cpu, mps",
+        ),
         ((), {"error": "no libcudart"}, "auto", "bad", "no libcudart"),
     ],
 )
 def test_torch_sees_what_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: Any, told: dict[str, Any], wanted: str, state: str, text: str
 ) -> None:
-    monkeypatch.setattr(doctor, "detect", lambda: Hardware("Linux", "CPU", 4, 64 * GIB, gpus))
-    monkeypatch.setattr(doctor, "torch_info", lambda: CPU | told)
+    monkeypatch.setattr("ilab.hardware.detect", lambda: Hardware("Linux", "CPU", 4, 64 * GIB, gpus))
+    monkeypatch.setattr("ilab.doctor.devices.torch_info", lambda: CPU | told)
+    monkeypatch.setattr("ilab.doctor.devices.driver_cuda", lambda: "12.4")
     found = findings(tmp_path, f"where.device={wanted}")["torch"]
     assert (found.state, text in found.found) == (state, True), found
 
@@ -140,7 +277,48 @@ def test_system_info_tells_versions_and_folders_and_no_secret(tmp_path: Path, mo
     monkeypatch.setenv("HF_TOKEN", "hf_very_secret")
     done = CliRunner().invoke(main, ["--json", "system", "info"])
     told = json.loads(done.stdout)
-    assert told["Platform"]["python"] == platform.python_version()
+    assert list(told)[:4] == ["GPUs", "InstructLab", "Packages", "Paths"], "sorted, as all JSON of ours"
+    assert told["Platform"]["platform.python_version"] == platform.python_version()
     assert told["Paths"]["store"].endswith("/instructlab/store")
-    assert told["Torch"]["version"].startswith(told["Packages"]["torch"].partition("+")[0])
+    assert told["Torch"]["torch.version"].startswith(told["Packages"]["torch"].partition("+")[0])
     assert "hf_very_secret" not in done.stdout
+    monkeypatch.setattr("ilab.machine.torch_info", lambda: CPU)  # loading it once is enough
+    text = CliRunner().invoke(main, ["system", "info"]).stdout
+    order = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert order[:4] == ["Platform:", "InstructLab:", "Torch:", "llama_cpp_python:"]
+    monkeypatch.setattr("ilab.machine.version", lambda name: None)
+    without = json.loads(CliRunner().invoke(main, ["--json", "system", "info"]).stdout)
+    assert without["Torch"] == {} and without["llama_cpp_python"]["llama_cpp_python.version"] is None
+
+
+def test_what_takes_room_counts_each_byte_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {
+        data_home() / "store" / "train" / "key" / "record.json": 100,
+        data_home() / "store" / "train" / "other.partial" / "work" / "state": 2000,
+        data_home() / "checkpoints" / "one" / "model": 30_000,
+        data_home() / "else" / "file": 7,
+        cache_home() / "models" / "small.gguf": 400_000,
+        cache_home() / "models" / ".ilab" / "partial" / "lab%lamp" / "part": 50,
+        cache_home() / "git" / "a" / "b": 6_000_000,
+    }
+    for path, size in files.items():
+        path.parent.mkdir(parents=True)
+        path.write_bytes((b"GGUF" + bytes(size))[:size])
+    os.link(*(data_home() / "store" / "train" / "key" / name for name in ("record.json", "again")))
+    (cache_home() / "models" / "linked").symlink_to(data_home())
+    told = json.loads(CliRunner().invoke(main, ["--json", "system", "df"]).stdout)
+    uses = {one["name"]: one for one in told["uses"]}
+    assert {name: one["bytes"] for name, one in uses.items() if one["bytes"]} == {
+        "results": 100,
+        "unfinished results": 2000,
+        "checkpoints": 30_000,
+        "other data": 7,
+        "models": 400_000,
+        "downloads under way": 50,
+        "caches": 6_000_000,
+    }
+    assert told["bytes"] == sum(files.values())
+    assert uses["caches"]["prune"].startswith(f"rm -r {cache_home() / 'git'} ")
+    text = CliRunner().invoke(main, ["system", "df"]).stdout
+    assert "6.0 MB  caches, 1 folder" in text and "ilab pipeline gc" in text and "datasets" not in text

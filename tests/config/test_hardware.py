@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ilab.hardware import GIB, Gpu, Hardware, amd_gpus, amd_gpus_of, detect, hardware_of, nvidia_gpus, visible
-from ilab.profiles import choose
+from ilab.profiles import choose, shipped, why
 
 CPUINFO = "processor\t: 0\nmodel name\t: Intel(R) Xeon(R) Gold 6430\nprocessor\t: 1\n"
 ROCM = {
@@ -135,6 +135,40 @@ def test_a_containers_limit_is_its_memory(tmp_path: Path) -> None:
     (tmp_path / "sys/fs/cgroup/memory.max").write_text(f"{4 * GIB}\n")
     assert machine(tmp_path, {}).memory == 4 * GIB
     assert choose(machine(tmp_path, {})).name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "board", "name"),
+    [
+        ("model name\t: AMD EPYC 7763 64-Core Processor\n", "", "AMD EPYC 7763 64-Core Processor"),
+        ("processor\t: 0\nCPU implementer\t: 0x41\n", "", "aarch64"),
+        ("processor\t: 0\nCPU implementer\t: 0x41\n", "Raspberry Pi 5 Model B\0", "Raspberry Pi 5 Model B"),
+    ],
+)
+def test_processors_of_all_makers(tmp_path: Path, cpuinfo: str, board: str, name: str) -> None:
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 16777216 kB\n")
+    if board:
+        (tmp_path / "proc/device-tree/model").write_text(board)
+    found = hardware_of(lambda command: "", tmp_path, "Linux", "aarch64", {})
+    assert (found.processor, found.kind, choose(found).name) == (name, "cpu", "cpu")
+
+
+def test_gaudi_is_told_and_not_used(tmp_path: Path) -> None:
+    found = machine(tmp_path, {"hl-smi": "HL-325L\nHL-325L\n"})
+    assert (found.kind, choose(found).name) == ("cpu", "cpu-32")
+    assert str(found).endswith("no GPU, 2 × Intel Gaudi HL-325L (not used by ilab)")
+    assert machine(tmp_path, {"hl-smi": "hl-smi: no device\n"}).unused == ()
+
+
+def test_the_reason_for_a_profile(tmp_path: Path) -> None:
+    two = machine(tmp_path, {"nvidia-smi": "NVIDIA L4, 23034\nTesla T4, 15360\n"})
+    assert why(choose(two), two) == "it is for a GPU with at least 15 GiB; the smallest GPU has 15.0 GiB"
+    assert why(shipped()["cpu"], two) == "it was named; gpu-16 is the one that fits this machine"
+    small = machine(tmp_path, {"nvidia-smi": "NVIDIA GeForce GTX 1050, 4096\n"})
+    assert why(choose(small), small) == "4.0 GiB on a GPU are too little for every profile of GPUs"
+    assert why(shipped()["gpus-8"], small).startswith("it was named")
 
 
 def test_this_machine_is_found_without_torch() -> None:

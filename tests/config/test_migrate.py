@@ -242,3 +242,66 @@ general: {teacher_model_id: nowhere}
         "models[4].weights",
     ]
     assert check_source(found.as_source(Path("config.yaml"))) == []
+
+
+# The shapes of the profiles that InstructLab was tried with, in our own words: what each had and the others had not.
+SHAPES = {
+    "a small GPU, for which a CPU trained": (
+        """\
+version: 1.0.0
+generate: {max_num_tokens: 512, seed_file: ~/seeds.json, taxonomy_base: empty, teacher: {backend: llama-cpp}}
+serve: {chat_template: auto, vllm: {vllm_args: [--tensor-parallel-size, "1"]}}
+train:
+  additional_args: {warmup_steps: 25, deepspeed_cpu_offload_optimizer_pin_memory: true, nnodes: 1}
+  device: cpu
+  is_padding_free: true
+  lora_rank: 0
+""",
+        {"parameters.taxonomy_base": "empty", "where.device": "cpu", "parameters.train_num_warmup_steps_phase_2": 25},
+        {"generate.seed_file", "train.additional_args.deepspeed_cpu_offload_optimizer_pin_memory"},
+    ),
+    "several GPUs": (
+        """\
+version: 1.0.0
+metadata: {gpu_manufacturer: Nvidia, gpu_family: L40S, gpu_count: 4}
+train: {device: cuda, nproc_per_node: 4, pipeline: accelerated, phased_phase1_samples_per_save: 0}
+""",
+        {"where.device": "cuda", "where.train.processes": 4},
+        {"metadata.gpu_count", "train.pipeline"},
+    ),
+    "a teacher by its id": (
+        """\
+version: 1.0.0
+general: {teacher_model_id: llama-3.3}
+generate: {teacher: {vllm: {gpus: 8, llm_family: mixtral}}}
+models: [{id: llama-3.3, family: meta-llama, path: /models/llama}]
+train: {additional_args: {use_dolomite: true, deepspeed_cpu_oddload_optimizer_ratio: 1}}
+""",
+        {"models.teacher": "/models/llama", "parameters.sdg_teacher_family": "llama"},
+        {"train.additional_args.use_dolomite", "train.additional_args.deepspeed_cpu_oddload_optimizer_ratio"},
+    ),
+    "a family that nobody knows": (
+        "version: 1.0.0\nmodels: [{id: a, family: phi, path: /a}]\ngeneral: {teacher_model_id: a}\n",
+        {"models.teacher": "/a"},
+        {"general.teacher_model_id"},
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_shapes_of_profiles(shape: str) -> None:
+    text, settings, left = SHAPES[shape]
+    source = parse_source(text, Path("profile.yaml"))
+    found = translate(source)
+    assert settings.items() <= paths_of(found.tree).items()
+    assert left <= {one.path for one in found.left}
+    assert check_source(found.as_source(Path("profile.yaml"))) == []
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nothing_of_a_file_is_dropped_in_silence(shape: str) -> None:
+    source = parse_source(SHAPES[shape][0], Path("profile.yaml"))
+    found = translate(source)
+    given = [path for path, value in paths_of(source.tree).items() if value is not None and path != "version"]
+    told = len({one.path for one in found.left}) + found.defaults + len(found.lines)
+    assert told >= len(given), (given, found)

@@ -68,7 +68,7 @@ def test_a_profile_of_ones_own_stands_beside_the_file_that_names_it(tmp_path: Pa
     assert loaded.config.where.threads == 4
     assert loaded.origins["where.threads"] == "profile ours"
     assert {role: str(model) for role, model in wanted(loaded).items()} == {
-        "teacher": "Qwen/Qwen3-8B-GGUF (Qwen3-8B-Q4_K_M.gguf), 5.1 GB, licence Apache-2.0",
+        "teacher": "Qwen/Qwen3-8B-GGUF (Qwen3-8B-Q4_K_M.gguf), 5.0 GB, licence Apache-2.0",
         "judge": "a/b, 1.0 GB, licence MIT",
     }
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ilab.config import Where
-from ilab.core.git import is_url, redacted, split_ref
+from ilab.core.git import is_same, is_url, redacted, split_ref
 from ilab.errors import InputError, ServiceError
 from ilab.taxonomy.locate import find_taxonomy
 from ilab.taxonomy.read import read_taxonomy
@@ -141,3 +141,18 @@ def test_paths_are_no_addresses() -> None:
     for path in ("taxonomy", "./a@b", "/a/b", "ext::sh -c x", "-c"):
         assert not is_url(path)
     assert redacted("https://u:p@h/r failed") == "https://h/r failed"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://example.org/a/b.git", "git@example.org:a/b", True),
+        ("https://ann:pw@Example.org/a/b/", "ssh://git@example.org:22/a/b.git", True),
+        ("file:///srv/a.git", "/srv/a", True),
+        ("https://example.org/a/b", "https://example.org/a/c", False),
+        ("https://example.org/a/b", "https://other.org/a/b", False),
+        ("/srv/a", "/srv/b", False),
+    ],
+)
+def test_one_repository_has_several_addresses(one: str, other: str, same: bool) -> None:
+    assert is_same(one, other) is same is is_same(other, one)

@@ -38,6 +38,8 @@ EXTRA = {
     ".gitattributes": b"*.bin filter=lfs",
     "consolidated.safetensors": safetensors(10),
     "original/params.pth": b"\x80\x04",
+    "original/model.safetensors": safetensors(10),
+    "original/config.json": b"{}",
 }
 
 

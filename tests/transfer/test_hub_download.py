@@ -51,6 +51,7 @@ def test_a_model_lies_where_instructlab_puts_it_whole_and_without_pickles_or_cod
         assert "apache-2.0" in result.output
         assert "pytorch_model.bin (a pickle" in result.output
         assert "modeling_lamp.py (code)" in result.output
+        assert "original/model.safetensors (the same weights once more)" in result.output
         record = Shelf(models).need(NAME).record
         assert record is not None
         assert record.revision == hub.repositories[NAME].commit
@@ -92,6 +93,21 @@ def test_a_token_goes_to_the_hub_alone(ilab: Run, models: Path, monkeypatch: pyt
         assert "s3cret" not in "".join(path.read_text(errors="replace") for path in models.rglob("*.json"))
     with pytest.raises(InputError, match="by reference"):
         ilab("model", "download", "--repository", NAME, "--hf-token", "s3cret")
+
+
+def test_a_model_that_the_hub_has_not_names_what_recommends_it(ilab: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve_hub({NAME: Repository(model_files(10))}) as hub:
+        use(hub, monkeypatch)
+        with pytest.raises(InputError, match="the hub has no model Qwen") as caught:
+            ilab("--set", "profile=cpu", "model", "download")
+        assert "profile cpu has it as its teacher" in caught.value.hint
+        assert "ilab config set models.teacher OWNER/NAME" in caught.value.hint
+        with pytest.raises(InputError, match="the hub has no model lab/none") as caught:
+            ilab("--set", f"models.teacher={NAME}", "--set", "parameters.sdg_base_model=lab/none", "model", "download")
+        assert "parameters.sdg_base_model names it (--set)" in caught.value.hint
+        with pytest.raises(InputError, match="the hub has no model lab/none") as caught:
+            ilab("model", "download", "--repository", "lab/none")
+        assert "names it" not in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,33 @@ def test_the_gguf_packages_own_files_are_read(tmp_path: Path) -> None:
     assert facts.licence == "apache-2.0"
 
 
+def test_checkpoints_are_listed_and_found_by_their_names(
+    ilab: Run, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(models.parent / "data"))
+    path = put(models.parent / "data" / "instructlab" / "checkpoints", "hf_format/samples_8")
+    assert json.loads(ilab("--json", "model", "list").stdout) == []
+    rows = json.loads(ilab("--json", "model", "list", "--list-checkpoints").stdout)
+    assert [(row["name"], row["path"]) for row in rows] == [("hf_format/samples_8", str(path))]
+    assert str(path) in ilab("model", "list", "--list-checkpoints").output
+    assert "in 8 files" in ilab("model", "info", "hf_format/samples_8").output
+    sent = ilab("model", "upload", "-m", "hf_format/samples_8", "-d", "ann/lamp", "--dry-run").output
+    assert "hf://ann/lamp" in sent
+    with pytest.raises(InputError, match="no model 'hf_format/samples_8'"):
+        ilab("model", "remove", "hf_format/samples_8", "--yes")
+
+
+def test_folders_of_ones_own(ilab: Run, models: Path, tmp_path: Path) -> None:
+    mine = put(tmp_path / "mine", "lamp")
+    other = put(tmp_path / "other", "lab/lamp", model_files(10))
+    listed = json.loads(ilab("--json", "model", "list", "--model-dirs", "mine", "--model-dirs", "other").stdout)
+    assert [row["path"] for row in listed] == [str(mine), str(other)]
+    assert "There are no models" in ilab("model", "list", "--model-dirs", "nowhere").output
+    assert json.loads(ilab("--json", "model", "info", "mine/lamp").stdout)["parameters"] == 50_000
+    ilab("model", "remove", "--model", "lab/lamp", "--force", "-md", "other")
+    assert not other.exists() and mine.exists()
+
+
 @pytest.mark.parametrize("cut", [4, 20, 30, 60, 100])
 def test_a_damaged_head_is_no_error(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "x.gguf"
@@ -136,7 +163,7 @@ def test_removing_asks_first(ilab: Run, models: Path, downloaded: Path) -> None:
     ilab("model", "remove", NAME, input="y\n")
     assert not downloaded.exists()
     assert (models / "lab" / "other").is_dir()
-    ilab("model", "remove", "-m", "lab/other", "--force")
+    ilab("model", "remove", "-m", "models/lab/other", "--force")
     assert not (models / "lab").exists()
     assert not list((models / ".ilab").rglob("*.json"))
 

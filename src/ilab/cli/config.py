@@ -138,7 +138,8 @@ def edit(options: Options, user: bool) -> None:
     from ilab.config_edit import check, store
 
     file = _file(options, user)
-    text = file.read_text(encoding="utf-8") if file.exists() else "# Settings of ilab: see `ilab config show`\n"
+    begun = "# Settings of ilab: see `ilab config show`\n"
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else begun
     with tempfile.TemporaryDirectory(prefix="ilab-edit-") as folder:
         copy = Path(folder) / file.name
         copy.write_text(text, encoding="utf-8")
@@ -252,16 +253,17 @@ def migrate(options: Options, file: Path | None, output: Path | None) -> None:
 def profiles(options: Options) -> None:
     """The profiles: which machines they are for, and which open models they recommend."""
     from ilab.hardware import detect
-    from ilab.profiles import checked, choose, shipped
+    from ilab.profiles import checked, choose, shipped, why
 
     here = detect()
     chosen = choose(here).name
-    lines = [f"this machine: {here}; its profile: {chosen}"]
+    lines = [f"this machine: {here}; its profile: {chosen}", f"why: {why(choose(here), here)}"]
     for profile in shipped().values():
         low = " (low fidelity)" if profile.low_fidelity else ""
         lines.append(f"\n{profile.name}: {profile.description}{low}")
         lines += [f"  {role:<9}{model}" for role, model in profile.models.items()]
     lines.append(f"\nlicences as the models' pages said on {checked()}; look again before you build on one")
+    lines.append("about: no page with the size was found, so it is reckoned from the number of weights")
     told = {name: profile.model_dump(mode="json") for name, profile in shipped().items()}
     options.result({"here": chosen, "checked": str(checked()), "profiles": told}, "\n".join(lines))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.core.files import expanded
+from ilab.errors import InputError
 
 if TYPE_CHECKING:
     from ilab.hardware import Hardware
@@ -49,6 +52,10 @@ class _Answers:
 def init(options: Options, /, interactive: bool, project: bool, **given: Any) -> None:
     """Look at this machine, clone a taxonomy, and write ~/.config/instructlab/config.yaml.
 
+    It asks, in this order: whether to write over a file that is there; where the taxonomy is; whether to clone one,
+    where nothing is there; which model to serve, where the models folder is there. An empty line takes what stands in
+    brackets. With --config nothing but the first is asked.
+
     For example: ilab config init --non-interactive --repository https://github.com/instructlab/taxonomy.git
     """
     from ilab.config import PROJECT_FILE, user_file
@@ -62,25 +69,26 @@ def init(options: Options, /, interactive: bool, project: bool, **given: Any) ->
     answers = _from_template(options, given["template"])
     profile = _choose_profile(answers, options, given["profile"], machine, project)
     _choose_taxonomy(answers, options, given, project, interactive)
-    _choose_model(answers, given["model_path"], interactive and not project)
+    _choose_model(answers, given["model_path"], interactive and not project and not given["template"])
     _write(target, answers, project)
     _tell(options, target, answers, profile, machine)
 
 
 def _from_template(options: Options, template: str | None) -> _Answers:
     """The settings to begin with; those of InstructLab's are translated."""
-    from ilab.config_source import paths_of, read_source
+    from ilab.config_edit import settings_of
+    from ilab.config_source import read_source
     from ilab.migrate import is_instructlab, translate
 
     if not template:
         return _Answers()
-    source = read_source(options.directory / Path(template).expanduser())
+    source = read_source(options.directory / expanded(template))
     tree = source.tree
     if is_instructlab(tree):
         found = translate(source)
         click.echo(f"note: {found.summary(source.path)}", err=True)
         tree = found.tree
-    return _Answers(paths_of(tree))
+    return _Answers(settings_of(tree))
 
 
 def _choose_profile(
@@ -91,7 +99,7 @@ def _choose_profile(
     from ilab.migrate import is_instructlab
     from ilab.profiles import choose, find_profile
 
-    path = options.directory / Path(named).expanduser() if named else None
+    path = options.directory / expanded(named) if named else None
     if path and path.is_file():
         if is_instructlab(read_source(path).tree):  # InstructLab's profiles are whole files of settings
             answers.settings.update(_from_template(options, str(path)).settings)
@@ -101,6 +109,10 @@ def _choose_profile(
     named = named or answers.settings.get("profile")
     if project and not named:
         return None
+    if os.environ.get("ILAB_SYSTEM_PROFILE_DIR"):
+        click.echo(
+            "note: ILAB_SYSTEM_PROFILE_DIR is not read; give a profile of your own with --profile FILE", err=True
+        )
     profile = find_profile(named, options.directory, "--profile") if named else choose(machine)
     answers.put("profile", named or profile.name, f"for: {machine}" if not named else "")
     devices = profile.fits.devices if profile.fits else 1
@@ -116,20 +128,21 @@ def _choose_taxonomy(
     from ilab.config import data_home
     from ilab.core import git
 
-    default = "taxonomy" if project else str(data_home() / "taxonomy")
     asked = given["taxonomy_path"] or answers.settings.get("parameters.sdg_repo_url")
-    if not asked:
-        asked = click.prompt("Path of the taxonomy", default=default, err=True) if interactive else default
-    folder = options.directory / Path(asked).expanduser()
+    asking = interactive and not given["template"]
+    default = asked or ("taxonomy" if project else str(data_home() / "taxonomy"))
+    asked = str(click.prompt("Path of the taxonomy", default=default, err=True)) if asking else default
+    folder = options.directory / expanded(asked)
     if not project:
         asked = str(folder.resolve())
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         if given["repository"] and folder.is_dir():
+            _check_origin(folder, _address(options, given["repository"]))
             click.echo(f"note: {folder} is not empty, so nothing is cloned", err=True)
     else:
         url = given["repository"] or REPOSITORY
-        wanted = not interactive or bool(given["repository"])
-        if wanted or click.confirm(f"{folder} is empty. Clone {git.redacted(url)}?", default=True, err=True):
+        question = f"{folder} is empty. Clone {git.redacted(url)}?"
+        if not asking or click.confirm(question, default=True, err=True):
             _clone(options, url, folder, given["min_taxonomy"])
         elif not folder.exists():
             click.echo(f"note: there is no taxonomy yet; to begin one: ilab taxonomy init {asked}", err=True)
@@ -143,23 +156,40 @@ def _choose_taxonomy(
 def _clone(options: Options, url: str, folder: Path, shallow: bool) -> None:
     from ilab.core import git
 
-    if not git.is_url(url):  # a folder on this machine
-        url = str((options.directory / Path(url).expanduser()).resolve())
+    url = _address(options, url)
     click.echo(f"cloning {git.redacted(url)}", err=True)
     hint = "give another address with --repository URL, or a taxonomy that is here with --taxonomy-path DIR"
     git.clone(git.Origin(url, where="--repository", hint=hint), folder, shallow)
 
 
+def _address(options: Options, url: str) -> str:
+    """What git is to be given: a folder of this machine as a whole path."""
+    from ilab.core import git
+
+    return url if git.is_url(url) else str((options.directory / expanded(url)).resolve())
+
+
+def _check_origin(folder: Path, url: str) -> None:
+    """Raises InputError where ``folder`` is a clone of another repository than ``url``."""
+    from ilab.core import git
+
+    there = git.origin_of(folder)
+    if there and not git.is_same(there, url):
+        raise InputError(
+            f"this is a clone of {git.redacted(there)}, not of {git.redacted(url)}",
+            where=str(folder),
+            hint="give another folder with --taxonomy-path DIR, or leave --repository out to use what is there",
+        )
+
+
 def _choose_model(answers: _Answers, given: str | None, interactive: bool) -> None:
     from ilab.config import cache_home
 
-    models = cache_home() / "models"
-    if not given and interactive and models.is_dir():
-        given = click.prompt(
-            "Model to serve and chat with (empty: what a build makes)", default="", show_default=False, err=True
-        )
+    if interactive and (cache_home() / "models").is_dir():
+        question = "Model to serve and chat with (empty: what a build makes)"
+        given = click.prompt(question, default=given or "", show_default=bool(given), err=True)
     if given:
-        path = Path(given).expanduser()
+        path = expanded(given)
         answers.put("models.default", str(path.resolve()) if path.exists() else given)
 
 
@@ -176,12 +206,17 @@ def _write(target: Path, answers: _Answers, project: bool) -> None:
 
 
 def _tell(options: Options, target: Path, answers: _Answers, profile: Profile | None, machine: Hardware) -> None:
+    from ilab.profiles import why
+
     lines = [f"{target} is written", f"machine   {machine}"]
+    reason = why(profile, machine) if profile else ""
     if profile:
         low = ": a low-fidelity approximation of the method" if profile.low_fidelity else ""
         lines.append(f"profile   {profile.name}, {profile.description}{low}")
+        lines.append(f"why       {reason}")
         lines += [f"  {role:<9}{model}" for role, model in profile.models.items()]
     lines.append(f"taxonomy  {answers.settings['parameters.sdg_repo_url']}")
-    lines.append("next      ilab doctor   ilab taxonomy diff   ilab data generate")
-    told = {"file": str(target), "profile": profile.name if profile else None, "settings": answers.settings}
+    lines.append("next      ilab doctor   ilab model download   ilab taxonomy diff   ilab data generate")
+    chosen = {"profile": profile.name if profile else None, "why": reason}
+    told = {"file": str(target), "machine": str(machine), **chosen, "settings": answers.settings}
     options.result(told, "\n".join(lines))

@@ -13,17 +13,23 @@ MARKS = {"ok": ("ok", "green"), "note": ("--", "yellow"), "bad": ("!!", "red")}
 
 
 @click.command(name="doctor")
+@click.option("--cluster", is_flag=True, help="Look at the Kubernetes cluster of kubectl or oc, too.")
 @click.pass_obj
-def group(options: Options) -> None:
+def group(options: Options, cluster: bool) -> None:
     """Look at this machine and the configuration; say what is missing for which command, and what to type.
 
     What only some commands need is a note. Exit code 3 where what the configuration asks for cannot work.
+
+    \b
+    Examples:
+      ilab doctor
+      ilab doctor --cluster --json
     """
     from ilab.cli.render import one_line
     from ilab.doctor import examine
 
     findings = []
-    for finding in examine(*options.load_or_defaults()):
+    for finding in examine(*options.load_or_defaults(), cluster=cluster):
         findings.append(finding)
         if options.as_json:
             continue

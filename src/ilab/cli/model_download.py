@@ -29,6 +29,7 @@ HF_TOKEN = click.option(
     help="env:NAME or file:PATH that holds the hub's token.  [default: HF_TOKEN]",
 )
 S3_ENDPOINT = click.option("--s3-endpoint", metavar="URL", default="", help="Of a store that is not AWS's.")
+Wanted = tuple[str, str, str]  # place, release, file
 FETCHED: tuple[Role, ...] = ("teacher", "student")  # what is downloaded where nothing is named
 SHOWN = 5  # files left out that are named
 
@@ -68,12 +69,17 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
     shelf = shelf_at(options, model_dir)
     access = Access(loaded.config.where.web, given["hf_token"], given["s3_endpoint"], options.directory)
     if given["repositories"]:
-        wanted = _wanted(given["repositories"], given["releases"], given["filenames"])
+        wanted = dict.fromkeys(_wanted(given["repositories"], given["releases"], given["filenames"]), "")
     elif given["releases"] or given["filenames"]:
         raise InputError("which repository is meant?", where="--repository", hint="add --repository OWNER/NAME")
     else:
         wanted = _fitting(loaded)
-    results = [_download(one, shelf, access, dry_run, options.as_json) for one in wanted]
+    results = []
+    for one, origin in wanted.items():
+        try:
+            results.append(_download(one, shelf, access, dry_run, options.as_json))
+        except InputError as error:  # who typed no name has to learn where it stands
+            raise _with_origin(error, origin) from error
     options.result(results)
     if not options.as_json and not dry_run and results:
         click.echo(f"\nNext: ilab model chat --model-path {shlex.quote(_short(results[-1], model_dir))}")
@@ -81,17 +87,18 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
 
 def shelf_at(options: Options, model_dir: str | None) -> Shelf:
     """The models folder: as given, relative to where the command works, or the usual one."""
-    from ilab.transfer.shelf import Shelf, expanded, models_home
+    from ilab.core.files import expanded
+    from ilab.transfer.shelf import Shelf, models_home
 
     return Shelf((options.directory / expanded(model_dir)).resolve() if model_dir else models_home())
 
 
-def _fitting(loaded: Loaded) -> list[tuple[str, str, str]]:
+def _fitting(loaded: Loaded) -> dict[Wanted, str]:
     """The teacher and the student of the configuration, else of the profile that fits this machine; a line for each.
 
-    A model that is a folder of this machine already is named and left where it is.
+    With each goes what names it. A model that is a folder of this machine already is named and left where it is.
     """
-    from ilab.profiles import wanted
+    from ilab.profiles import profile_of, wanted
 
     chosen = wanted(loaded)
     models = {role: chosen[role] for role in FETCHED if role in chosen}
@@ -100,19 +107,35 @@ def _fitting(loaded: Loaded) -> list[tuple[str, str, str]]:
             "neither the configuration nor its profile names a teacher or a student",
             hint="name what to download: --repository OWNER/NAME",
         )
-    found: dict[tuple[str, str, str], None] = {}  # the same model may play both
+    recommended = profile_of(loaded)
+    found: dict[Wanted, str] = {}  # the same model may play both
     for role, model in models.items():
         here = loaded.path(model.repository).is_dir()
         click.echo(f"{role}: {f'{model.repository}, here already' if here else model}", err=True)
         if not here:
-            found[model.repository, "", model.file] = None
-    return list(found)
+            found[model.repository, "", model.file] = _origin(loaded, role, recommended.models.get(role) == model)
+    return found
 
 
-def _wanted(
-    repositories: Sequence[str], releases: Sequence[str], filenames: Sequence[str]
-) -> list[tuple[str, str, str]]:
-    """(place, release, file) of each download. Raises ``InputError`` where the options do not pair."""
+def _origin(loaded: Loaded, role: Role, recommended: bool) -> str:
+    """What names the model of ``role``, and the line that names another."""
+    from ilab.profiles import profile_of
+
+    setting = {"teacher": "models.teacher", "student": "parameters.sdg_base_model"}[role]
+    if recommended:
+        named = f"profile {profile_of(loaded).name} has it as its {role} (see: ilab config profiles)"
+    else:
+        named = f"{setting} names it ({loaded.origins.get(setting, 'default')})"
+    return f"{named}; to name another one: ilab config set {setting} OWNER/NAME"
+
+
+def _with_origin(error: InputError, origin: str) -> InputError:
+    hint = "; ".join(part for part in (error.hint, origin) if part)
+    return InputError(error.message, where=error.where, hint=hint)
+
+
+def _wanted(repositories: Sequence[str], releases: Sequence[str], filenames: Sequence[str]) -> list[Wanted]:
+    """What to download. Raises ``InputError`` where the options do not pair."""
     places = list(repositories)
     if len(places) == 1 and len(filenames) > 1:  # several files of one repository
         places *= len(filenames)
@@ -133,9 +156,7 @@ def _spread(given: Sequence[str], places: Sequence[str], option: str) -> list[st
     return list(given)
 
 
-def _download(
-    wanted: tuple[str, str, str], shelf: Shelf, access: Access, dry_run: bool, as_json: bool
-) -> dict[str, Any]:
+def _download(wanted: Wanted, shelf: Shelf, access: Access, dry_run: bool, as_json: bool) -> dict[str, Any]:
     """One model: what it is, then the download, unless it is a dry run."""
     from ilab.cli.live import view
     from ilab.core.events import Bus

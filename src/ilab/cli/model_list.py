@@ -25,13 +25,12 @@ def list_(options: Options, model_dirs: tuple[str, ...], list_checkpoints: bool)
     Example:
       ilab model list --list-checkpoints
     """
-    from ilab.config import data_home
-    from ilab.transfer.shelf import Shelf
+    from ilab.transfer.shelf import Shelf, checkpoints_home
 
     shelves = [shelf_at(options, folder) for folder in model_dirs] or [shelf_at(options, None)]
     models = [model for shelf in shelves for model in shelf.models()]
     if list_checkpoints:
-        models += Shelf(data_home() / "checkpoints").models() + _built(options)
+        models += Shelf(checkpoints_home()).models() + _built(options)
     rows = [told(model) for model in models]
     if options.as_json:
         options.result(rows)
@@ -39,7 +38,7 @@ def list_(options: Options, model_dirs: tuple[str, ...], list_checkpoints: bool)
         where = ", ".join(str(shelf.root) for shelf in shelves)
         click.echo(f"There are no models in {where} yet. Get one with: ilab model download")
     else:
-        _table(rows)
+        _table(rows, paths=bool(model_dirs) or list_checkpoints)
     if not options.as_json:
         for name, size in (one for shelf in shelves for one in shelf.unfinished().items()):
             click.echo(f"unfinished: {name}, {size_text(size)} have arrived; download it again, or remove it")
@@ -51,15 +50,16 @@ def list_(options: Options, model_dirs: tuple[str, ...], list_checkpoints: bool)
 @click.option("--check", is_flag=True, help="Read every byte, and compare with what was downloaded.")
 @click.pass_obj
 def info(options: Options, name: str, model_dir: str | None, check: bool) -> None:
-    """What a model is, where it came from, and whether it is still whole.
+    """What a model is, where it came from, and whether it is still whole. NAME may be a path.
 
     \b
-    Example:
+    Examples:
       ilab model info OWNER/NAME --check
+      ilab model info ./my-model
     """
     from ilab.transfer.shelf import damaged
 
-    model = shelf_at(options, model_dir).need(name)
+    model = _one(options, name, model_dir)
     result: dict[str, Any] = told(model)
     result["files"] = {file.name: file.stat().st_size for file in model.files}
     if check:
@@ -71,6 +71,19 @@ def info(options: Options, name: str, model_dir: str | None, check: bool) -> Non
     if result.get("damaged"):
         hint = f"fetch it again: ilab model remove {name}   then: ilab model download"
         raise InputError(f"{len(result['damaged'])} of its files are damaged", where=str(model.path), hint=hint)
+
+
+def _one(options: Options, name: str, model_dir: str | None) -> Model:
+    """The model of that name, or at that path. Raises InputError, which names the nearest, for neither."""
+    from ilab.core.files import expanded
+    from ilab.transfer.shelf import Model, Shelf, checkpoints_home, is_model
+
+    shelf = shelf_at(options, model_dir)
+    path = options.directory / expanded(name)
+    found = shelf.find(name) or Shelf(checkpoints_home()).find(name)
+    if found is None and is_model(path):
+        return Model(path.resolve().name, path.resolve(), None, None)
+    return found or shelf.need(name)
 
 
 def told(model: Model) -> dict[str, Any]:
@@ -107,7 +120,8 @@ def _built(options: Options) -> list[Model]:
     return [Model(step, path.resolve(), None, None) for step, path in found if is_model(path)]
 
 
-def _table(rows: list[dict[str, Any]]) -> None:
+def _table(rows: list[dict[str, Any]], paths: bool) -> None:
+    """``paths`` where names alone do not say which folder a model lies in."""
     from rich.table import Table
     from rich.text import Text
 
@@ -123,6 +137,8 @@ def _table(rows: list[dict[str, Any]]) -> None:
         cells = (row["name"], form, size_text(row["bytes"]), row["licence"] or "–", row["lineage"] or "–", used)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console().print(table)
+    for row in rows if paths else ():  # a line each, for a column would break them
+        click.echo(printable(f"{row['name']}: {row['path']}"))
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -139,7 +155,7 @@ def _show(result: dict[str, Any]) -> None:
         "weights": parameters,
         "context": context,
         "licence": result["licence"] or "not named",
-        "from": result["lineage"] or "not downloaded by ilab",
+        "from": result["lineage"] or "it does not say, and ilab did not download it",
         "downloaded": result["downloaded"],
         "last used": result["last_used"] or "never",
     }

@@ -10,6 +10,8 @@ from ilab.errors import InputError
 
 __all__ = ["remove"]
 
+PREFIX = "models/"  # with which InstructLab took a name, too
+
 
 @click.command()
 @click.argument("name", required=False)
@@ -30,6 +32,8 @@ def remove(options: Options, name: str | None, named: str | None, yes: bool, mod
         raise InputError("which model?", hint="type: ilab model remove NAME   (see: ilab model list)")
     shelf = shelf_at(options, model_dir)
     wanted = str(name or named)
+    if shelf.find(wanted) is None and shelf.find(wanted.removeprefix(PREFIX)) is not None:
+        wanted = wanted.removeprefix(PREFIX)
     if shelf.find(wanted) is None and wanted in shelf.unfinished():
         freed = shelf.drop_unfinished(wanted)
         done = f"what had arrived of {wanted} is deleted: {size_text(freed)} are free"

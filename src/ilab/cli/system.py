@@ -30,3 +30,29 @@ def info(options: Options) -> None:
         lines.append(f"{category}:")
         lines += [f"  {name}: {'-' if value is None else value}" for name, value in values.items()] or ["  none"]
     options.result(told, "\n".join(lines))
+
+
+@group.command()
+@click.pass_obj
+def df(options: Options) -> None:
+    """What of ours takes room on the disk, and what to type to free it.
+
+    For example: ilab system df --json
+    """
+    from dataclasses import asdict
+
+    from ilab.cli.model_download import size_text
+    from ilab.disk_use import disk_use
+
+    loaded, wrong = options.load_or_defaults()
+    if wrong:
+        show_error(wrong)
+    used = list(disk_use(loaded))
+    lines = []
+    for one in used:
+        if one.bytes:
+            holds = f", {one.holds}" if one.holds else ""
+            lines.append(f"{size_text(one.bytes):>10}  {one.name}{holds}: {one.path}\n{'':12}{one.prune}")
+    total = sum(one.bytes for one in used)
+    lines.append(f"{size_text(total):>10}  in all")
+    options.result({"uses": [asdict(one) for one in used], "bytes": total}, "\n".join(lines))

@@ -22,6 +22,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ilab.core.pids import born
 from ilab.errors import IlabError, InputError, ServiceError, SetupError
 
 TRANSPORTS = "file:git:http:https:ssh"
@@ -147,12 +148,18 @@ def checkout(origin: Origin, cache: Path) -> Checkout:
 def clone(origin: Origin, folder: Path, shallow: bool = False) -> None:
     """A work tree of ``origin`` with its history (``shallow``: its last commit) at ``folder``, whole or not at all.
 
-    ``folder`` may exist if it is empty. Raises as :func:`checkout` does.
+    ``folder`` may exist if it is empty. What a killed clone left beside it is removed. Raises as :func:`checkout` does.
     """
     _refuse_dangerous(origin)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".clone-", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
+        for left in folder.parent.glob(".clone-*-*"):
+            pid = left.name.split("-")[1]
+            if pid.isdecimal() and born(int(pid)) is None:
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".clone-{os.getpid()}-", dir=folder.parent, ignore_cleanup_errors=True
+        ) as scratch:
             tree = Path(scratch) / "tree"
             try:
                 depth = ("--depth=1",) if shallow else ()
@@ -174,6 +181,45 @@ def upstream_branch(folder: Path) -> str:
         return _git("-C", str(folder), "rev-parse", "--abbrev-ref", "--verify", "--quiet", "origin/HEAD")
     except (_GitError, IlabError):
         return ""
+
+
+def knows(folder: Path, ref: str) -> bool:
+    """Whether the work tree that holds ``folder`` has a commit of that name."""
+    if _BAD_REF.search(ref):
+        return False
+    try:
+        return bool(
+            _git("-C", str(folder), "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        )
+    except (_GitError, IlabError):
+        return False
+
+
+def origin_of(folder: Path) -> str:
+    """The address that ``folder`` was cloned from; ``""`` where it is no clone. It may hold a password."""
+    if not is_repository(folder):
+        return ""
+    try:
+        return _git("-C", str(folder), "remote", "get-url", "origin")
+    except (_GitError, IlabError):
+        return ""
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two addresses are one repository's: ``https``, ``ssh`` and ``git@HOST:PATH`` of it are the same."""
+    return _place(one) == _place(other)
+
+
+def _place(url: str) -> str:
+    """Host and path of an address."""
+    scheme, mark, rest = url.partition("://")
+    if mark:
+        host, _, path = rest.rpartition("@")[2].partition("/") if scheme != "file" else ("", "", rest)
+    elif is_url(url):
+        host, _, path = url.rpartition("@")[2].partition(":")
+    else:
+        host, path = "", url
+    return f"{host.partition(':')[0].lower()}/{path.strip('/').removesuffix('.git')}"
 
 
 def _fetch(origin: Origin, home: Path, scratch: Path) -> Checkout:

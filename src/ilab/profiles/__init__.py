@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ilab.config_source import Source, read_source
+from ilab.core.files import expanded
 from ilab.errors import InputError
 from ilab.hardware import GIB, Hardware, Kind
 
@@ -32,7 +33,8 @@ class Model(BaseModel):
     """An open model on the Hugging Face hub.
 
     ``file`` is the one GGUF file of the repository that is meant, ``family`` names its prompt format where it has one
-    of :data:`ilab.models.family.FAMILIES`, ``bytes`` is the size of the download (0: unknown).
+    of :data:`ilab.models.family.FAMILIES`, ``bytes`` is the size of the download (0: unknown), ``reckoned`` where no
+    page says it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,11 +44,13 @@ class Model(BaseModel):
     family: str = ""
     parameters: float = Field(0, ge=0)
     bytes: float = Field(0, ge=0)
+    reckoned: bool = False
     licence: str = "unknown"
 
     def __str__(self) -> str:
         """One line for people: repository, size of the download, licence."""
-        size = f"{self.bytes / 1e9:.1f} GB" if self.bytes else "size unknown"
+        about = "about " if self.reckoned else ""
+        size = f"{about}{self.bytes / 1e9:.1f} GB" if self.bytes else "size unknown"
         return f"{self.repository}{f' ({self.file})' if self.file else ''}, {size}, licence {self.licence}"
 
 
@@ -58,6 +62,13 @@ class Fits(BaseModel):
     kind: Kind
     memory: float = Field(ge=0)
     devices: int = Field(1, gt=0)
+
+    def __str__(self) -> str:
+        """For people: ``a GPU with at least 22 GiB``."""
+        least = f" with at least {self.memory:g} GiB" if self.memory else ""
+        if self.kind == "gpu":
+            return f"{self.devices} GPUs{least} each" if self.devices > 1 else f"a GPU{least}"
+        return f"{'an Apple chip' if self.kind == 'apple' else 'no GPU'}{least}"
 
 
 class Profile(BaseModel):
@@ -95,7 +106,7 @@ def find_profile(name: str, base: Path, where: str = "") -> Profile:
     """
     if name in _names():
         return _shipped(name)
-    path = base / Path(name).expanduser()
+    path = base / expanded(name)
     if not path.is_file():
         known = ", ".join(sorted(_names()))
         raise InputError(f"there is no profile {name!r}, and no such file", where=where, hint=f"known: {known}")
@@ -115,16 +126,32 @@ def choose(hardware: Hardware) -> Profile:
     return max(fitting, key=lambda profile: (_size(profile), profile.name))
 
 
+def why(profile: Profile, hardware: Hardware) -> str:
+    """Why ``profile`` is taken for this machine, in a line."""
+    fitting = choose(hardware)
+    if fitting.name != profile.name:
+        return f"it was named; {fitting.name} is the one that fits this machine"
+    if profile.fits is None or not _fits(profile.fits, hardware):
+        return f"{hardware.device_memory / GIB:.1f} GiB on a GPU are too little for every profile of GPUs"
+    has = "the smallest GPU has" if len(hardware.gpus) > 1 else "this machine has"
+    return f"it is for {profile.fits}; {has} {hardware.device_memory / GIB:.1f} GiB"
+
+
+def profile_of(loaded: Loaded) -> Profile:
+    """The profile that the configuration names, else the one that fits this machine."""
+    from ilab.hardware import detect
+
+    return loaded.profile or choose(detect())
+
+
 def wanted(loaded: Loaded) -> dict[Role, Model]:
     """What each role should be played by on this machine: the configuration's models, else the profile's.
 
     Without a profile the machine is looked at. A model that the configuration names, and that is no recommended one,
     has no size and no licence here.
     """
-    from ilab.hardware import detect
-
     config = loaded.config
-    profile = loaded.profile or choose(detect())
+    profile = profile_of(loaded)
     base = str(config.parameters.get("sdg_base_model") or "")
     named: dict[Role, str] = {
         "teacher": config.models.teacher,

@@ -51,14 +51,13 @@ def choose(listing: Listing, filename: str = "") -> Choice:
     if not tensors and not any(file.packed for file in files):
         raise _no_weights(listing, files)
     taken = [file for file in files if file.packed or takes(file.name)]
-    twice = {file.name for file in tensors if _consolidated(file.name)}
-    if twice != {file.name for file in tensors}:
-        taken = [file for file in taken if file.name not in twice]
+    if not all(_consolidated(file.name) for file in tensors):
+        taken = [file for file in taken if not _consolidated(file.name)]
     names = {file.name for file in taken}
     if "config.json" not in names and not any(file.packed for file in taken):
         hint = "choose a language model for transformers, or one as GGUF"
         raise InputError("there is no config.json beside its weights", where=listing.source, hint=hint)
-    left = tuple((file.name, _why(file.name, twice)) for file in files if file.name not in names)
+    left = tuple((file.name, _why(file.name)) for file in files if file.name not in names)
     return Choice(replace(listing, files=tuple(taken)), False, left)
 
 
@@ -115,20 +114,21 @@ def _no_weights(listing: Listing, files: list[RemoteFile]) -> InputError:
 
 
 def _consolidated(name: str) -> bool:
-    """The same weights once more, in the form of some makers' own programs."""
-    return PurePosixPath(name).name.startswith("consolidated")
+    """The same weights once more, in the form of some makers' own programs (Mistral's, Meta's, OpenAI's)."""
+    path = PurePosixPath(name)
+    return path.name.startswith("consolidated") or path.parts[0] == "original"
 
 
 def _hidden(name: str) -> bool:
     return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
 
 
-def _why(name: str, twice: set[str]) -> str:
+def _why(name: str) -> str:
     suffix = PurePosixPath(name).suffix.lower()
-    if name in twice:
-        return "the same weights once more"
     if suffix in PICKLES:
         return "a pickle, which runs code when it is opened"
+    if _consolidated(name) and suffix == ".safetensors":
+        return "the same weights once more"
     if suffix in (".py", ".sh", ".so"):
         return "code"
     return "not needed"

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ilab.config import cache_home
-from ilab.core.files import write_json
+from ilab.config import cache_home, data_home
+from ilab.core.files import expanded, write_json
 from ilab.core.store import disk_error, size_of
 from ilab.errors import InputError
 from ilab.plugins import nearest
@@ -80,6 +80,11 @@ class Model:
 def models_home() -> Path:
     """Where models are kept if nobody says otherwise."""
     return cache_home() / "models"
+
+
+def checkpoints_home() -> Path:
+    """Where `ilab model train` puts what it trained outside of projects."""
+    return data_home() / "checkpoints"
 
 
 class Shelf:
@@ -259,7 +264,8 @@ def digest(path: Path, checksum: Checksum) -> Hasher:
 
 
 def model_at(given: str, folder: Path) -> Path | None:
-    """The model that a person means by ``given``: a path, relative to ``folder``, else a name in the models folder.
+    """The model that a person means by ``given``: a path, relative to ``folder``, else a name in the models folder,
+    else one of the checkpoints.
 
     None where it is neither. The use of a model in the models folder is remembered.
     """
@@ -271,15 +277,10 @@ def model_at(given: str, folder: Path) -> Path | None:
     found = shelf.find(name)
     if found is not None:
         shelf.touch(found)
-    return path if path.exists() else found.path if found else None
-
-
-def expanded(text: str) -> Path:
-    """``text`` as a path, with ``~`` for the home; that of nobody is left as it is."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # no such user
-        return Path(text)
+    if path.exists():
+        return path
+    found = found or Shelf(checkpoints_home()).find(name)
+    return found.path if found else None
 
 
 def not_here(given: str) -> InputError:
