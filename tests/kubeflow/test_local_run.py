@@ -34,7 +34,7 @@ warnings.simplefilter("ignore")
 from pathlib import Path
 from kfp import local
 sys.path.insert(0, {tests!r})
-from conftest import made, shipped
+from on_kubeflow import made, shipped
 from ilab.kubeflow.definition import Target
 given, store, root = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 target = Target("python", store=store, at_exit=False)
@@ -58,7 +58,7 @@ def digests(store: Path) -> dict[tuple[str, str], str]:
 
 def on_kubeflow(given: dict[str, Any], store: Path, root: Path) -> subprocess.CompletedProcess[str]:
     root.mkdir(exist_ok=True)
-    program = PROGRAM.format(tests=str(Path(__file__).parent))
+    program = PROGRAM.format(tests=str(REPOSITORY / "tests" / "core"))
     return run("-c", program, json.dumps(given), str(store), str(root), cwd=root)
 
 

@@ -149,7 +149,7 @@ def _endpoint(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _values(given: Mapping[str, Any], scale: int | None) -> dict[str, Any]:
     """The pipeline parameters that the options are."""
-    from ilab.cli.pipeline import split_parameters
+    from ilab.cli.building import split_parameters
 
     if given["batch_size"] == 0:
         click.echo("note: --batch-size 0 is not needed: rows move on their own, and every answer is kept", err=True)

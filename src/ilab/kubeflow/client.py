@@ -6,6 +6,7 @@ printed. What the server or the network does wrong becomes a ``ServiceError``, o
 
 from __future__ import annotations
 
+import ssl
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -13,11 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ilab.errors import InputError, ServiceError, SetupError, Stopped
 
 ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED", "ERROR")
+TIMEOUT = 60.0  # seconds without a byte of a log
 POLL = 5.0  # seconds between two looks at a run
 
 
@@ -32,14 +35,24 @@ class Connection:
 
 
 @dataclass(frozen=True)
+class Task:
+    """A task of a run. ``pod`` is empty where it has none; ``seconds`` None while it is not over."""
+
+    name: str
+    state: str
+    seconds: float | None
+    pod: str
+
+
+@dataclass(frozen=True)
 class Run:
-    """A run as the server tells it. ``tasks``: (name, state, seconds or None), in the order in which they began."""
+    """A run as the server tells it; ``tasks`` in the order in which they began."""
 
     id: str
     name: str
     state: str
     experiment: str
-    tasks: tuple[tuple[str, str, float | None], ...] = ()
+    tasks: tuple[Task, ...] = ()
     error: str = ""
 
     @property
@@ -105,7 +118,9 @@ class Kubeflow:
         with _asking(self.connection.host):
             known = self._client.get_pipeline_id(name)
             if known is None:
-                self._client.upload_pipeline(str(package), pipeline_name=name, namespace=self.connection.namespace or None)
+                self._client.upload_pipeline(
+                    str(package), pipeline_name=name, namespace=self.connection.namespace or None
+                )
                 known = self._client.get_pipeline_id(name)
             made = self._client.upload_pipeline_version(str(package), version, pipeline_id=known)
         return str(made.pipeline_version_id)
@@ -119,9 +134,7 @@ class Kubeflow:
         """The newest runs of an experiment, newest first."""
         with _asking(self.connection.host):
             kept = self._client.get_experiment(experiment_name=experiment, namespace=self.connection.namespace or None)
-            found = self._client.list_runs(
-                experiment_id=kept.experiment_id, page_size=most, sort_by="created_at desc"
-            )
+            found = self._client.list_runs(experiment_id=kept.experiment_id, page_size=most, sort_by="created_at desc")
             return [_run(one) for one in found.runs or []]
 
     def wait(self, run_id: str, seconds: float | None, seen: Callable[[Run], None]) -> Run:
@@ -135,6 +148,29 @@ class Kubeflow:
             if until is not None and time.monotonic() > until:
                 raise Stopped(f"the run {run_id} is still {found.state.lower()}", hint="it goes on; wait again for it")
             time.sleep(POLL)
+
+    def log(self, run_id: str, task: Task) -> Iterator[str]:
+        """The lines that a task's pod printed, as the server still has them (``apis/v1alpha1 …/log``)."""
+        if not task.pod:
+            return
+        import httpx2
+
+        verify: Any = ssl.create_default_context(cafile=self.connection.ca_file or None)
+        headers = {"Authorization": f"Bearer {token}"} if (token := _token(self.connection.token)) else {}
+        path = f"/apis/v1alpha1/runs/{quote(run_id, safe='')}/nodes/{quote(task.pod, safe='')}/log"
+        try:
+            with (
+                httpx2.Client(verify=verify, headers=headers, timeout=TIMEOUT) as client,
+                client.stream("GET", self.connection.host.rstrip("/") + path) as answer,
+            ):
+                if answer.status_code != 200:
+                    hint = f"the pod {task.pod} may be gone; the run's artifacts keep its main-logs in object storage"
+                    message = f"no log of {task.name}: the server answered {answer.status_code}"
+                    raise ServiceError(message, where=self.connection.host, hint=hint)
+                yield from answer.iter_lines()
+        except httpx2.HTTPError as error:
+            host = self.connection.host
+            raise ServiceError(f"the log broke off: {_short(error)}", where=host, retryable=True) from error
 
     def cancel(self, run_id: str) -> None:
         """Stop a run; what it made stays."""
@@ -167,14 +203,16 @@ def _run(told: Any) -> Run:
     for task in (told.run_details.task_details if told.run_details else None) or []:
         began, ended = task.start_time or task.create_time, task.end_time
         seconds = (ended - began).total_seconds() if began and ended and ended.year > 1970 else None
-        tasks.append((began, str(task.display_name or task.task_id), str(task.state or "PENDING"), seconds))
-    tasks.sort(key=lambda task: (task[0] is None, task[0]))
+        pods = [child.pod_name for child in task.child_tasks or [] if child.pod_name]
+        name = str(task.display_name or task.task_id)
+        tasks.append((began, Task(name, str(task.state or "PENDING"), seconds, pods[0] if pods else "")))
+    tasks.sort(key=lambda task: (task[0] is None, str(task[0])))
     return Run(
         id=str(told.run_id),
         name=str(told.display_name),
         state=str(told.state or "PENDING"),
         experiment=str(told.experiment_id or ""),
-        tasks=tuple(task[1:] for task in tasks),
+        tasks=tuple(task for _, task in tasks),
         error=str(told.error.message) if told.error else "",
     )
 
@@ -182,7 +220,6 @@ def _run(told: Any) -> Run:
 @contextmanager
 def _asking(host: str) -> Iterator[None]:
     """Errors of kfp and of the network as ours."""
-    import kfp_server_api
     import urllib3
     from kfp_server_api.exceptions import ApiException
 
@@ -194,12 +231,14 @@ def _asking(host: str) -> Iterator[None]:
         hints = {
             401: "give a token: --token env:NAME, for example NAME=$(oc whoami -t)",
             403: "the token's user may not do this in the namespace; --namespace NAME, or ask for the role `edit`",
-            404: "look at the address and the id: ilab pipeline status --on kubeflow",
+            404: "look at the address and the id: ilab pipeline runs",
         }
         message = f"the pipeline server answered {error.status}: {_reason(error)}"
-        raise ServiceError(message, where=host, hint=hints.get(error.status, ""), retryable=error.status >= 500) from error
+        hint, again = hints.get(error.status, ""), error.status >= 500
+        raise ServiceError(message, where=host, hint=hint, retryable=again) from error
     except urllib3.exceptions.HTTPError as error:
-        raise ServiceError(f"the pipeline server cannot be reached: {_short(error)}", where=host, retryable=True) from error
+        message = f"the pipeline server cannot be reached: {_short(error)}"
+        raise ServiceError(message, where=host, retryable=True) from error
     except (ValueError, RuntimeError, TypeError) as error:  # kfp's own words for what it cannot use
         raise ServiceError(f"kfp could not do this: {_short(error)}", where=host) from error
 
