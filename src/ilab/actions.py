@@ -128,7 +128,8 @@ def prepare(loaded: Loaded, parameters: Mapping[str, Any] | None = None, only: C
     return Build(loaded, plan, given, where, (*notes, *found))
 
 
-def _pipeline(loaded: Loaded) -> Pipeline:
+def pipeline_of(loaded: Loaded) -> Pipeline:
+    """The pipeline that the configuration names."""
     path = find_pipeline(loaded.config.pipeline, loaded.base)
     return read_pipeline(path, lambda name: find_pipeline(name, loaded.base))
 
@@ -207,7 +208,7 @@ def newest_run(store: Path) -> Path | None:
 
 def parameters_of(loaded: Loaded, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The parameter table with every value and its origin, for people; nothing is resolved."""
-    pipeline = _pipeline(loaded)
+    pipeline = pipeline_of(loaded)
     given = _collect(loaded, pipeline, parameters)
     return [
         {

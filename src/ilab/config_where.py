@@ -205,6 +205,29 @@ class TrainWhere(Section):
         return self
 
 
+class KubeflowWhere(Section):
+    """The pipeline server that runs are submitted to, and what a compiled pipeline is made for."""
+
+    host: str = Field(
+        "", description="address of the pipeline server's API, as https://ds-pipeline-dspa-….apps.example"
+    )
+    token: str = Field("", description="env:NAME or file:PATH that holds the token; empty: the service account's own")
+    ca_file: str = Field("", description="certificates to trust besides the system's (PEM)")
+    namespace: str = Field("", description="namespace (project) of the runs")
+    experiment: str = Field("instructlab", description="experiment that runs belong to")
+    image: str = Field("", description="image of the tasks; empty: where.train.kubernetes.image")
+    claim: str = Field("", description="volume claim that runs share; empty: a workspace for each run")
+    store: str = Field("", description="store of the runs, as s3://BUCKET/PREFIX; empty: a folder of the volume")
+    storage_secret: str = Field("", description="Secret with the bucket's keys, as a data connection has them")
+
+    @field_validator("token")
+    @classmethod
+    def _by_reference(cls, reference: str) -> str:
+        if reference and not reference.startswith(("env:", "file:")):
+            raise ValueError("a token is given by reference, env:NAME or file:PATH, never itself")
+        return reference
+
+
 class EvaluateWhere(Section):
     """How scoring uses the machine."""
 
@@ -296,6 +319,7 @@ class Where(Section):
     judge: Endpoint | None = Field(None, description="the server of the model that marks answers")
     embedder: EmbedderWhere | None = Field(None, description="the server that makes vectors of texts, for retrieval")
     documents: DocumentsWhere = DocumentsWhere()
+    kubeflow: KubeflowWhere = KubeflowWhere()
     web: WebWhere = WebWhere()
 
 

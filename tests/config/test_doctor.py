@@ -146,11 +146,10 @@ def test_what_was_left_unfinished(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc")
-def test_who_has_a_port_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_a_port_is_told(tmp_path: Path) -> None:
     with serve(models=("big",)) as teacher:
         port = int(teacher.url.split(":")[2].partition("/")[0])
-        monkeypatch.setattr(servers, "PORT", port)
-        found = findings(tmp_path)[f"port {port}"].found
+        found = findings(tmp_path, f"where.serve.port={port}")[f"port {port}"].found
     assert found.startswith(f"http://127.0.0.1:{port}/v1 serves big (")
     assert found.endswith(f", process {os.getpid()})")
     assert servers.listener(port) == ""
@@ -195,9 +194,8 @@ def test_packages_and_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        monkeypatch.setattr(servers, "PORT", port)
         monkeypatch.setattr(programs, "version", lambda name: None if name == "peft" else "1.0")
-        found = findings(tmp_path)
+        found = findings(tmp_path, f"where.serve.port={port}")
     assert found[f"port {port}"].found.startswith("taken by something that is no model server")
     assert found[f"port {port}"].fix == f"ilab model serve --port {port + 1}"
     assert (found["extra lora"].state, found["extra lora"].fix) == ("note", "pip install 'ilab[lora]'")

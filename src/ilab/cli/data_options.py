@@ -127,7 +127,7 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def parameters_of(loaded: Loaded, given: Mapping[str, Any]) -> dict[str, Any]:
     """The pipeline parameters that the options are."""
-    from ilab.cli.pipeline import split_parameters
+    from ilab.cli.building import split_parameters
     from ilab.profiles import model_by_id
 
     if given["batch_size"] == 0:

@@ -169,7 +169,7 @@ def _placed(options: Options, given: Mapping[str, Any], old: bool) -> tuple[Load
 def _values(options: Options, loaded: Loaded, given: Mapping[str, Any], device: str, old: bool) -> dict[str, Any]:
     """The pipeline parameters of this training: what the options say, and what is usual where nobody says anything."""
     from ilab.actions import parameters_of
-    from ilab.cli.pipeline import split_parameters
+    from ilab.cli.building import split_parameters
     from ilab.training.choice import choose_method
     from ilab.transfer.shelf import model_at
 

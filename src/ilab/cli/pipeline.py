@@ -3,90 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ilab.cli.app import Options, drop_output
+from ilab.cli.building import Asked, building
+from ilab.cli.pipeline_kubeflow import cancel, compile_, logs, runs, submit, upload, wait
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
 from ilab.cli.teacher import reaching, served, teacher_of_build
 from ilab.cli.threads import passive_threads
-from ilab.errors import IlabError, InputError, SetupError, Stopped
+from ilab.errors import IlabError, InputError, Stopped
 
 if TYPE_CHECKING:
     from ilab.actions import Build
-    from ilab.config import Loaded
     from ilab.core.run import Engine
     from ilab.teacher_at_hand import Teacher
 
-F = TypeVar("F", bound=Callable[..., Any])
 UNTIL = click.option("--until", metavar="STEP", help="Only this step and what it needs.")
 FORCE = click.option("--force", multiple=True, metavar="STEP", help="Make this step again even if it is there.")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Which build: a pipeline, the environment whose defaults hold, files of parameters, and single ones."""
-
-    pipeline: str | None = None
-    environment: str | None = None
-    files: tuple[str, ...] = ()
-    parameters: tuple[str, ...] = ()
-
-    def load(self, options: Options) -> Loaded:
-        """The configuration, with the files' parameters over those of all settings."""
-        from ilab.parameters.files import read_parameters
-
-        loaded: Loaded = options.load(pipeline=self.pipeline, environment=self.environment)
-        given = {name: read_parameters(options.directory / Path(name).expanduser()) for name in self.files}
-        return replace(loaded, given=given)
-
-    @property
-    def values(self) -> dict[str, Any]:
-        return split_parameters(self.parameters)
-
-
-def building(command: F) -> F:
-    """Add the options that say which build is meant; the command gets them as ``asked``."""
-
-    @functools.wraps(command)
-    def called(*arguments: Any, **given: Any) -> Any:
-        asked = Asked(*(given.pop(f"asked_{name}") for name in ("pipeline", "environment", "files", "parameters")))
-        return command(*arguments, asked=asked, **given)
-
-    for option in reversed(
-        (
-            click.option("--pipeline", "asked_pipeline", metavar="NAME|FILE", help="Which one.  [config: pipeline]"),
-            click.option(
-                "--env",
-                "asked_environment",
-                type=click.Choice(["dev", "prod"]),
-                help="Whose defaults the parameters have.  [config: environment]",
-            ),
-            click.option(
-                "--parameters",
-                "asked_files",
-                multiple=True,
-                metavar="FILE",
-                help="Parameters in a file: .env, ConfigMap, or kustomization.",
-            ),
-            click.option(
-                "-p", "asked_parameters", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter."
-            ),
-        )
-    ):
-        called = option(called)
-    return cast(F, called)
 
 
 @click.group(name="pipeline")
@@ -304,16 +246,6 @@ def prepare_with_teacher(options: Options, asked: Asked) -> tuple[Build, Teacher
     return prepare_build(teacher.loaded, values), teacher
 
 
-def split_parameters(texts: Sequence[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"-p takes NAME=VALUE, not {text!r}", hint="for example -p sdg_scale_factor=8")
-        values[name.strip().lower()] = value
-    return values
-
-
 def forced(build: Build, names: Sequence[str]) -> frozenset[str]:
     return frozenset(build.plan.named(name).name for name in names)
 
@@ -341,15 +273,10 @@ def engine_for(build: Build) -> Iterator[Engine]:
 
 
 def run_folder(engine: Engine) -> Path:
-    """A new folder for the events and the report of one run, named so that the newest sorts last."""
-    runs = engine.store.root / "runs"
-    runs.mkdir(exist_ok=True)
-    for count in range(1, 1000):
-        folder = runs / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}.{count:03d}"
-        with contextlib.suppress(FileExistsError):  # another run began in the same second
-            folder.mkdir()
-            return folder
-    raise SetupError("too many runs began within a second", where=str(runs))
+    """A new folder for the events and the report of one run."""
+    from ilab.core.run import run_folder as new
+
+    return new(engine.store)
 
 
 @contextlib.contextmanager
@@ -382,3 +309,7 @@ def watching(engine: Engine, folder: Path, *, quiet: bool = False) -> Iterator[N
         for number, old in previous.items():
             signal.signal(number, old)
         sys.stderr.flush()
+
+
+for command in (compile_, submit, upload, runs, logs, wait, cancel):
+    group.add_command(command)

@@ -13,9 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 from ilab.config import Where
@@ -24,7 +26,7 @@ from ilab.core.memo import Memo
 from ilab.core.pipeline import Plan, Planned, Wiring, sources
 from ilab.core.step import Artifact, Site
 from ilab.core.store import RecordFile, Store, disk_error
-from ilab.errors import IlabError, InputError, Stopped
+from ilab.errors import IlabError, InputError, SetupError, Stopped
 
 State = Literal["reuse", "link", "run", "maybe"]
 TOOLS = ("ilab", "torch", "transformers", "tokenizers", "safetensors", "pydantic")
@@ -322,6 +324,18 @@ def _same_but_inputs(planned: Planned, newest: RecordFile) -> bool:
         planned.step.version,
         planned.step.fields(),
     )
+
+
+def run_folder(store: Store) -> Path:
+    """A new folder for the events and the report of one run, named so that the newest sorts last."""
+    runs = store.root / "runs"
+    runs.mkdir(exist_ok=True)
+    for count in range(1, 1000):
+        folder = runs / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}.{count:03d}"
+        with suppress(FileExistsError):  # another run began in the same second
+            folder.mkdir()
+            return folder
+    raise SetupError("too many runs began within a second", where=str(runs))
 
 
 @lru_cache(maxsize=1)

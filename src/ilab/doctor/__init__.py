@@ -48,7 +48,7 @@ def examine(loaded: Loaded, wrong: InputError | None = None, *, cluster: bool = 
     yield from room.disks(loaded)
     yield from models.roles(loaded)
     yield from project.unfinished(loaded)
-    yield servers.port()
+    yield servers.port(loaded)
     yield from servers.endpoints(loaded)
     if cluster or loaded.config.where.train.launcher != "here":
         yield from clusters.look(loaded)

@@ -121,9 +121,9 @@ def _as_judged(score: Score) -> Score:
 def compare_models(models: Mapping[str, Report], items: Sequence[Item], chunks: Sequence[Chunk], out: Report) -> Counts:
     """All models on the same items, with the baselines that need no model beside them.
 
-    A model that there is none of (no previous release) is left out.
+    The first of ``models`` is the base, the last the candidate. A model that there is none of (no previous release) is
+    left out.
     """
-    # The mapping's order in the pipeline file says which is the base and which the candidate.
     found = {name: report.scores() for name, report in models.items()}
     first, last = next(iter(found)), next(reversed(found))
     scores = {name: one for name, one in found.items() if one or name in (first, last) or not items}

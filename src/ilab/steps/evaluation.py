@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from ilab.artifacts import Candidates, Checkpoint, Dataset, Documents, Items, Report, Taxonomy
 from ilab.core.step import Counts, Resolve, Site, Step
 from ilab.data import Split
+from ilab.errors import InputError
 
 
 class Suite(Step):
@@ -133,10 +134,14 @@ class MtBenchBranch(Step):
 
 
 class Compare(Step):
-    """The final evaluation: all models on the same test items, per leaf, paired, with intervals and baselines."""
+    """The final evaluation: all models on the same test items, per leaf, paired, with intervals and baselines.
+
+    ``order`` names the models, the base first and the candidate last: what is wired by name has none of its own.
+    """
 
     type: ClassVar[str] = "compare"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
+    order: tuple[str, ...]
 
     def run(
         self,
@@ -149,7 +154,11 @@ class Compare(Step):
     ) -> Counts:
         from ilab.evaluation.stage import compare_models
 
-        return compare_models(models, items.items("test"), documents.chunks(), out)
+        if sorted(self.order) != sorted(models):
+            hint = f"order: [{', '.join(models)}], the base first and the candidate last"
+            raise InputError("`order` names other models than are wired", where="step compare", hint=hint)
+        ordered = {name: models[name] for name in self.order}
+        return compare_models(ordered, items.items("test"), documents.chunks(), out)
 
 
 class Gate(Step):

@@ -1,0 +1,269 @@
+"""``ilab pipeline`` on a cluster: compile, submit, upload, runs, logs, wait, cancel."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ilab.cli.app import Options
+from ilab.cli.building import Asked, building
+from ilab.errors import GateError, InputError, ServiceError
+
+if TYPE_CHECKING:
+    from ilab.kubeflow.client import Kubeflow, Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SETTINGS = ("host", "token", "ca_file", "namespace", "experiment", "image", "claim", "store", "storage_secret")
+SERVER = (
+    click.option("--host", metavar="URL", help="Address of the pipeline server.  [config: where.kubeflow.host]"),
+    click.option("--token", metavar="REF", help="env:NAME or file:PATH.  [config: where.kubeflow.token]"),
+    click.option("--ca-file", metavar="FILE", help="Certificates to trust.  [config: where.kubeflow.ca_file]"),
+    click.option("-n", "--namespace", metavar="NAME", help="Project.  [config: where.kubeflow.namespace]"),
+    click.option("--experiment", metavar="NAME", help="[config: where.kubeflow.experiment]"),
+)
+TARGET = (
+    click.option("--image", metavar="IMAGE", help="Image of the tasks.  [config: where.kubeflow.image]"),
+    click.option("--claim", metavar="NAME", help="Volume that runs share.  [config: where.kubeflow.claim]"),
+    click.option("--run-store", "store", metavar="s3://…", help="Store of the runs.  [config: where.kubeflow.store]"),
+    click.option(
+        "--storage-secret", metavar="NAME", help="Keys of its bucket.  [config: where.kubeflow.storage_secret]"
+    ),
+)
+RUN = click.argument("run_id", metavar="RUN")
+
+
+def options_of(*tables: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
+    def add(command: F) -> F:
+        for option in reversed([option for table in tables for option in table]):
+            command = option(command)
+        return command
+
+    return add
+
+
+@click.command(name="compile")
+@building
+@options_of(TARGET)
+@click.option("-o", "--output", default="pipeline.yaml", show_default=True, metavar="FILE", help="The file to write.")
+@click.pass_obj
+def compile_(options: Options, /, asked: Asked, output: str, **given: Any) -> None:
+    """Write the pipeline for Kubeflow: import it in the dashboard, or `ilab pipeline upload`.
+
+    The values of parameters become the defaults of the run form.
+    """
+    path = options.directory / output
+    if path.suffix not in (".yaml", ".yml"):
+        raise InputError("the compiled pipeline is a YAML file", where=output, hint="-o pipeline.yaml")
+    made = _compiled(options, asked, given, path)
+    options.result({"path": str(path), **made}, f"{path}: {made['tasks']} tasks, {made['inputs']} inputs")
+
+
+@click.command()
+@building
+@options_of(SERVER, TARGET)
+@click.option("--run-name", metavar="NAME", help="[default: pipeline and time]")
+@click.option("--recurring", metavar="CRON", help="Run at these times: six fields, seconds first, as '0 0 2 * * *'.")
+@click.option("--wait", "waits", is_flag=True, help="Stay until it has ended.")
+@click.option("--dry-run", is_flag=True, help="Compile and say what would be sent; send nothing.")
+@click.pass_obj
+def submit(options: Options, /, asked: Asked, run_name: str | None, recurring: str | None, **given: Any) -> None:
+    """Run the pipeline on a cluster.
+
+    What -p and --parameters give goes before the ConfigMap; all else the run takes from the ConfigMap as it is when the
+    run begins, also a recurring one.
+    """
+    waits, dry = given.pop("waits"), given.pop("dry_run")
+    if recurring and waits:
+        raise InputError("--wait and --recurring exclude each other")
+    if recurring and len(recurring.split()) != 6:
+        raise InputError(
+            f"no six fields: {recurring!r}", where="--recurring", hint="as '0 0 2 * * *': every night at 2"
+        )
+    loaded = _loaded(options, asked, given)
+    values = {name: value for layer in (*loaded.given.values(), asked.values) for name, value in layer.items()}
+    name = run_name or f"{loaded.config.pipeline.removesuffix('.yaml')} {time.strftime('%Y-%m-%d %H:%M')}"
+    with tempfile.TemporaryDirectory(prefix="ilab-") as folder:
+        package = Path(folder) / "pipeline.yaml"
+        made = _compiled(options, asked, given, package)
+        arguments = {key: value for key, value in made["form"].items() if key in values}
+        if dry:
+            options.result({"run": name, "arguments": arguments, **made}, f"would run {name!r} with {arguments}")
+            return
+        server = _server(loaded)
+        experiment = loaded.config.where.kubeflow.experiment
+        if recurring:
+            told = server.recur(package, name, experiment, recurring, arguments)
+            options.result({"recurring": told}, f"{told} runs {name!r} at {recurring}")
+            return
+        told = server.submit(package, name, experiment, arguments)
+    options.result({"run": told, "name": name}, f"{told} {name!r}\nTo follow it: ilab pipeline wait {told}")
+    if waits:
+        _wait(options, server, told, None)
+
+
+@click.command()
+@building
+@options_of(SERVER, TARGET)
+@click.option("--name", default="instructlab", show_default=True, help="The pipeline's name in the dashboard.")
+@click.option("--version", "version", metavar="NAME", help="[default: this ilab's version and the time]")
+@click.pass_obj
+def upload(options: Options, /, asked: Asked, name: str, version: str | None, **given: Any) -> None:
+    """Put the pipeline into the dashboard, as a new version."""
+    from ilab import __version__
+
+    version = version or f"{__version__} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    loaded = _loaded(options, asked, given)
+    with tempfile.TemporaryDirectory(prefix="ilab-") as folder:
+        package = Path(folder) / "pipeline.yaml"
+        _compiled(options, asked, given, package)
+        told = _server(loaded).upload(package, name, version)
+    options.result({"version_id": told, "pipeline": name, "version": version}, f"{name}, version {version}")
+
+
+@click.command()
+@options_of(SERVER)
+@click.argument("run_id", required=False, metavar="[RUN]")
+@click.pass_obj
+def runs(options: Options, /, run_id: str | None, **given: Any) -> None:
+    """The newest runs on the cluster; of one RUN every task."""
+    from rich.table import Table
+
+    from ilab.cli.render import console
+
+    loaded = _loaded(options, Asked(), given)
+    server = _server(loaded)
+    found = [server.run(run_id)] if run_id else server.runs(loaded.config.where.kubeflow.experiment)
+    if options.as_json:
+        options.result([_json(run) for run in found])
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("task", "state", "seconds") if run_id else ("run", "name", "state"):
+        table.add_column(column, overflow="fold")
+    if run_id:
+        for task in found[0].tasks:
+            table.add_row(task.name, task.state, "" if task.seconds is None else f"{task.seconds:.0f}")
+    else:
+        for run in found:
+            table.add_row(run.id, run.name, run.state)
+    console().print(table)
+
+
+@click.command()
+@options_of(SERVER)
+@RUN
+@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Give up after so long; the run goes on.")
+@click.pass_obj
+def wait(options: Options, /, run_id: str, timeout: float | None, **given: Any) -> None:
+    """Follow a run until it has ended. Exit code 0 where it succeeded, 4 where a task failed, 5 at the gate."""
+    _wait(options, _server(_loaded(options, Asked(), given)), run_id, timeout)
+
+
+@click.command()
+@options_of(SERVER)
+@RUN
+@click.argument("task", required=False, metavar="[TASK]")
+@click.pass_obj
+def logs(options: Options, /, run_id: str, task: str | None, **given: Any) -> None:
+    """What the tasks of a run printed; of one TASK alone, by its name in `ilab pipeline runs RUN`."""
+    server = _server(_loaded(options, Asked(), given))
+    run = server.run(run_id)
+    chosen = [one for one in run.tasks if task is None or task in (one.name, one.name.rpartition(": ")[2])]
+    if not chosen:
+        known = ", ".join(one.name for one in run.tasks) or "none yet"
+        raise InputError(f"the run has no task {task!r}", where=run_id, hint=f"its tasks: {known}")
+    for one in chosen:
+        for line in server.log(run_id, one):
+            click.echo(f"{one.name}: {line}" if task is None else line)
+
+
+@click.command()
+@options_of(SERVER)
+@RUN
+@click.pass_obj
+def cancel(options: Options, /, run_id: str, **given: Any) -> None:
+    """Stop a run. What it made stays, and the next run goes on from there."""
+    _server(_loaded(options, Asked(), given)).cancel(run_id)
+    options.result({"run": run_id, "state": "canceling"}, f"{run_id} is being stopped")
+
+
+def _wait(options: Options, server: Kubeflow, run_id: str, timeout: float | None) -> None:
+    shown: dict[str, str] = {}
+
+    def seen(run: Run) -> None:
+        for task in run.tasks:
+            if shown.get(task.name) != task.state:
+                shown[task.name] = task.state
+                took = f" ({task.seconds:.0f} s)" if task.seconds is not None else ""
+                click.echo(f"{task.name}: {task.state.lower()}{took}", err=True)
+
+    run = server.wait(run_id, timeout, seen)
+    options.result(_json(run), f"{run.id}: {run.state.lower()}")
+    if run.state == "SUCCEEDED":
+        return
+    failed = [task.name for task in run.tasks if task.state == "FAILED"]
+    if any(name.endswith((": package", ": register")) for name in failed):
+        raise GateError(
+            "the run ended before packaging", hint="the report of the task Results says what the gate found"
+        )
+    where = f" at {failed[0]}" if failed else ""
+    raise ServiceError(
+        f"the run ended as {run.state.lower()}{where}{f': {run.error}' if run.error else ''}",
+        where=run.id,
+        hint="look at the task's log in the dashboard; submitted again it goes on from what is made",
+    )
+
+
+def _json(run: Run) -> dict[str, Any]:
+    tasks = [{"name": task.name, "state": task.state, "seconds": task.seconds} for task in run.tasks]
+    return {"run": run.id, "name": run.name, "state": run.state, "error": run.error, "tasks": tasks}
+
+
+def _loaded(options: Options, asked: Asked, given: dict[str, Any]) -> Any:
+    return asked.load(options, **{f"where__kubeflow__{name}": given.get(name) for name in SETTINGS})
+
+
+def _server(loaded: Any) -> Kubeflow:
+    from ilab.kubeflow.client import Connection, Kubeflow
+
+    place = loaded.config.where.kubeflow
+    ca_file = str(loaded.path(place.ca_file)) if place.ca_file else ""
+    return Kubeflow(Connection(place.host, place.token, place.namespace, ca_file))
+
+
+def _compiled(options: Options, asked: Asked, given: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Compile to ``path``; what there is to tell of it, and the form's values."""
+    from ilab.kubeflow.client import need_kfp
+
+    need_kfp()
+    from ilab.actions import parameters_of, pipeline_of
+    from ilab.kubeflow.definition import Target, compile_to, defaults, kubeflow_pipeline
+    from ilab.parameters.infrastructure import cluster
+
+    loaded = _loaded(options, asked, given)
+    place = loaded.config.where.kubeflow
+    image = place.image or loaded.config.where.train.kubernetes.image
+    if not image:
+        hint = "--image REGISTRY/NAME:TAG, or ilab config set where.kubeflow.image …; deploy/Containerfile makes one"
+        raise InputError("there is no image for the tasks", where="where.kubeflow.image", hint=hint)
+    if place.store and not place.store.startswith("s3://"):
+        raise InputError(
+            f"no address of a bucket: {place.store}", where="where.kubeflow.store", hint="s3://BUCKET/PREFIX"
+        )
+    values = {row["name"]: row["value"] for row in parameters_of(loaded, asked.values)}
+    pipeline = pipeline_of(loaded)
+    target = Target(
+        image=image,
+        environment=loaded.config.environment,
+        claim=place.claim,
+        store=place.store,
+        storage_secret=place.storage_secret,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    compile_to(path, kubeflow_pipeline(pipeline, values, cluster(values), target))
+    return {"tasks": len(pipeline.steps) + 3, "inputs": len(values), "image": image, "form": defaults(values)}

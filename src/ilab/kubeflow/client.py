@@ -1,0 +1,256 @@
+"""The client of a Data Science Pipelines server (KFP API): upload, submit, look, stop. Wraps kfp's own.
+
+A token is given by reference (``env:NAME`` or ``file:PATH``), or is the service account's own in a pod; it is never
+printed. What the server or the network does wrong becomes a ``ServiceError``, once, here.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ilab.errors import InputError, ServiceError, SetupError, Stopped
+
+ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED", "ERROR")
+TIMEOUT = 60.0  # seconds without a byte of a log
+POLL = 5.0  # seconds between two looks at a run
+
+
+@dataclass(frozen=True)
+class Connection:
+    """``host``: the API's address; ``token``: a reference, empty for the service account's; ``ca_file``: to trust."""
+
+    host: str
+    token: str = ""
+    namespace: str = ""
+    ca_file: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a run. ``pod`` is empty where it has none; ``seconds`` None while it is not over."""
+
+    name: str
+    state: str
+    seconds: float | None
+    pod: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the server tells it; ``tasks`` in the order in which they began."""
+
+    id: str
+    name: str
+    state: str
+    experiment: str
+    tasks: tuple[Task, ...] = ()
+    error: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+class Kubeflow:
+    """One server. Raises SetupError without kfp, InputError for what cannot be sent, ServiceError for the server's."""
+
+    def __init__(self, connection: Connection) -> None:
+        if not connection.host.startswith(("https://", "http://")):
+            raise InputError(
+                f"no address of a pipeline server: {connection.host or '(none)'}",
+                where="where.kubeflow.host",
+                hint="oc get route ds-pipeline-dspa -o jsonpath='{.spec.host}' tells it; then ilab config set "
+                "where.kubeflow.host https://HOST",
+            )
+        if connection.ca_file and not Path(connection.ca_file).is_file():
+            raise InputError("no such file of certificates", where=connection.ca_file)
+        self.connection = connection
+        kfp = need_kfp()
+        with _asking(connection.host):
+            self._client = kfp.Client(
+                host=connection.host,
+                existing_token=_token(connection.token) or None,
+                namespace=connection.namespace or "kubeflow",
+                ssl_ca_cert=connection.ca_file or None,
+            )
+
+    def submit(self, package: Path, name: str, experiment: str, arguments: Mapping[str, Any]) -> str:
+        """Start a run of the compiled file; returns its id."""
+        with _asking(self.connection.host):
+            self._client.create_experiment(experiment, namespace=self.connection.namespace or None)
+            made = self._client.create_run_from_pipeline_package(
+                str(package),
+                arguments=dict(arguments),
+                run_name=name,
+                experiment_name=experiment,
+                namespace=self.connection.namespace or None,
+                enable_caching=False,
+            )
+        return str(made.run_id)
+
+    def recur(self, package: Path, name: str, experiment: str, cron: str, arguments: Mapping[str, Any]) -> str:
+        """Start a run at every time of ``cron`` (six fields, seconds first), one at a time; returns its id."""
+        with _asking(self.connection.host):
+            kept = self._client.create_experiment(experiment, namespace=self.connection.namespace or None)
+            made = self._client.create_recurring_run(
+                experiment_id=kept.experiment_id,
+                job_name=name,
+                cron_expression=cron,
+                max_concurrency=1,
+                no_catchup=True,
+                pipeline_package_path=str(package),
+                params=dict(arguments),
+                enable_caching=False,
+            )
+        return str(made.recurring_run_id)
+
+    def upload(self, package: Path, name: str, version: str) -> str:
+        """A new version of the pipeline ``name``, or its first; returns the version's id."""
+        with _asking(self.connection.host):
+            known = self._client.get_pipeline_id(name)
+            if known is None:
+                self._client.upload_pipeline(
+                    str(package), pipeline_name=name, namespace=self.connection.namespace or None
+                )
+                known = self._client.get_pipeline_id(name)
+            made = self._client.upload_pipeline_version(str(package), version, pipeline_id=known)
+        return str(made.pipeline_version_id)
+
+    def run(self, run_id: str) -> Run:
+        """The run as it is now."""
+        with _asking(self.connection.host):
+            return _run(self._client.get_run(run_id))
+
+    def runs(self, experiment: str, most: int = 20) -> list[Run]:
+        """The newest runs of an experiment, newest first."""
+        with _asking(self.connection.host):
+            kept = self._client.get_experiment(experiment_name=experiment, namespace=self.connection.namespace or None)
+            found = self._client.list_runs(experiment_id=kept.experiment_id, page_size=most, sort_by="created_at desc")
+            return [_run(one) for one in found.runs or []]
+
+    def wait(self, run_id: str, seconds: float | None, seen: Callable[[Run], None]) -> Run:
+        """Look until the run has ended; ``seen`` gets it every time. Raises Stopped after ``seconds``."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while True:
+            found = self.run(run_id)
+            seen(found)
+            if found.ended:
+                return found
+            if until is not None and time.monotonic() > until:
+                raise Stopped(f"the run {run_id} is still {found.state.lower()}", hint="it goes on; wait again for it")
+            time.sleep(POLL)
+
+    def log(self, run_id: str, task: Task) -> Iterator[str]:
+        """The lines that a task's pod printed, as the server still has them (``apis/v1alpha1 …/log``)."""
+        if not task.pod:
+            return
+        import httpx2
+
+        verify: Any = ssl.create_default_context(cafile=self.connection.ca_file or None)
+        headers = {"Authorization": f"Bearer {token}"} if (token := _token(self.connection.token)) else {}
+        path = f"/apis/v1alpha1/runs/{quote(run_id, safe='')}/nodes/{quote(task.pod, safe='')}/log"
+        try:
+            with (
+                httpx2.Client(verify=verify, headers=headers, timeout=TIMEOUT) as client,
+                client.stream("GET", self.connection.host.rstrip("/") + path) as answer,
+            ):
+                if answer.status_code != 200:
+                    hint = f"the pod {task.pod} may be gone; the run's artifacts keep its main-logs in object storage"
+                    message = f"no log of {task.name}: the server answered {answer.status_code}"
+                    raise ServiceError(message, where=self.connection.host, hint=hint)
+                yield from answer.iter_lines()
+        except httpx2.HTTPError as error:
+            host = self.connection.host
+            raise ServiceError(f"the log broke off: {_short(error)}", where=host, retryable=True) from error
+
+    def cancel(self, run_id: str) -> None:
+        """Stop a run; what it made stays."""
+        with _asking(self.connection.host):
+            self._client.terminate_run(run_id)
+
+
+def need_kfp() -> Any:
+    """kfp, with its notices of what will change kept quiet. Raises SetupError where it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import kfp
+            import kfp.kubernetes
+    except ImportError as error:
+        raise SetupError("kfp is not installed", hint="pip install 'ilab[kubeflow]'") from error
+    return kfp
+
+
+def _token(reference: str) -> str:
+    from ilab.models.secret import read_secret
+
+    if reference:
+        return read_secret(reference)
+    return ACCOUNT_TOKEN.read_text().strip() if ACCOUNT_TOKEN.is_file() else ""
+
+
+def _run(told: Any) -> Run:
+    tasks = []
+    for task in (told.run_details.task_details if told.run_details else None) or []:
+        began, ended = task.start_time or task.create_time, task.end_time
+        seconds = (ended - began).total_seconds() if began and ended and ended.year > 1970 else None
+        pods = [child.pod_name for child in task.child_tasks or [] if child.pod_name]
+        name = str(task.display_name or task.task_id)
+        tasks.append((began, Task(name, str(task.state or "PENDING"), seconds, pods[0] if pods else "")))
+    tasks.sort(key=lambda task: (task[0] is None, str(task[0])))
+    return Run(
+        id=str(told.run_id),
+        name=str(told.display_name),
+        state=str(told.state or "PENDING"),
+        experiment=str(told.experiment_id or ""),
+        tasks=tuple(task for _, task in tasks),
+        error=str(told.error.message) if told.error else "",
+    )
+
+
+@contextmanager
+def _asking(host: str) -> Iterator[None]:
+    """Errors of kfp and of the network as ours."""
+    import urllib3
+    from kfp_server_api.exceptions import ApiException
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ApiException as error:
+        hints = {
+            401: "give a token: --token env:NAME, for example NAME=$(oc whoami -t)",
+            403: "the token's user may not do this in the namespace; --namespace NAME, or ask for the role `edit`",
+            404: "look at the address and the id: ilab pipeline runs",
+        }
+        message = f"the pipeline server answered {error.status}: {_reason(error)}"
+        hint, again = hints.get(error.status, ""), error.status >= 500
+        raise ServiceError(message, where=host, hint=hint, retryable=again) from error
+    except urllib3.exceptions.HTTPError as error:
+        message = f"the pipeline server cannot be reached: {_short(error)}"
+        raise ServiceError(message, where=host, retryable=True) from error
+    except (ValueError, RuntimeError, TypeError) as error:  # kfp's own words for what it cannot use
+        raise ServiceError(f"kfp could not do this: {_short(error)}", where=host) from error
+
+
+def _reason(error: Any) -> str:
+    import json
+
+    try:
+        return str(json.loads(error.body)["message"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return _short(error.reason or error)
+
+
+def _short(error: object) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,259 @@
+"""What the tasks of a compiled pipeline do, inside of a pod (or of ``kfp.local``).
+
+Between tasks goes one folder, the artifact ``plan``: ``pipeline.yaml`` (the graph that was compiled), ``ilab.yaml``
+(the settings of this run, secrets by reference) and ``plan.json`` (every key). It is a project's folder, so ``ilab -C``
+works there.
+
+Parameters, lowest first: defaults of the environment, the pipeline file, the ConfigMap as it is now, the run form. A
+form always holds all values; one that equals the default the pipeline was compiled with counts as not given, so that a
+patched ConfigMap takes effect in recurring runs and in runs from the dashboard.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ilab.kubeflow.configmap import read_live
+
+if TYPE_CHECKING:
+    from ilab.actions import Build
+    from ilab.config import Loaded
+    from ilab.parameters import Given
+    from ilab.parameters.infrastructure import Cluster
+
+PLAN, SETTINGS, GRAPH = "plan.json", "ilab.yaml", "pipeline.yaml"
+FIXED = ("k8s_storage_class_name", "k8s_storage_size")  # KFP makes the volume before the first task runs
+SECRETS = ("sdg_teacher_secret", "eval_judge_secret", "sdg_repo_secret", "output_oci_registry_secret")
+SERVERS = {"teacher": "ILAB_TEACHER", "judge": "ILAB_JUDGE"}  # role -> prefix of the variables its Secret gives
+KEYS = {"api_token": "TOKEN", "model_name": "MODEL", "endpoint": "ENDPOINT"}  # key of such a Secret -> variable
+
+
+class TaskFailedError(RuntimeError):
+    """The task's command ended with an error, which it has told already."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What was fixed when the pipeline was compiled: the graph's text, the environment, every default of the form."""
+
+    definition: str
+    environment: str
+    defaults: Mapping[str, Any]
+    config_map: str
+    root: str  # folder of the run's volume, for what is no artifact
+    run: str  # the run's id
+    store: str
+
+
+def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[str, Any]:
+    """Write the artifact ``plan`` into ``folder``; returns what pods get, by name of the task's output."""
+    from ilab.actions import prepare
+    from ilab.core.files import write_json, write_text
+    from ilab.parameters.infrastructure import cluster
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / GRAPH, compiled.definition)
+    live = read_live(compiled.config_map)
+    given = {name: value for name, value in form.items() if value != compiled.defaults[name]}
+    layers = {f"ConfigMap {compiled.config_map}": live.values, "run": given}
+    settings = {"environment": compiled.environment, "pipeline": GRAPH, "where": _where(compiled)}
+    write_text(folder / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
+    build = prepare(replace(_load(folder), given=layers))
+    values = {name: one.value for name, one in build.given.items()}
+    write_text(folder / SETTINGS, yaml.safe_dump({**settings, "parameters": pinned(build)}, sort_keys=False))
+    write_json(folder / PLAN, build.plan.dump())
+    _copy(folder, Path(compiled.root, "runs", compiled.run))  # where `finish` finds it
+    for line in (live.note, *build.notes, *_unheard(build.given, form), *_told(build.given)):
+        if line:
+            print(line, flush=True)  # noqa: T201 - a task's log is what it prints
+    return outputs(cluster(values))
+
+
+def outputs(asked: Cluster) -> dict[str, Any]:
+    """What later tasks take from ``resolve``: for each kind of pod its resources, selector and tolerations."""
+    found: dict[str, Any] = {}
+    for kind in ("task", "evaluation", "training"):
+        pod = asdict(getattr(asked, kind))
+        found |= {f"{kind}_{name}": pod[name] for name in ("cpu", "memory", "gpu")}
+        found[f"{kind}_gpus"] = str(pod["gpus"])
+        found[f"{kind}_node_selector"] = dict(pod["node_selector"])
+        found[f"{kind}_tolerations"] = list(pod["tolerations"])
+    return found
+
+
+def pinned(build: Build) -> dict[str, Any]:
+    """The parameters as resolved, the taxonomy at the commit that was found: another pod finds the same."""
+    values = {name: one.value for name, one in build.given.items()}
+    for name in ("sdg_pipeline", "sdg_teacher_model", "sdg_teacher_family"):
+        values[name] = build.plan.parameters[name]
+    taxonomy = next((step.step for step in build.plan.steps.values() if step.step.type == "taxonomy"), None)
+    found = build.plan.found.get(getattr(taxonomy, "tree", ""))
+    from ilab.core.git import is_url, split_ref
+
+    if found is not None and found.revision and is_url(values["sdg_repo_url"]):
+        address = split_ref(values["sdg_repo_url"])[0]
+        values |= {"sdg_repo_url": f"{address}#{found.revision}", "sdg_repo_branch": "", "sdg_repo_pr": 0}
+    return values
+
+
+def run_step(folder: Path, name: str) -> None:
+    """Make one step: the same command as by hand. Raises TaskFailedError; signals go on to the command."""
+    arguments = ["-C", str(folder), "--config", "DEFAULT", "step", "run", "--plan", str(folder / PLAN), "--step", name]
+    _command(arguments)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Folders and files that ``results`` fills: the four outputs of a run, and the page of its report."""
+
+    trained_model: Path
+    evaluation_results: Path
+    training_logs: Path
+    artifacts: Path
+    report: Path
+
+
+def results(folder: Path, out: Outputs) -> dict[str, float]:
+    """Copy what a run gives out of the store; returns figures for KFP's page. The gate has spoken, maybe with no."""
+    from ilab.core.files import read_json
+
+    build, made, page = _drawn(folder)
+    for name, (source, target) in {
+        "select-phase-2": ("model", out.trained_model),
+        "final-evaluation": (".", out.evaluation_results / "final-evaluation"),
+        "gate": (".", out.evaluation_results / "gate"),
+        "train-phase-1": ("metrics.jsonl", out.training_logs / "train-phase-1.jsonl"),
+        "train-phase-2": ("metrics.jsonl", out.training_logs / "train-phase-2.jsonl"),
+    }.items():
+        if name in made:
+            _copy(made[name] / source, target)
+    for name in (PLAN, SETTINGS, GRAPH):
+        _copy(folder / name, out.artifacts / name)
+    if page is not None:
+        _copy(page, out.report)
+        for beside in ("report.json", "metrics.csv", "metrics.json"):
+            if (page.parent / beside).is_file():
+                _copy(page.parent / beside, out.evaluation_results / beside)
+    gate = read_json(made["gate"] / "report.json") if "gate" in made else {}
+    figures = {"score": gate.get("score"), "passed": float(gate.get("outcome") == "pass") if gate else None}
+    for name, planned in build.plan.steps.items():
+        record = made.get(name)
+        if record is not None and planned.step.type == "generate":
+            figures |= {f"{name}: {key}": value for key, value in read_json(record / "record.json")["counts"].items()}
+    return {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
+
+
+def finish(folder: Path, state: str, error: str) -> None:
+    """The last word of a run, whatever became of it: its state, the report if it came that far, what to type."""
+    print(f"the run ended: {state}{f': {error}' if error else ''}")  # noqa: T201
+    if not (folder / PLAN).is_file():
+        print("nothing was planned: look at the log of the task `resolve`")  # noqa: T201
+        return
+    build, made, page = _drawn(folder)
+    missing = [name for name in build.plan.steps if name not in made]
+    print(f"made: {len(made)} of {len(build.plan.steps)} steps; the same run again goes on from here")  # noqa: T201
+    if missing:
+        print(f"not made: {', '.join(missing)}")  # noqa: T201
+    if page is not None:
+        print(f"report: {page}")  # noqa: T201
+
+
+def _drawn(folder: Path) -> tuple[Build, dict[str, Path], Path | None]:
+    """The build of ``folder``, the contents of every step that is made, and the report's page."""
+    from ilab.core.run import Engine, run_folder
+    from ilab.core.store import Store
+    from ilab.outcome import draw_report
+
+    build = _build(folder)
+    engine = Engine(Store(build.loaded.store), build.where)
+    try:
+        made = {
+            name: engine.store.contents(record)
+            for name, planned in build.plan.steps.items()
+            if (record := engine.store.record(planned.step.type, planned.key)) is not None
+        }
+        return build, made, draw_report(build, engine, run_folder(engine.store))
+    finally:
+        engine.close()
+
+
+def _build(folder: Path) -> Build:
+    from ilab.actions import Build, absolute_where
+    from ilab.core.files import read_json
+    from ilab.core.pipeline import Plan
+    from ilab.parameters import collect
+    from ilab.steps import STEPS
+
+    loaded = _load(folder)
+    plan = Plan.load(read_json(folder / PLAN), STEPS)
+    given = collect(loaded.parameters(), loaded.config.environment)
+    return Build(loaded, plan, given, absolute_where(loaded, plan.parameters), ())
+
+
+def _load(folder: Path) -> Loaded:
+    from ilab.config import load
+
+    return load(folder, user=None)
+
+
+def _where(compiled: Compiled) -> dict[str, Any]:
+    """The settings about where of this run's pods. Of a Secret only the name of a variable stands here."""
+    root = Path(compiled.root)
+    where: dict[str, Any] = {
+        "store": compiled.store,
+        "cache": str(root / "cache"),
+        "registry": str(root / "registry.sqlite"),
+    }
+    for role, prefix in SERVERS.items():
+        if url := os.environ.get(f"{prefix}_ENDPOINT"):
+            token = f"env:{prefix}_TOKEN" if os.environ.get(f"{prefix}_TOKEN") else ""
+            where[role] = {"url": url, "model": os.environ.get(f"{prefix}_MODEL", ""), "api_key": token}
+    return where
+
+
+def _unheard(given: Mapping[str, Given], form: Mapping[str, Any]) -> list[str]:
+    """What somebody patched since this run was submitted, and comes too late for it."""
+    lines = []
+    for name in (*FIXED, *SECRETS):
+        if str(given[name].value) != str(form[name]):
+            lines.append(
+                f"{name} is {given[name].value} now, but this run was made with {form[name] or 'none'} and keeps it; "
+                "submit again for the other: ilab pipeline submit"
+            )
+    return lines
+
+
+def _told(given: Mapping[str, Given]) -> list[str]:
+    return [f"{name} = {one.value}  ({one.origin})" for name, one in given.items() if one.origin != "default"]
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    elif source.is_file():
+        shutil.copyfile(source, target)
+
+
+def _command(arguments: list[str]) -> None:
+    child = subprocess.Popen([sys.executable, "-m", "ilab", *arguments])
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        for number in before:
+            signal.signal(number, lambda caught, _frame: child.send_signal(caught))
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code:
+        raise TaskFailedError(f"ilab step run ended with {code}; what was wrong stands above")

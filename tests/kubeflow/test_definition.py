@@ -1,0 +1,143 @@
+"""The compiled pipeline: what Kubeflow's own schemas say of it, and that it is the pipeline that runs here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from on_kubeflow import IMAGE, documents, made, shipped
+
+from ilab.core.pipeline import sources
+from ilab.errors import InputError
+from ilab.parameters import TABLE, collect
+from ilab.parameters.infrastructure import cluster
+
+Documents = list[dict[str, Any]]
+AROUND = {"resolve", "results", "importer", "finish", "exit-handler-1"}
+
+
+def tasks(spec: dict[str, Any]) -> dict[str, Any]:
+    """The tasks inside of the exit handler, by name."""
+    found: dict[str, Any] = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    return found
+
+
+def test_both_documents_are_what_kubeflows_schemas_allow(compiled: Documents) -> None:
+    from google.protobuf import json_format
+    from kfp.kubernetes import kubernetes_executor_config_pb2
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    spec, platform = compiled
+    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert len(executors) > 20
+    for config in executors.values():
+        json_format.ParseDict(config, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+
+
+def test_steps_and_edges_are_those_of_the_pipeline_file(compiled: Documents) -> None:
+    found = tasks(compiled[0])
+    pipeline = shipped()
+    assert set(found) - AROUND == set(pipeline.steps)
+    for name, step in pipeline.steps.items():
+        assert set(found[name]["dependentTasks"]) == {"resolve", *sources(step.get("from") or {})}, name
+        assert found[name].get("cachingOptions", {}) == {}, "KFP's cache is off"
+    titles = {task["taskInfo"]["name"].partition(":")[0] for task in found.values()}
+    assert titles >= {
+        "Data Preparation",
+        "SDG - Synthetic Data Generation",
+        "Training Phase 1",
+        "Evaluation",
+        "Training Phase 2",
+        "Final Evaluation",
+        "Model Packaging",
+        "Model Registration",
+    }
+
+
+def test_every_parameter_is_an_input_of_the_run_form(compiled: Documents) -> None:
+    inputs = compiled[0]["root"]["inputDefinitions"]["parameters"]
+    assert set(inputs) == {parameter.name for parameter in TABLE}
+    kinds = {int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", bool: "BOOLEAN", str: "STRING"}
+    for parameter in TABLE:
+        one = inputs[parameter.name]
+        assert len(one["description"]) > 10
+        if parameter.default is None:
+            assert (one["parameterType"], one.get("defaultValue", "")) == ("STRING", "")
+        else:
+            assert (one["parameterType"], one.get("defaultValue", "")) == (kinds[parameter.type], parameter.default)
+
+
+def test_the_four_outputs_and_figures(compiled: Documents) -> None:
+    outputs = compiled[0]["components"]["comp-results"]["outputDefinitions"]["artifacts"]
+    assert set(outputs) == {
+        "trained_model", "evaluation_results", "training_logs", "artifacts", "metrics", "report",
+    }  # fmt: skip
+    assert outputs["trained_model"]["artifactType"]["schemaTitle"] == "system.Model"
+
+
+def test_the_same_pipeline_is_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        documents(made(shipped("quickstart")), tmp_path / name)
+    assert (tmp_path / "one" / "pipeline.yaml").read_bytes() == (tmp_path / "two" / "pipeline.yaml").read_bytes()
+
+
+def executor(compiled: Documents, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(container, Kubernetes settings) of a task."""
+    label = f"exec-{name}"
+    container = compiled[0]["deploymentSpec"]["executors"][label]["container"]
+    return container, compiled[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"][label]
+
+
+def test_pods_get_what_resolve_found(compiled: Documents) -> None:
+    for name, kind in (("train-phase-1", "training"), ("generate", "task"), ("score-base", "evaluation")):
+        container, platform = executor(compiled, name)
+        assert container["image"] == IMAGE
+        text = json.dumps(container["resources"])
+        assert f"resolve-{kind}_cpu" in text and f"resolve-{kind}_memory" in text
+        assert ("accelerator" in container["resources"]) is (kind == "training")
+        assert f"{kind}_node_selector" in json.dumps(platform["nodeSelector"])
+        assert f"{kind}_tolerations" in json.dumps(platform["tolerations"])
+        secrets = json.dumps(platform["secretAsEnv"])
+        assert "sdg_teacher_secret" in secrets and "ILAB_TEACHER_TOKEN" in secrets and '"optional": true' in secrets
+
+
+def test_volume_store_and_environment(tmp_path: Path) -> None:
+    from ilab.kubeflow.definition import Target
+
+    spec, platform = documents(made(shipped(), k8s_storage_size="7Gi"), tmp_path)
+    workspace = platform["platforms"]["kubernetes"]["pipelineConfig"]["workspace"]
+    assert workspace["size"] == "7Gi"
+    assert workspace["kubernetes"]["pvcSpecPatch"]["storageClassName"] == "gp3-csi"
+    target = Target(IMAGE, claim="shared", store="s3://bucket/models", storage_secret="bucket-keys")
+    spec, platform = documents(made(shipped(), target=target), tmp_path)
+    assert "workspace" not in json.dumps(platform["platforms"]["kubernetes"].get("pipelineConfig", {}))
+    _, settings = executor([spec, platform], "generate")
+    assert settings["pvcMount"][0]["mountPath"] == "/ilab" and "shared" in json.dumps(settings["pvcMount"])
+    assert "bucket-keys" in json.dumps(settings["secretAsEnv"])
+    assert "s3://bucket/models" in json.dumps(tasks(spec)["resolve"]["inputs"])
+
+
+def test_what_cannot_be_a_task_is_told(tmp_path: Path) -> None:
+    from ilab.core.pipeline import Pipeline
+
+    for name in ("Results", "results", "a b", "x--y"):
+        with pytest.raises(InputError, match="cannot be the name of a task"):
+            made(Pipeline("mine", {}, {name: {"step": "taxonomy", "tree": "$sdg_repo_url"}}, "mine.yaml"))
+
+
+@pytest.mark.parametrize("environment", ["dev", "prod"])
+def test_what_resolve_gives_is_what_the_table_says(environment: Any) -> None:
+    from ilab.kubeflow.tasks import outputs
+
+    values = {name: one.value for name, one in collect({}, environment).items()}
+    found = outputs(cluster(values))
+    assert (found["training_cpu"], found["training_memory"]) == (
+        ("4", "120Gi") if environment == "dev" else ("8", "200Gi")
+    )
+    assert (found["training_gpu"], found["training_gpus"]) == ("nvidia.com/gpu", "2")
+    assert (found["task_gpu"], found["task_gpus"], found["task_tolerations"]) == ("", "0", [])

@@ -1,0 +1,88 @@
+"""The tasks of the compiled pipeline, run by kfp itself on this machine: the same keys and bytes as the local engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ilab.core.store import Store
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TAXONOMY = REPOSITORY / "examples" / "quickstart" / "taxonomy"
+GIVEN = {
+    "sdg_repo_url": str(TAXONOMY),
+    "output_model_name": "small",
+    "sdg_scale_factor": 4,
+    "mix_question_variants": 1,
+    "train_epochs_phase_1": 2,
+    "train_epochs_phase_2": 1,
+    "eval_num_samples": 6,
+    "eval_quality_threshold": 0.0,
+    "gate_on_inconclusive": "publish",
+    "train_gpu_per_worker": 0,
+}
+PROGRAM = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+from pathlib import Path
+from kfp import local
+sys.path.insert(0, {tests!r})
+from on_kubeflow import made, shipped
+from ilab.kubeflow.definition import Target
+given, store, root = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
+target = Target("python", store=store, at_exit=False)
+local.init(local.SubprocessRunner(use_venv=False), workspace_root=root + "/workspace", pipeline_root=root + "/outputs")
+task = made(shipped("quickstart"), target=target)(**given)
+"""
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    home = cwd / "home"
+    own = {name: str(home / name.lower()) for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    environment = {**os.environ, **own, "HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def digests(store: Path) -> dict[tuple[str, str], str]:
+    return {(record.type, record.key): record.digest for record in Store(store).records()}
+
+
+def on_kubeflow(given: dict[str, Any], store: Path, root: Path) -> subprocess.CompletedProcess[str]:
+    root.mkdir(exist_ok=True)
+    program = PROGRAM.format(tests=str(REPOSITORY / "tests" / "core"))
+    return run("-c", program, json.dumps(given), str(store), str(root), cwd=root)
+
+
+@pytest.mark.long
+def test_a_build_begun_here_is_finished_by_kubeflows_tasks(tmp_path: Path) -> None:
+    """One folder is built here; another here as far as phase 1, then by kfp: both stores hold the same."""
+    folders = [tmp_path / "here", tmp_path / "moved"]
+    for folder in folders:
+        folder.mkdir()
+        settings = {"pipeline": "quickstart", "parameters": GIVEN, "where": {"threads": 1}}
+        (folder / "ilab.yaml").write_text(yaml.safe_dump(settings))
+    done = run("-m", "ilab", "run", cwd=folders[0])
+    assert done.returncode == 0, done.stderr
+    done = run("-m", "ilab", "run", "--until", "mix-knowledge", cwd=folders[1])
+    assert done.returncode == 0, done.stderr
+    store = folders[1] / ".ilab" / "store"
+    before = {record.key: record.started for record in Store(store).records()}
+    done = on_kubeflow(GIVEN, store, tmp_path / "kfp")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert digests(store) == digests(folders[0] / ".ilab" / "store")
+    after = {record.key: record.started for record in Store(store).records()}
+    assert {key: after[key] for key in before} == before, "what was made before is reused"
+    outputs = next((tmp_path / "kfp" / "outputs").glob("*/results"))
+    assert (outputs / "trained_model" / "model.safetensors").is_file()
+    assert (outputs / "training_logs" / "train-phase-1.jsonl").is_file()
+    assert json.loads((outputs / "evaluation_results" / "report.json").read_text())["gate"]
+    assert (outputs / "report").read_text().lstrip().lower().startswith("<!doctype html")

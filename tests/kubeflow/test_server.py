@@ -1,0 +1,298 @@
+"""kfp's own client against a server that speaks its protocol over TLS, takes one token, and parses what it gets.
+
+No server of Kubeflow can be installed from packages; this one knows the calls that we make (API v2beta1).
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from click.testing import CliRunner, Result
+from on_kubeflow import IMAGE
+
+TOKEN = "sha256~a-token"
+NAMESPACE = "data-science-project"
+
+
+@dataclass
+class Server:
+    """What was sent, and the state that runs are told to be in."""
+
+    url: str = ""
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recurring: list[dict[str, Any]] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    states: list[str] = field(default_factory=lambda: ["RUNNING", "SUCCEEDED"])
+    refuse: int = 0
+    config_map: dict[str, str] | None = None
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        if self.refuse:
+            return self.refuse, {"message": "no"}
+        parts = path.strip("/").split("/")
+        if parts[:2] == ["api", "v1"]:
+            assert parts[2:] == ["namespaces", NAMESPACE, "configmaps", "instructlab-pipeline-params"]
+            return (404, {}) if self.config_map is None else (200, {"data": self.config_map})
+        what = parts[2:]
+        if what == ["healthz"]:
+            return 200, {"multi_user": False}
+        if what[0] == "experiments":
+            one = {"experiment_id": "e1", "display_name": "instructlab"}
+            return 200, (one if method == "POST" or len(what) > 1 else {"experiments": [one]})
+        if what == ["runs"] and method == "POST":
+            return 200, self._begun(json.loads(body))
+        if what == ["runs"]:
+            return 200, {"runs": list(self.runs.values())}
+        if what == ["recurringruns"]:
+            sent = json.loads(body)
+            parse(sent["pipeline_spec"])
+            self.recurring.append(sent)
+            return 200, {"recurring_run_id": "r1"}
+        if what[0] == "pipelines":
+            return self._pipelines(what, method)
+        return self._run(what)
+
+    def _begun(self, sent: dict[str, Any]) -> dict[str, Any]:
+        parse(sent["pipeline_spec"])
+        run = {"run_id": f"run-{len(self.runs) + 1}", "state": "PENDING", "experiment_id": "e1", **sent}
+        self.runs[run["run_id"]] = run
+        return run
+
+    def _run(self, what: list[str]) -> tuple[int, Any]:
+        name, _, verb = what[1].partition(":")
+        if name not in self.runs:
+            return 404, {"message": f"Run {name} not found"}
+        if verb == "terminate":
+            self.runs[name]["state"] = "CANCELING"
+            return 200, {}
+        if what[2:]:  # …/nodes/POD/log
+            return 200, f"a line of {what[3]}\nanother\n"
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        detail = {
+            "task_id": "t1",
+            "display_name": "Model Packaging: package",
+            "state": state,
+            "start_time": "2026-11-21T10:00:00Z",
+            "end_time": "2026-11-21T10:00:30Z",
+            "child_tasks": [{"pod_name": "pod-1"}],
+        }
+        return 200, {**self.runs[name], "state": state, "run_details": {"task_details": [detail]}}
+
+    def _pipelines(self, what: list[str], method: str) -> tuple[int, Any]:
+        known = {"pipeline_id": "p1", "display_name": "instructlab"}
+        if what == ["pipelines"]:
+            return 200, {"pipelines": [known] if self.versions else []}
+        self.versions.append(what[-1])
+        return 200, {**known, "pipeline_version_id": f"v{len(self.versions)}"}
+
+
+def parse(sent: Any) -> None:
+    """Both documents of what was sent, by Kubeflow's own schemas."""
+    from google.protobuf import json_format
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    json_format.ParseDict(sent["pipeline_spec"], pipeline_spec_pb2.PipelineSpec())
+    json_format.ParseDict(sent["platform_spec"], pipeline_spec_pb2.PlatformSpec())
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    more = [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        str(folder / "key.pem"),
+        "-out",
+        str(folder / "ca.crt"),
+    ]
+    subprocess.run([*command, *more], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def server(certificate: Path) -> Iterator[Server]:
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _handle(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                status, told = 401, {"message": "no token"}
+            else:
+                status, told = state.answer(self.command, urlsplit(self.path).path, body)
+            content = told.encode() if isinstance(told, str) else json.dumps(told).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = _handle
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "ca.crt", certificate / "key.pem")
+    httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    state.url = f"https://127.0.0.1:{httpd.server_address[1]}"
+    yield state
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.fixture
+def ilab(server: Server, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``ilab pipeline …`` in a project that names the server; returns click's result."""
+    from ilab.cli.app import main
+    from ilab.errors import IlabError
+
+    monkeypatch.setenv("KUBEFLOW_TOKEN", TOKEN)
+    monkeypatch.setattr("ilab.kubeflow.client.POLL", 0.01)
+    place = f"host: {server.url}, token: env:KUBEFLOW_TOKEN, ca_file: {certificate / 'ca.crt'}, image: '{IMAGE}'"
+    (tmp_path / "ilab.yaml").write_text(f"where: {{kubeflow: {{{place}, namespace: {NAMESPACE}}}}}\n")
+
+    def run(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(main, ["-C", str(tmp_path), *arguments])
+        got = result.exception.exit_code if isinstance(result.exception, IlabError) else result.exit_code
+        assert got == code, (result.output, result.exception)
+        assert TOKEN not in result.output + str(result.exception)
+        return result
+
+    return run
+
+
+def test_a_run_is_submitted_followed_and_stopped(ilab: Any, server: Server) -> None:
+    told = ilab("pipeline", "submit", "-p", "sdg_scale_factor=3", "-p", "sdg_repo_url=https://git.example/t.git")
+    assert told.output.startswith("run-1 ")
+    sent = server.runs["run-1"]["runtime_config"]["parameters"]
+    assert sent == {"sdg_scale_factor": 3, "sdg_repo_url": "https://git.example/t.git"}, "what nobody gave is not sent"
+    followed = ilab("pipeline", "wait", "run-1")
+    assert "Model Packaging: package: running" in followed.output and followed.output.endswith("run-1: succeeded\n")
+    assert "Model Packaging: package" in ilab("pipeline", "runs", "run-1").output
+    assert "a line of pod-1\nanother\n" in ilab("pipeline", "logs", "run-1", "package").output
+    assert "tasks: Model Packaging" in str(ilab("pipeline", "logs", "run-1", "train", code=2).exception.hint)
+    ilab("pipeline", "cancel", "run-1")
+    assert server.runs["run-1"]["state"] == "CANCELING"
+    assert json.loads(ilab("--json", "pipeline", "runs").output)[0]["run"] == "run-1"
+
+
+def test_a_recurring_run_and_a_new_version(ilab: Any, server: Server) -> None:
+    ilab("pipeline", "submit", "--recurring", "0 0 2 * * *", "--run-name", "nightly")
+    sent = server.recurring[0]
+    assert sent["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *" and sent["max_concurrency"] == "1"
+    assert sent["runtime_config"].get("parameters", {}) == {}, "so that each run takes the ConfigMap as it is then"
+    ilab("pipeline", "submit", "--recurring", "0 2 * * *", code=2)
+    assert "version 1" in ilab("pipeline", "upload", "--version", "1").output
+    assert len(server.versions) >= 1
+
+
+def test_how_a_run_ends_is_the_exit_code(ilab: Any, server: Server) -> None:
+    ilab("pipeline", "submit")
+    server.states = ["RUNNING"]
+    assert "still running" in str(ilab("pipeline", "wait", "run-1", "--timeout", "0.05", code=6).exception)
+    server.states = ["FAILED"]
+    ilab("pipeline", "wait", "run-1", code=5)
+    ilab("pipeline", "submit", "--wait", code=5)
+
+
+def test_what_is_wrong_is_told_with_what_to_type(
+    ilab: Any, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "answered 404" in str(ilab("pipeline", "wait", "run-9", code=4).exception)
+    monkeypatch.setenv("KUBEFLOW_TOKEN", "another")
+    assert "oc whoami -t" in ilab("pipeline", "runs", code=4).exception.hint
+    monkeypatch.setenv("KUBEFLOW_TOKEN", TOKEN)
+    server.refuse = 403
+    assert "--namespace" in ilab("pipeline", "runs", code=4).exception.hint
+    ilab("pipeline", "runs", "--host", "ds-pipeline.example", code=2)
+    ilab("pipeline", "runs", "--ca-file", "absent.pem", code=2)
+    ilab("pipeline", "runs", "--token", TOKEN, code=2)
+    ilab("pipeline", "compile", "-o", "pipeline.json", code=2)
+    ilab("pipeline", "compile", "--run-store", "/data", code=2)
+    ilab("pipeline", "compile", "-p", "k8s_tolerations=x", code=2)
+    assert "pipeline.yaml: " in ilab("pipeline", "compile").output and (tmp_path / "pipeline.yaml").is_file()
+
+
+LAYERS = {  # parameter -> (in the ConfigMap, given to the run) -> what holds
+    "sdg_scale_factor": ("8", None, 8),
+    "sdg_batch_size": ("64", 7, 7),
+    "train_memory_per_worker": (None, None, "120Gi"),
+    "train_num_workers": ("6", None, 6),
+}
+
+
+def test_the_live_config_map_lies_between_environment_and_run_form(
+    server: Server,
+    certificate: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As a pod does it: with the service account's token and certificates, at the start of the run."""
+    from on_kubeflow import shipped
+
+    from ilab.kubeflow import configmap, tasks
+    from ilab.kubeflow.definition import defaults, definition
+    from ilab.parameters import collect
+
+    account = tmp_path / "account"
+    account.mkdir()
+    (account / "token").write_text(TOKEN)
+    (account / "namespace").write_text(NAMESPACE)
+    (account / "ca.crt").write_bytes((certificate / "ca.crt").read_bytes())
+    monkeypatch.setattr(tasks, "read_live", lambda name: configmap.read_live(name, account))
+    host, _, port = server.url.removeprefix("https://").rpartition(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    server.config_map = {name: live for name, (live, _, _) in LAYERS.items() if live} | {"k8s_storage_size": "50Gi"}
+    pipeline = shipped("quickstart")
+    example = Path(__file__).resolve().parents[2] / "examples" / "quickstart" / "taxonomy"
+    values = {name: one.value for name, one in collect({"file": pipeline.parameters}).items()}
+    values["sdg_scale_factor"] = 30
+    compiled = defaults(values)
+    form = {**compiled, "sdg_repo_url": str(example)} | {
+        name: form for name, (_, form, _) in LAYERS.items() if form is not None
+    }
+    where = tasks.Compiled(
+        definition(pipeline),
+        "dev",
+        compiled,
+        "instructlab-pipeline-params",
+        str(tmp_path),
+        "a-run",
+        str(tmp_path / "s"),
+    )
+    found = tasks.resolve(form, where, tmp_path / "plan")
+    told = capsys.readouterr().out
+    import yaml
+
+    settings = yaml.safe_load((tmp_path / "plan" / "ilab.yaml").read_text())
+    for name, (_, _, expected) in LAYERS.items():
+        assert settings["parameters"][name] == expected, name
+    assert "sdg_scale_factor = 8  (ConfigMap instructlab-pipeline-params)" in told
+    assert "k8s_storage_size is 50Gi now, but this run was made with 20Gi" in told
+    assert found["training_memory"] == "120Gi"
+    assert (tmp_path / "runs" / "a-run" / "plan.json").is_file()
+    server.config_map = None
+    tasks.resolve(form, where, tmp_path / "again")
+    assert "was not read: there is none" in capsys.readouterr().out
+    server.refuse = 403
+    tasks.resolve(form, where, tmp_path / "again")
+    assert "may not read it" in capsys.readouterr().out
