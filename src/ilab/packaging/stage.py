@@ -17,8 +17,9 @@ from ilab.core.step import Counts, Site
 from ilab.data import Leaf
 from ilab.errors import GateError, SetupError
 from ilab.packaging.card import CardFacts, LeafFact, PhaseFact, ScoreFact, model_card
+from ilab.packaging.image import write_layout
 from ilab.packaging.lineage import lineage
-from ilab.packaging.oci import read_layout, verify_layout, write_layout
+from ilab.packaging.oci import read_layout, verify_layout
 from ilab.packaging.registry import Entry, Registry
 
 LICENSE = "apache-2.0"

@@ -61,7 +61,7 @@ def find_login(host: str, first: Path | None = None) -> Login | None:
 
 
 def _secret(path: Path | None) -> list[Path]:
-    """The files that a secret of Kubernetes (type ``kubernetes.io/dockerconfigjson``, or made by hand) is mounted as."""
+    """The files that a secret of Kubernetes (``kubernetes.io/dockerconfigjson``, or made by hand) is mounted as."""
     if path is None or not path.is_dir():
         return [path] if path else []
     return [path / name for name in (".dockerconfigjson", "config.json", "auth.json")]

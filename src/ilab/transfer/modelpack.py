@@ -1,4 +1,4 @@
-"""A model as the CNCF's ModelPack has it (model-spec 1.0): every file a layer just as it is, and a config about the model.
+"""A model as the CNCF's ModelPack has it (model-spec 1.0): every file a layer as it is, and a config about the model.
 
 A layer's digest is the file's own, so a registry stores a file once, whoever packs it, and anybody can check it.
 """
@@ -31,7 +31,7 @@ class RawLayer:
 def model_pack(
     layers: Sequence[RawLayer], descriptor: Mapping[str, Any], about: Mapping[str, Any], annotations: Mapping[str, str]
 ) -> tuple[bytes, bytes]:
-    """The manifest and the config. ``descriptor`` says name, version, licences; ``about`` the architecture, precision."""
+    """The manifest and the config. ``descriptor`` says name, version, licences; ``about`` architecture, precision."""
     form = "gguf" if not any(layer.name.endswith(".safetensors") for layer in layers) else "safetensors"
     config = _json(
         {

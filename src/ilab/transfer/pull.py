@@ -23,6 +23,7 @@ from ilab.transfer.web import Busy
 
 REFERENCE = "org.opencontainers.image.ref.name"
 INDEX = "application/vnd.oci.image.index.v1+json"
+SIGNATURE = "application/vnd.dev.sigstore.bundle.v0.3+json"  # of a manifest beside an image
 TRIES = 6  # in a row without a byte of progress
 LONGEST_PAUSE = 30.0  # seconds
 
@@ -147,7 +148,9 @@ def _receive(registry: Registry, part: Part, handle: IO[bytes] | None, told: Cal
             time.sleep(min(LONGEST_PAUSE, 2.0 ** (tries - 1) if wait is None else wait))
     if f"sha256:{hashed.hexdigest()}" != part.digest:
         raise ServiceError(
-            f"the registry holds other bytes under {part.digest[:19]}", where=str(registry.address), hint="push it again"
+            f"the registry holds other bytes under {part.digest[:19]}",
+            where=str(registry.address),
+            hint="push it again",
         )
 
 
@@ -163,18 +166,14 @@ def manifest_of(layout: Path) -> Manifest:
     """The one image of a layout; its digest is checked. Raises ``InputError`` for anything else."""
     hint = "give the folder of an OCI image layout, or a registry's address"
     try:
-        listed = [
-            one
-            for one in json.loads((layout / "index.json").read_text(encoding="utf-8"))["manifests"]
-            if "artifactType" not in one
-        ]
-        [named] = listed
+        listed = json.loads((layout / "index.json").read_text(encoding="utf-8"))["manifests"]
+        [named] = [one for one in listed if one.get("artifactType") != SIGNATURE]
         digest = str(named["digest"])
         if not DIGEST.fullmatch(digest):
             raise ValueError("no digest")
         body = (layout / "blobs" / "sha256" / digest.removeprefix("sha256:")).read_bytes()
         contents = json.loads(body)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError("this is no OCI image layout with one image", where=str(layout), hint=hint) from error
     if not isinstance(contents, dict) or f"sha256:{hashlib.sha256(body).hexdigest()}" != digest:
         raise InputError("its manifest is not the one that its digest names", where=str(layout), hint="build it again")

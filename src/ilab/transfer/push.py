@@ -8,8 +8,6 @@ is not sent again.
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +19,11 @@ from ilab.transfer.address import Address
 from ilab.transfer.choose import takes
 from ilab.transfer.huggingface import ENDPOINT, MAIN, endpoint, refuse_offline
 from ilab.transfer.modelpack import RawLayer, model_pack
+from ilab.transfer.pull import manifest_of, parts
 from ilab.transfer.registry import LATEST, LICENCE, MANIFEST, Registry
 from ilab.transfer.s3 import Bucket
 from ilab.transfer.shelf import gguf_parts, is_model
 from ilab.transfer.upload import Blob, Upload
-
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def push_registry(model: Outgoing, registry: Registry, licence: str, emit: Emit)
     """An image in a registry under the address's tag. Raises ``InputError`` where we may not write there."""
     sent = _Sent(emit, model.size)
     if model.layout is not None:
-        body, media, blobs = _of_layout(model)
+        body, media, blobs = _of_layout(model.layout)
     else:
         body, media, blobs = _model_pack(model, licence)
     upload = Upload(registry, sent.add)
@@ -160,22 +157,9 @@ def _model_pack(model: Outgoing, licence: str) -> tuple[bytes, str, dict[str, by
     return manifest, MANIFEST[0], blobs | {f"sha256:{hashlib.sha256(config).hexdigest()}": config}
 
 
-def _of_layout(model: Outgoing) -> tuple[bytes, str, dict[str, bytes | Path]]:
+def _of_layout(folder: Path) -> tuple[bytes, str, dict[str, bytes | Path]]:
     """As :func:`_model_pack`, of an image layout with one image."""
-    folder = model.layout or Path()
-    try:
-        entries = json.loads((folder / "index.json").read_text(encoding="utf-8"))["manifests"]
-        [entry] = entries
-        body = _blob(folder, entry["digest"]).read_bytes()
-        manifest = json.loads(body)
-        digests = [part["digest"] for part in (manifest["config"], *manifest["layers"])]
-        return body, str(entry.get("mediaType") or MANIFEST[0]), {digest: _blob(folder, digest) for digest in digests}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = "build it again: ilab run"
-        raise InputError("this is no OCI image layout with one image", where=str(folder), hint=hint) from error
-
-
-def _blob(folder: Path, digest: str) -> Path:
-    if not _DIGEST.fullmatch(digest):
-        raise ValueError("no digest")
-    return folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
+    found = manifest_of(folder)
+    blobs = folder / "blobs" / "sha256"
+    listed = parts(found, str(folder))
+    return found.body, found.media, {part.digest: blobs / part.digest.removeprefix("sha256:") for part in listed}

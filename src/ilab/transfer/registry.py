@@ -243,7 +243,7 @@ def _packed(media: str, notes: Mapping[str, Any]) -> Literal["", "tar", "tar+gzi
 
 def _of_one_machine(entries: list[Any], where: str) -> str:
     """Of an image for several machines the one for Linux on amd64, else the first: weights are the same for all."""
-    found = []
+    found: list[tuple[bool, int, str]] = []
     for entry in entries:
         digest = entry.get("digest") if isinstance(entry, dict) else None
         if isinstance(digest, str) and DIGEST.fullmatch(digest):

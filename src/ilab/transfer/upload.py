@@ -99,7 +99,7 @@ class Upload:
         return absolute(begun.headers.get("location", ""), begun.url)
 
     def _where(self, url: str, at: int) -> tuple[str, int]:
-        """How far the upload came, by the registry's word. Raises ``_Dropped`` where it knows nothing of it any more."""
+        """How far the upload came, by the registry's word. Raises ``_Dropped`` where it knows nothing of it."""
         answer = self._ask("GET", url)
         if answer.status in FORGOTTEN:
             raise _Dropped(url)
