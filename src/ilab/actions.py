@@ -22,7 +22,7 @@ from ilab.core.store import Store, is_held, size_of
 from ilab.errors import InputError
 from ilab.parameters import TABLE, Given, collect, derive
 from ilab.profiles import fidelity_note
-from ilab.resolvers import REGISTRY, registry_path, resolvers
+from ilab.resolvers import REGISTRY, registry_path, resolvers, where_packages_go
 from ilab.steps import STEPS
 
 
@@ -192,6 +192,7 @@ def _where(loaded: Loaded, values: Mapping[str, Any]) -> Where:
     where = loaded.config.where
     update: dict[str, Any] = {"store": str(loaded.store)}
     update["registry"] = str(registry_path(loaded))
+    update["package"] = where_packages_go(loaded, values)
     if where.cache:
         update["cache"] = str(loaded.path(where.cache))
     if where.web.ca_file:

@@ -16,7 +16,8 @@ from ilab.core.pipeline import nearest
 from ilab.errors import InputError
 from ilab.parameters.data import DATA
 from ilab.parameters.evaluation import EVALUATION
-from ilab.parameters.parameter import Parameter, one_of, version
+from ilab.parameters.output import OUTPUT
+from ilab.parameters.parameter import Parameter, one_of
 from ilab.parameters.training import TRAINING
 
 TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -37,8 +38,7 @@ TABLE: tuple[Parameter, ...] = (
         "csv, json",
         one_of("csv", "json"),
     ),
-    Parameter("output_model_name", str, "instructlab-model", "registered name"),
-    Parameter("output_model_version", str, "0.1.0", "registered version", valid="semantic version", check=version),
+    *OUTPUT,
 )
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in TABLE}
 
