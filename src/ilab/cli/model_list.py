@@ -61,6 +61,7 @@ def info(options: Options, name: str, model_dir: str | None, check: bool) -> Non
 
     model = shelf_at(options, model_dir).need(name)
     result: dict[str, Any] = told(model)
+    result["recalled"] = warn_of_recall(options, result["revision"])
     result["files"] = {file.name: file.stat().st_size for file in model.files}
     if check:
         result["damaged"] = damaged(model)
@@ -71,6 +72,17 @@ def info(options: Options, name: str, model_dir: str | None, check: bool) -> Non
     if result.get("damaged"):
         hint = f"fetch it again: ilab model remove {name}   then: ilab model download"
         raise InputError(f"{len(result['damaged'])} of its files are damaged", where=str(model.path), hint=hint)
+
+
+def warn_of_recall(options: Options, digest: str) -> str:
+    """Why the package of this digest was recalled, which is shown to people too; empty where it was not."""
+    from ilab.cli.findings import printable
+    from ilab.outcome import recalled
+
+    reason = recalled(options.load(), digest)
+    if reason:
+        click.echo(click.style(f"warning: it was recalled: {printable(reason)}", fg="red"), err=True)
+    return reason
 
 
 def told(model: Model) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ilab.core.events import Emit
 from ilab.core.step import Found, Site
 from ilab.errors import InputError
 from ilab.packaging.oci import read_layout
@@ -32,11 +33,19 @@ def take_image(digest: str, reach: Reach, site: Site) -> Path | None:
     """The layout of the base image with this digest, None for none."""
     if not digest:
         return None
-    details = site.locate(digest).details or {}
+    return _bring(site.locate(digest), reach, site.work, site.emit)
+
+
+def bring_image(locator: str, folder: Path, reach: Reach, work: Path, emit: Emit) -> Path | None:
+    """The layout of the image that ``locator`` means, below ``work`` if it comes from a registry; None for none."""
+    return _bring(find_image(locator, folder, reach), reach, work, emit) if locator else None
+
+
+def _bring(found: Found, reach: Reach, work: Path, emit: Emit) -> Path:
+    details = found.details or {}
     if "path" in details:
         return Path(details["path"])
     address = parse(details["address"])
-    out = site.work / "base-image"
     with registry_at(address, reach) as registry:
-        pull_image(registry, address.revision, out, site.emit)
-    return out
+        pull_image(registry, address.revision, work / "base-image", emit)
+    return work / "base-image"

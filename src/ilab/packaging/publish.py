@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ilab.config import WebWhere, Where
 from ilab.core.events import Emit
 from ilab.core.files import take_over, write_json
 from ilab.core.store import disk_error
 from ilab.errors import IlabError, InputError, ServiceError, SetupError
-from ilab.packaging.oci import INDEX, extract_layout, read_layout, signatures, verify_layout
+from ilab.packaging.oci import FILE, INDEX, MODELPACK, extract_layout, read_layout, signatures, verify_layout
 from ilab.packaging.sign import sign_folder
 from ilab.transfer.address import Address, parse
 from ilab.transfer.pull import SIGNATURE, check_image, entry, manifest_of, parts, pull_image
@@ -134,6 +135,33 @@ def check_package(place: Address | Path, reach: Reach, emit: Emit) -> tuple[str,
     with registry_at(place, reach) as registry:
         digest = registry.manifest(place.revision or LATEST).digest
         return digest, check_image(registry, digest, emit)
+
+
+def describe(place: Address | Path, reach: Reach) -> dict[str, Any]:
+    """What a package holds, from its manifest alone, as plain JSON."""
+    if isinstance(place, Path):
+        manifest, count = manifest_of(place), len(signatures(place))
+    else:
+        with registry_at(place, reach) as registry:
+            manifest = registry.manifest(place.revision or LATEST)
+            count = len(attached(registry, manifest.digest, SIGNATURE))
+    listed = [layer for layer in manifest.contents.get("layers") or [] if isinstance(layer, dict)]
+    layers = [
+        {
+            "file": str((layer.get("annotations") or {}).get(FILE, "")),
+            "digest": str(layer.get("digest")),
+            "bytes": int(layer.get("size") or 0),
+        }
+        for layer in listed
+    ]
+    return {
+        "digest": manifest.digest,
+        "form": "modelpack" if manifest.contents.get("artifactType") == MODELPACK else "modelcar",
+        "bytes": sum(part.size for part in parts(manifest, str(place))),
+        "signatures": count,
+        "annotations": dict(sorted((manifest.contents.get("annotations") or {}).items())),
+        "layers": layers,
+    }
 
 
 @contextmanager

@@ -34,11 +34,11 @@ class Stages:
     """Changes what versions are for. Everything raises ``InputError`` for a version that is not registered."""
 
     def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+        self.registry = registry
 
     def find(self, name: str, reference: str = "") -> Entry:
         """The entry that a version, an alias, a stage or nothing (``latest``) means."""
-        entries = [entry for entry in self._registry.list() if entry.name == name]
+        entries = [entry for entry in self.registry.list() if entry.name == name]
         aliases = self.aliases(name)
         if reference in ("", LATEST):
             found = [entry for entry in entries if not entry.recalled][-1:]
@@ -49,16 +49,16 @@ class Stages:
             found = [entry for entry in entries if entry.version == version]
         if found:
             return found[0]
-        known = [f"{entry.name} {entry.version}" for entry in self._registry.list()]
+        known = [f"{entry.name} {entry.version}" for entry in self.registry.list()]
         raise InputError(
             f"{name} {reference} is not registered".replace("  ", " "),
-            where=str(self._registry.path),
+            where=str(self.registry.path),
             hint=f"registered: {', '.join(known)}" if known else "nothing is registered yet: ilab run",
         )
 
     def aliases(self, name: str) -> dict[str, str]:
         """Alias to version, by alias."""
-        with self._registry.reading() as connection:
+        with self.registry.reading() as connection:
             rows = connection.execute("SELECT alias, version FROM aliases WHERE name = ? ORDER BY alias", (name,))
             return {str(alias): str(version) for alias, version in rows}
 
@@ -68,8 +68,8 @@ class Stages:
         entry = self._usable(name, reference)
         if stage not in STAGES:
             raise InputError(f"{stage!r} is no stage", hint=f"give one of {', '.join(STAGES)}")
-        before = [one for one in self._registry.list() if (one.name, one.stage) == (name, PRODUCTION)]
-        with self._registry.writing() as connection:
+        before = [one for one in self.registry.list() if (one.name, one.stage) == (name, PRODUCTION)]
+        with self.registry.writing() as connection:
             for one in before if stage == PRODUCTION else ():
                 if one.version != entry.version:
                     _set_stage(connection, one, "archived")
@@ -84,7 +84,7 @@ class Stages:
             raise InputError(f"{alias!r} is no alias", hint=hint)
         entry = self._usable(name, reference)
         if self.aliases(name).get(alias) != entry.version:
-            with self._registry.writing() as connection:
+            with self.registry.writing() as connection:
                 _set_alias(connection, entry, alias)
         return entry
 
@@ -98,7 +98,7 @@ class Stages:
         versions = [change.version for change in self.history(name) if (change.what, change.detail) == marks]
         while versions and versions[-1] == now.version:
             versions.pop()
-        usable = {one.version for one in self._registry.list() if one.name == name and not one.recalled}
+        usable = {one.version for one in self.registry.list() if one.name == name and not one.recalled}
         earlier = [version for version in versions if version in usable and version != now.version]
         if not earlier:
             what = f"the alias {alias}" if alias else "production"
@@ -113,7 +113,7 @@ class Stages:
         entry = self.find(name, reference)
         if not reason.strip():
             raise InputError("a recall needs a reason", hint="say what is wrong with it: --reason TEXT")
-        with self._registry.writing() as connection:
+        with self.registry.writing() as connection:
             for alias, version in self.aliases(name).items():
                 if version == entry.version:
                     connection.execute("DELETE FROM aliases WHERE (name, alias) = (?, ?)", (name, alias))
@@ -127,14 +127,14 @@ class Stages:
     def reinstate(self, name: str, reference: str) -> Entry:
         """Take a recall back; the version stays archived until it is promoted."""
         entry = self.find(name, reference)
-        with self._registry.writing() as connection:
+        with self.registry.writing() as connection:
             _set(connection, entry, "recalled", "")
             note_change(connection, entry, "reinstated", "")
         return self.find(name, entry.version)
 
     def history(self, name: str) -> list[Change]:
         """Everything that was done to a model's versions, oldest first."""
-        with self._registry.reading() as connection:
+        with self.registry.reading() as connection:
             rows = connection.execute(
                 "SELECT version, digest, what, detail, person, time FROM changes WHERE name = ? ORDER BY id", (name,)
             )

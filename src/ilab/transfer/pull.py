@@ -36,10 +36,14 @@ class Part:
     size: int
 
 
+class Mismatch(ServiceError):
+    """What a registry holds is not what its digest says."""
+
+
 def pull_image(registry: Registry, reference: str, out: Path, emit: Emit) -> Manifest:
     """Write the image of a tag or digest as the layout ``out``; blobs that are there already are not fetched again.
 
-    Raises ``InputError`` for an image that is not there, ``ServiceError`` where it is not what its digests say.
+    Raises ``InputError`` for an image that is not there, ``Mismatch`` where it is not what its digests say.
     """
     found = registry.manifest(reference or LATEST)
     blobs = out / "blobs" / "sha256"
@@ -147,7 +151,7 @@ def _receive(registry: Registry, part: Part, handle: IO[bytes] | None, told: Cal
             wait = error.wait if isinstance(error, Busy) else None
             time.sleep(min(LONGEST_PAUSE, 2.0 ** (tries - 1) if wait is None else wait))
     if f"sha256:{hashed.hexdigest()}" != part.digest:
-        raise ServiceError(
+        raise Mismatch(
             f"the registry holds other bytes under {part.digest[:19]}",
             where=str(registry.address),
             hint="push it again",
