@@ -62,6 +62,7 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
       ilab model download --repository OWNER/NAME-GGUF --filename NAME-Q4_K_M.gguf
       ilab model download --repository oci://registry.example.com/team/model:1.0 --dry-run
     """
+    from ilab.cli.model_list import warn_of_recall
     from ilab.transfer.open import Access
 
     loaded = options.load()
@@ -74,6 +75,8 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
     else:
         wanted = _fitting(loaded)
     results = [_download(one, shelf, access, dry_run, options.as_json) for one in wanted]
+    for result in results:
+        result["recalled"] = warn_of_recall(options, result["revision"])
     options.result(results)
     if not options.as_json and not dry_run and results:
         click.echo(f"\nNext: ilab model chat --model-path {shlex.quote(_short(results[-1], model_dir))}")

@@ -108,8 +108,7 @@ def holds(to: Address | Path, digest: str, reach: Reach) -> bool:
         if isinstance(to, Path):
             return read_layout(to).digest == digest
         with registry_at(to, reach) as registry:
-            url = registry.url(f"manifests/{digest}")
-            return registry.ask("HEAD", url).ok
+            return registry.has(digest)
     except IlabError:
         return False
 

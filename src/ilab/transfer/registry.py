@@ -77,7 +77,10 @@ class Registry:
                 if is_local(parsed(self._base).host):
                     try:
                         self._http.ask("GET", f"{self._base}/v2/")
-                    except ServiceError:
+                    except ServiceError as error:
+                        if not error.retryable:  # it speaks TLS, but is not who it should be
+                            self._base = ""
+                            raise
                         self._base = f"http://{host}"
             return self._base
 
@@ -147,6 +150,10 @@ class Registry:
         if isinstance(contents.get("manifests"), list) and not nested:
             return self.manifest(_of_one_machine(contents["manifests"], shown(url)), nested=True)
         return Manifest(digest, answer.body, contents)
+
+    def has(self, digest: str) -> bool:
+        """Whether the manifest of this digest is there."""
+        return self.ask("HEAD", self.url(f"manifests/{digest}"), {"accept": ", ".join((*MANIFEST, *INDEX))}).ok
 
     @contextmanager
     def blob(self, digest: str, start: int) -> Iterator[Body]:
