@@ -134,7 +134,11 @@ def _judge(checks: dict[str, str], wrong: dict[str, str], name: str, found: str,
 def _files(model: Path) -> dict[str, str]:
     """Digest of every file that makes the model what it is: weights, settings, tokenizer, template."""
     kept = (file for file in sorted(model.iterdir()) if file.is_file() and file.suffix in _MODEL)
-    return {file.name: f"sha256:{digest_file(file)}" for file in kept if file.name not in PAPERS}
+    return {file.name: f"sha256:{digest_file(file)}" for file in kept if not _is_paper(file.name)}
+
+
+def _is_paper(name: str) -> bool:
+    return name in PAPERS or name.endswith(".parity.json")  # what was measured of a GGUF file beside the model
 
 
 def _tokenizer(model: Path) -> Any:
