@@ -86,7 +86,7 @@ def run(size: int) -> list[tuple[str, Cost]]:
                 given = [act, place, str(work / target), str(tls.certificate_file), str(logins)]
                 rows.append((label, measured([sys.executable, "-c", OURS, *given])))
             ca = f"where.web.ca_file={tls.certificate_file}"
-            whole = ilab("--set", ca, "package", "push", f"{host}/lab/ours:whole", "--package", work / "layout")
+            whole = ilab("--set", ca, "package", "push", f"{host}/lab/whole:1", "--package", work / "layout")
             rows.append(("ilab package push, read back", measured([*map(str, whole), "--logins", str(logins)])))
             if shutil.which("skopeo"):
                 certs = ["--src-cert-dir", str(work / "certs")], ["--dest-cert-dir", str(work / "certs")]

@@ -76,7 +76,7 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "output_gguf": "q8_0",
         "output_oci_model_uri": "elsewhere",
         "output_model_registry_api_url": "http://elsewhere",
-            "output_oci_registry_secret": "another",
+        "output_oci_registry_secret": "another",
         "taxonomy_base": "main",
         "chunk_tokenizer": "another",
         "document_policy": "drop",

@@ -299,3 +299,37 @@ def test_a_modelcar_stands_on_a_base_image(tmp_path: Path, layout: Path) -> None
         subprocess.run(command, check=True, capture_output=True)
         assert (tmp_path / "root/bin/sh").read_bytes() == b"#!sh"
         assert (tmp_path / "root/models/config.json").read_bytes() == b"{}"
+
+
+def test_memory_does_not_grow_with_the_package(tmp_path: Path) -> None:
+    """96 MiB in chunks of one, there and back, in a process of its own: less than 64 MB with all libraries."""
+    model = tmp_path / "big"
+    model.mkdir()
+    with (model / "model.safetensors").open("wb") as handle:
+        handle.truncate(96 << 20)
+    write_layout(tmp_path / "large", model, {}, {}, "1.0.0")
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from ilab.config import WebWhere\n"
+        "from ilab.core.events import Bus\n"
+        "from ilab.packaging.publish import Reach, fetch_package, place_of, push_package\n"
+        "place, here, emit = place_of(sys.argv[1]), Path(sys.argv[2]), Bus().for_step('push')\n"
+        "push_package(here / 'large', place, Reach(WebWhere()), here / 'w', emit)\n"
+        "fetch_package(place, here / 'back', Reach(WebWhere()), emit)\n"
+        "lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "print(next(line.split()[1] for line in lines if line.startswith('VmHWM')))\n"
+    )
+    with docker_registry(tmp_path, {}) as host:
+        command = [sys.executable, "-c", code, f"{host}/team/lamp:1", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
+    assert int(done.stdout) * 1024 < 64_000_000
+    assert same(tmp_path / "large", tmp_path / "back")
+
+
+def environment() -> dict[str, str]:
+    import os
+
+    import ilab
+
+    return {**os.environ, "PYTHONPATH": str(Path(ilab.__file__).parents[1])}
