@@ -93,7 +93,7 @@ def test_an_adapter_is_merged_first(folder: Path, tiny_model: Path) -> None:
     peft = pytest.importorskip("peft")
     from transformers import AutoModelForCausalLM
 
-    from ilab.packaging.gguf.readback import File
+    from ilab.models.gguf.reader import File
 
     model = peft.get_peft_model(
         AutoModelForCausalLM.from_pretrained(tiny_model), peft.LoraConfig(r=2, target_modules=["q_proj"])

@@ -322,9 +322,9 @@ def test_the_new_spelling_writes_to_the_data_home_outside_of_projects(folder: Pa
 
 
 def test_a_teacher_by_its_id_and_the_system_message_of_a_student(folder: Path, standing: Server) -> None:
-    user_file().parent.mkdir(parents=True)
-    user_file().write_text(
-        "models: {named: {mine: {path: merlinite-7b-lab}, small: {path: tiny, system_prompt: You know kilns.}}}\n"
+    listens(
+        port_of(standing),
+        "models: {named: {mine: {path: merlinite-7b-lab}, small: {path: tiny, system_prompt: You know kilns.}}}\n",
     )
     done = run(
         "generate", "--taxonomy-path", "qna.yaml", "--num-instructions", "2", "--max-num-tokens", "512",

@@ -26,6 +26,8 @@ def plan(name: str, **changes: object) -> Plan:
     kinds = {resolve.by for step in STEPS.values() for resolve in step.resolvable().values()} - {"taxonomy"}
     resolvers = {kind: (lambda locator, kind=kind: Found(f"{kind}:{locator}", locator)) for kind in kinds}
     since = "" if values["taxonomy_base"] == "empty" else f":{values['taxonomy_base']}"  # which leaves are meant
+    most = f":{values['sdg_max_tokens']}" if values["sdg_max_tokens"] else ""  # of a flow's answers
+    resolvers["flow"] = lambda locator: Found(f"flow:{locator}{most}", locator)
     resolvers["taxonomy"] = lambda locator: Found(f"taxonomy:{locator}{since}", locator)
     return build(pipeline, STEPS, derive(values), resolvers)
 
@@ -142,10 +144,6 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "sdg_benchmarks": "mmlu",
         "sdg_repo_branch": "main",
         "sdg_max_batch_len": 100,
-        "output_format": "modelpack",
-        "output_modelcar_base_image": "registry.example/base:1",
-        "output_license": "MIT",
-        "output_gguf": "q8_0",
         **WHERE,
     }
     together: dict[str, dict[str, object]] = {

@@ -180,23 +180,23 @@ def ilab(server: Server, certificate: Path, tmp_path: Path, monkeypatch: pytest.
 
 def test_a_run_is_submitted_followed_and_stopped(ilab: Any, server: Server) -> None:
     told = ilab("pipeline", "submit", "-p", "sdg_scale_factor=3", "-p", "sdg_repo_url=https://git.example/t.git")
-    assert told.output.startswith("run-1 ")
+    assert "run-1 'instructlab" in told.output
     sent = server.runs["run-1"]["runtime_config"]["parameters"]
     assert sent == {"sdg_scale_factor": 3, "sdg_repo_url": "https://git.example/t.git"}, "what nobody gave is not sent"
     followed = ilab("pipeline", "wait", "run-1")
     assert "Model Packaging: package: running" in followed.output and followed.output.endswith("run-1: succeeded\n")
-    assert "Model Packaging: package" in ilab("pipeline", "runs", "run-1").output
+    assert "Model Packaging: package" in ilab("pipeline", "status", "run-1").output
     assert "a line of pod-1\nanother\n" in ilab("pipeline", "logs", "run-1", "package").output
     assert "tasks: Model Packaging" in str(ilab("pipeline", "logs", "run-1", "train", code=2).exception.hint)
     ilab("pipeline", "cancel", "run-1")
     assert server.runs["run-1"]["state"] == "CANCELING"
-    assert json.loads(ilab("--json", "pipeline", "runs").output)[0]["run"] == "run-1"
+    assert json.loads(ilab("--json", "pipeline", "status", "--on", "kubeflow").output)[0]["run"] == "run-1"
 
 
 def test_a_recurring_run_and_a_new_version(ilab: Any, server: Server) -> None:
     ilab("pipeline", "submit", "--recurring", "0 0 2 * * *", "--run-name", "nightly")
     sent = server.recurring[0]
-    assert sent["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *" and sent["max_concurrency"] == "1"
+    assert sent["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *" and int(sent["max_concurrency"]) == 1
     assert sent["runtime_config"].get("parameters", {}) == {}, "so that each run takes the ConfigMap as it is then"
     ilab("pipeline", "submit", "--recurring", "0 2 * * *", code=2)
     assert "version 1" in ilab("pipeline", "upload", "--version", "1").output
@@ -217,13 +217,13 @@ def test_what_is_wrong_is_told_with_what_to_type(
 ) -> None:
     assert "answered 404" in str(ilab("pipeline", "wait", "run-9", code=4).exception)
     monkeypatch.setenv("KUBEFLOW_TOKEN", "another")
-    assert "oc whoami -t" in ilab("pipeline", "runs", code=4).exception.hint
+    assert "oc whoami -t" in ilab("pipeline", "status", "--on", "kubeflow", code=4).exception.hint
     monkeypatch.setenv("KUBEFLOW_TOKEN", TOKEN)
     server.refuse = 403
-    assert "--namespace" in ilab("pipeline", "runs", code=4).exception.hint
-    ilab("pipeline", "runs", "--host", "ds-pipeline.example", code=2)
-    ilab("pipeline", "runs", "--ca-file", "absent.pem", code=2)
-    ilab("pipeline", "runs", "--token", TOKEN, code=2)
+    assert "--namespace" in ilab("pipeline", "status", "--on", "kubeflow", code=4).exception.hint
+    ilab("pipeline", "status", "--on", "kubeflow", "--host", "ds-pipeline.example", code=2)
+    ilab("pipeline", "status", "--on", "kubeflow", "--ca-file", "absent.pem", code=2)
+    ilab("pipeline", "status", "--on", "kubeflow", "--token", TOKEN, code=2)
     ilab("pipeline", "compile", "-o", "pipeline.json", code=2)
     ilab("pipeline", "compile", "--run-store", "/data", code=2)
     ilab("pipeline", "compile", "-p", "k8s_tolerations=x", code=2)

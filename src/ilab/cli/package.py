@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
-from ilab.cli.pipeline import PARAMETER
+from ilab.cli.building import Asked, building
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def group() -> None:
 @click.option("--format", "form", type=click.Choice(["modelcar", "modelpack"]), default="modelcar", show_default=True)
 @click.option("--base-image", metavar="PLACE", default="", help="Image that a modelcar stands on.")
 @click.option("--license", "license_", metavar="SPDX", default="", help="The licence, where no model card says it.")
-@PARAMETER
+@building
 @click.pass_context
-def build(context: click.Context, /, model_dir: str | None, parameters: tuple[str, ...], **given: Any) -> None:
+def build(context: click.Context, /, model_dir: str | None, asked: Asked, **given: Any) -> None:
     """Build the package of this project, as far as that is still to do; or that of a model in MODEL_DIR.
 
     Of the project's package everything is set by parameters (-p output_format=modelpack …). A folder is packaged as it
@@ -49,7 +49,8 @@ def build(context: click.Context, /, model_dir: str | None, parameters: tuple[st
             raise InputError("--output is for the package of MODEL_DIR", hint=hint)
         from ilab.cli.pipeline import run
 
-        context.invoke(run, pipeline=None, parameters=parameters, until="package", only=None, force=())
+        which = {f"asked_{name}": value for name, value in vars(asked).items()}
+        context.invoke(run, **which, until="package", only=None, force=())
         return
     if not given["output"]:
         raise InputError("a folder for the package is missing", hint="add --output DIR")

@@ -16,7 +16,7 @@ import click
 
 from ilab.cli.app import Options, drop_output
 from ilab.cli.building import Asked, building
-from ilab.cli.pipeline_kubeflow import cancel, compile_, logs, runs, submit, upload, wait
+from ilab.cli.pipeline_kubeflow import SERVER, cancel, compile_, logs, options_of, show_runs, submit, upload, wait
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
 from ilab.cli.teacher import reaching, served, teacher_of_build
 from ilab.cli.threads import passive_threads
@@ -145,9 +145,17 @@ def run(
 
 @group.command()
 @building
+@click.argument("run_id", required=False, metavar="[RUN]")
+@click.option("--on", type=click.Choice(["local", "kubeflow"]), help="Runs of a cluster; implied by RUN.")
+@options_of(SERVER)
 @click.pass_obj
-def status(options: Options, asked: Asked) -> None:
-    """Which steps are done, which one is running and how far it is."""
+def status(options: Options, /, asked: Asked, run_id: str | None, on: str | None, **given: Any) -> None:
+    """Which steps are done, which one is running and how far it is; on a cluster the runs, or the tasks of one RUN."""
+    if on == "kubeflow" or (run_id and on is None):
+        show_runs(options, asked, run_id, given)
+        return
+    if run_id:
+        raise InputError("RUN is the id of a run on a cluster", hint=f"ilab pipeline status --on kubeflow {run_id}")
     from rich.table import Table
 
     from ilab.actions import step_states
@@ -311,5 +319,5 @@ def watching(engine: Engine, folder: Path, *, quiet: bool = False) -> Iterator[N
         sys.stderr.flush()
 
 
-for command in (compile_, submit, upload, runs, logs, wait, cancel):
+for command in (compile_, submit, upload, logs, wait, cancel):
     group.add_command(command)

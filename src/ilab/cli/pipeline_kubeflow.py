@@ -1,7 +1,8 @@
-"""``ilab pipeline`` on a cluster: compile, submit, upload, runs, logs, wait, cancel."""
+"""``ilab pipeline`` on a cluster: compile, submit, upload, logs, wait, cancel, and the runs that `status` shows."""
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,6 +36,7 @@ TARGET = (
         "--storage-secret", metavar="NAME", help="Keys of its bucket.  [config: where.kubeflow.storage_secret]"
     ),
 )
+IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,300}")
 RUN = click.argument("run_id", metavar="RUN")
 
 
@@ -126,17 +128,13 @@ def upload(options: Options, /, asked: Asked, name: str, version: str | None, **
     options.result({"version_id": told, "pipeline": name, "version": version}, f"{name}, version {version}")
 
 
-@click.command()
-@options_of(SERVER)
-@click.argument("run_id", required=False, metavar="[RUN]")
-@click.pass_obj
-def runs(options: Options, /, run_id: str | None, **given: Any) -> None:
-    """The newest runs on the cluster; of one RUN every task."""
+def show_runs(options: Options, asked: Asked, run_id: str | None, given: dict[str, Any]) -> None:
+    """The newest runs on the cluster; of one run every task."""
     from rich.table import Table
 
     from ilab.cli.render import console
 
-    loaded = _loaded(options, Asked(), given)
+    loaded = _loaded(options, asked, given)
     server = _server(loaded)
     found = [server.run(run_id)] if run_id else server.runs(loaded.config.where.kubeflow.experiment)
     if options.as_json:
@@ -170,7 +168,7 @@ def wait(options: Options, /, run_id: str, timeout: float | None, **given: Any) 
 @click.argument("task", required=False, metavar="[TASK]")
 @click.pass_obj
 def logs(options: Options, /, run_id: str, task: str | None, **given: Any) -> None:
-    """What the tasks of a run printed; of one TASK alone, by its name in `ilab pipeline runs RUN`."""
+    """What the tasks of a run printed; of one TASK alone, by its name in `ilab pipeline status RUN`."""
     server = _server(_loaded(options, Asked(), given))
     run = server.run(run_id)
     chosen = [one for one in run.tasks if task is None or task in (one.name, one.name.rpartition(": ")[2])]
@@ -251,6 +249,8 @@ def _compiled(options: Options, asked: Asked, given: dict[str, Any], path: Path)
     if not image:
         hint = "--image REGISTRY/NAME:TAG, or ilab config set where.kubeflow.image …; deploy/Containerfile makes one"
         raise InputError("there is no image for the tasks", where="where.kubeflow.image", hint=hint)
+    if not IMAGE.fullmatch(image):
+        raise InputError(f"no name of an image: {image!r}", where="where.kubeflow.image", hint="REGISTRY/NAME:TAG")
     if place.store and not place.store.startswith("s3://"):
         raise InputError(
             f"no address of a bucket: {place.store}", where="where.kubeflow.store", hint="s3://BUCKET/PREFIX"

@@ -231,7 +231,7 @@ def _asking(host: str) -> Iterator[None]:
         hints = {
             401: "give a token: --token env:NAME, for example NAME=$(oc whoami -t)",
             403: "the token's user may not do this in the namespace; --namespace NAME, or ask for the role `edit`",
-            404: "look at the address and the id: ilab pipeline runs",
+            404: "look at the address and the id: ilab pipeline status --on kubeflow",
         }
         message = f"the pipeline server answered {error.status}: {_reason(error)}"
         hint, again = hints.get(error.status, ""), error.status >= 500

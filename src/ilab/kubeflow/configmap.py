@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def read_live(name: str, account: Path = ACCOUNT) -> Live:
         namespace = (account / "namespace").read_text().strip()
         token = (account / "token").read_text().strip()
         address = f"https://{f'[{host}]' if ':' in host else host}:{port}"
-        with httpx2.Client(verify=str(account / "ca.crt"), timeout=TIMEOUT, trust_env=False) as client:
+        trusted = ssl.create_default_context(cafile=str(account / "ca.crt"))
+        with httpx2.Client(verify=trusted, timeout=TIMEOUT, trust_env=False) as client:
             answer = client.get(
                 f"{address}/api/v1/namespaces/{namespace}/configmaps/{name}",
                 headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
