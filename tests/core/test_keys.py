@@ -144,6 +144,8 @@ def test_every_what_parameter_changes_a_key_and_no_where_parameter_does() -> Non
         "sdg_benchmarks": "mmlu",
         "sdg_repo_branch": "main",
         "sdg_max_batch_len": 100,
+        "sdg_mix_recipe": "skills.yaml",
+        "sdg_mix_recipe_knowledge": "knowledge.yaml",
         **WHERE,
     }
     together: dict[str, dict[str, object]] = {

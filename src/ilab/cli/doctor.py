@@ -19,11 +19,6 @@ def group(options: Options, cluster: bool) -> None:
     """Look at this machine and the configuration; say what is missing for which command, and what to type.
 
     What only some commands need is a note. Exit code 3 where what the configuration asks for cannot work.
-
-    \b
-    Examples:
-      ilab doctor
-      ilab doctor --cluster --json
     """
     from ilab.cli.render import one_line
     from ilab.doctor import examine

@@ -13,6 +13,7 @@ import click
 
 from ilab.cli.app import Options, show_error
 from ilab.cli.old_options import OldOptions
+from ilab.cli.rag_options import RAG_OPTIONS, retriever_for
 from ilab.errors import IlabError, InputError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ilab.cli.chat_input import Lines
     from ilab.cli.chat_partner import Partner
     from ilab.cli.chat_screen import Screen
+    from ilab.rag.search import Retriever
 
 OLD = OldOptions(taken={"--model-family": "the model's own chat template is used"}, refused={})
 GREEDY = "greedy_mode"
@@ -48,18 +50,13 @@ GREEDY = "greedy_mode"
 @click.option("--tls-client-key", metavar="FILE", help="Its private key, where it is in a file of its own.")
 @click.option("--tls-client-passwd", metavar="REF", help="env:NAME or file:PATH that holds the private key's password.")
 @click.option("--serving-log-file", metavar="FILE", help="Where a server that is started for this chat writes.")
+@RAG_OPTIONS
 @OLD
 @click.pass_obj
 def chat(options: Options, /, question: tuple[str, ...], **given: Any) -> None:
     """Talk to a model: the one that is served on this machine, else the last build's, one by name, or a server's.
 
     /h shows the commands there, Ctrl-C stops an answer, /q leaves.
-
-    \b
-    Examples:
-      ilab model chat
-      ilab model chat -qq "How tall is the tower?"
-      ilab model chat --endpoint-url http://127.0.0.1:8000/v1 -t 0.7
     """
     from ilab.cli.chat_input import PipedLines
     from ilab.cli.chat_partner import meet
@@ -79,7 +76,7 @@ def chat(options: Options, /, question: tuple[str, ...], **given: Any) -> None:
     screen = Screen(is_terminal() and not given["no_decoration"], loaded.config.chat.visible_overflow)
     with ExitStack() as stack:
         partner = meet(options, loaded, given, stack)
-        session = _session(loaded, partner, given)
+        session = _session(loaded, partner, given, retriever_for(options, given))
         if given["quick_question"] and options.as_json:
             _as_json(options, session, asked)
             return
@@ -103,11 +100,15 @@ def _question(words: tuple[str, ...], quick: bool) -> str:
     return text
 
 
-def _session(loaded: Any, partner: Partner, given: dict[str, Any]) -> ChatSession:
+def _session(loaded: Any, partner: Partner, given: dict[str, Any], retriever: Retriever | None) -> ChatSession:
     from ilab.chat.contexts import Contexts
     from ilab.chat.files import ChatLog
-    from ilab.chat.session import ChatSession, Settings
+    from ilab.chat.session import ChatSession, Retrieved, Settings
     from ilab.config import data_home
+
+    def retrieve(text: str) -> Retrieved:
+        found = retriever.retrieve(text) if retriever else None
+        return Retrieved(found.passages, found.citations) if found else Retrieved((), ())
 
     chat = loaded.config.chat
     logs = loaded.path(chat.logs_dir) if chat.logs_dir else data_home() / "chatlogs"
@@ -115,6 +116,7 @@ def _session(loaded: Any, partner: Partner, given: dict[str, Any]) -> ChatSessio
         partner.talker,
         Settings(chat.context, given["system"], chat.memory),
         Contexts(partner.system, chat.contexts),
+        retrieve=retrieve if retriever else None,
         log=ChatLog(logs),
     )
     if chat.session:

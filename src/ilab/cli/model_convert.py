@@ -47,11 +47,6 @@ def convert(options: Options, /, model_dir: str | None, named_dir: str | None, t
     MODEL_DIR is a Hugging Face directory, or what the last build chose. f32, f16, bf16, q8_0, q5_0 and q4_0 are written
     here; other types by llama.cpp's quantiser, where it is installed. The file gets its name after the checks; what
     they measured stands beside it in NAME.parity.json. No file that is read is changed or removed.
-
-    \b
-    Examples:
-      ilab model convert models/merged_model --type q4_0
-      ilab model convert OWNER/NAME --adapter-file DIR --output name.gguf
     """
     from ilab.cli.live import view
     from ilab.cli.threads import passive_threads

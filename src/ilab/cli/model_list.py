@@ -50,13 +50,7 @@ def list_(options: Options, model_dirs: tuple[str, ...], list_checkpoints: bool)
 @click.option("--check", is_flag=True, help="Read every byte, and compare with what was downloaded.")
 @click.pass_obj
 def info(options: Options, name: str, model_dir: str | None, check: bool) -> None:
-    """What a model is, where it came from, and whether it is still whole. NAME may be a path.
-
-    \b
-    Examples:
-      ilab model info OWNER/NAME --check
-      ilab model info ./my-model
-    """
+    """What a model is, where it came from, and whether it is still whole. NAME may be a path."""
     from ilab.transfer.shelf import damaged
 
     model = _one(options, name, model_dir)

@@ -44,13 +44,7 @@ OLD = OldOptions(
 @OLD
 @click.pass_obj
 def test(options: Options, /, max_tokens: int, **given: Any) -> None:
-    """Ask a trained model and the one it was made from the same questions: expected, before, after.
-
-    \b
-    Examples:
-      ilab test
-      ilab model test --test-file questions.jsonl --base OWNER/NAME --model-dir checkpoints/merged_model
-    """
+    """Ask a trained model and the one it was made from the same questions: expected, before, after."""
     from ilab.actions import prepare
     from ilab.cli.pipeline import engine_for, run_folder, watching
     from ilab.cli.threads import passive_threads

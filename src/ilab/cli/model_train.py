@@ -34,12 +34,6 @@ def train(options: Options, /, dry_run: bool, **given: Any) -> None:
 
     Without data options all training steps of the project are made, in the same store: a build goes on from them. An
     interrupted training goes on where it was with the same command.
-
-    \b
-    Examples:
-      ilab train --input-dir generated --num-epochs 2
-      ilab model train --data-path messages.jsonl --model-path OWNER/NAME --ckpt-output-dir checkpoints
-      ilab model train --dry-run
     """
     from ilab.actions import prepare
     from ilab.cli.threads import passive_threads
