@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ilab.chat.contexts import Contexts
 from ilab.chat.files import ChatLog, read_session
-from ilab.chat.fitting import Question, TooLarge, exchanges_of, fit, most_tokens
+from ilab.chat.fitting import QUOTED, Question, TooLarge, exchanges_of, fit, most_tokens
 from ilab.chat.session import ChatSession, Retrieved, Settings
 from ilab.chat.talkers import LocalTalker
 from ilab.chat.untrusted import neutral
@@ -148,7 +148,7 @@ def test_passages_go_before_the_question_and_are_not_kept() -> None:
     passages = ("the tower is 34 metres tall", "far " * 2500)
     session = ChatSession(talker, retrieve=lambda text: Retrieved(passages, ("[1] towers.md:3", "[2] far.md:1")))
     ask(session, "how tall?")
-    assert talker.sent() == ["[1] the tower is 34 metres tall\n\nhow tall?"]
+    assert talker.sent() == [f"{QUOTED}\n\n[1] the tower is 34 metres tall\n\nhow tall?"]
     assert session.citations == ("[1] towers.md:3",)
     assert session.take_notes() == ["1 of the passages that were found did not fit into the context"]
     assert said(session)[0] == "how tall?"
