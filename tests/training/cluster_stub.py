@@ -55,6 +55,7 @@ class Stub:
         self.ending = 0  # looks that a job takes to be gone
         self.on_create: Callable[[dict[str, Any]], None] = lambda job: None
         self.on_delete: Callable[[], None] = lambda: None
+        self.alive: Callable[[], bool] = lambda: False  # whether processes of its pods still run
         self.address = ""
 
     def condition(self, type_: str, reason: str = "", message: str = "") -> None:
@@ -168,6 +169,7 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
                 name = body["metadata"]["name"]
                 if name in stub.jobs:
                     return 409, {"message": f"{name} already exists"}
+                body["metadata"]["creationTimestamp"] = "2026-11-21T10:00:00Z"
                 stub.jobs[name] = {**body, "plural": plural}
                 stub.on_create(body)
                 return 201, body
@@ -182,7 +184,7 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
                 stub.script.pop(0)(stub)
             if "deletionTimestamp" in job["metadata"]:
                 stub.ending -= 1
-                if stub.ending < 0:
+                if stub.ending < 0 and not stub.alive():
                     del stub.jobs[name or ""]
                     stub.pods, stub.logs = [], {}
             return 200, job
@@ -197,7 +199,7 @@ class Played:
         self.stub = stub
         self.processes: dict[str, subprocess.Popen[str]] = {}
         self.threads: list[threading.Thread] = []
-        stub.on_create, stub.on_delete = self.start, self.end
+        stub.on_create, stub.on_delete, stub.alive = self.start, self.end, self.alive
 
     def start(self, job: dict[str, Any]) -> None:
         trainer = job["spec"]["trainer"]
@@ -228,6 +230,9 @@ class Played:
             self.stub.pod(name, "Running")
             self.threads.append(threading.Thread(target=self._hear, args=(name,), daemon=True))
             self.threads[-1].start()
+
+    def alive(self) -> bool:
+        return any(thread.is_alive() for thread in self.threads)
 
     def end(self) -> None:
         for process in self.processes.values():

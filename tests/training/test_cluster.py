@@ -25,6 +25,8 @@ from ilab.core.kubeconfig import find_account
 from ilab.core.kubernetes import Api
 from ilab.core.store import Store
 from ilab.errors import IlabError, InputError, ServiceError, SetupError, Stopped
+from ilab.parameters import TABLE
+from ilab.parameters.infrastructure import cluster as cluster_of
 from ilab.training import cluster
 from ilab.training.elsewhere import note_error, note_finished
 from ilab.training.encode import EncodedSet
@@ -34,6 +36,7 @@ from ilab.training.pods import state_of, troubles
 from ilab.training.relay import like_this_pod
 from ilab.training.settings import TrainSettings
 from ilab.training.start import device_of
+from ilab.where import in_cluster
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate"),
@@ -76,12 +79,13 @@ class Trial:
         return [event.data["note"] for event in self.events if event.kind == "metric" and "note" in event.data]
 
     def run(self, kind: str = "TrainJob", *, start: float = 60.0, **more: Any) -> None:
-        place = {
+        place: dict[str, Any] = {
             "kubeconfig": str(self.stub.kubeconfig()),
             "image": "x/y:1",
             "volumes": {"models": str(self.base.parents[2])},
             "start_seconds": start,
         }
+        place |= more.pop("pods", {})
         where = TrainWhere.model_validate({"launcher": kind, "submit": True, "kubernetes": place, **more})
         settings, none = TrainSettings.model_validate(SETTINGS), EncodedSet((), (), (), ())
         emit = Bus([self.events.append]).for_step("t")
@@ -205,19 +209,21 @@ UNSCHEDULABLE = {
     "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes: Insufficient nvidia.com/gpu"}]
 }
 QUOTA = {"reason": "FailedCreate", "message": "exceeded quota: gpus", "involvedObject": {"name": "NAME-node-0"}}
-MOUNT = {"reason": "FailedAttachVolume", "message": "Multi-Attach error", "involvedObject": {"name": "NAME-node-0-0"}}
+MOUNT = {"reason": "FailedAttachVolume", "message": "Multi-Attach error", "involvedObject": {"name": "NAME-0"}}
 OTHERS = {"reason": "FailedCreate", "message": "exceeded quota", "involvedObject": {"name": "another"}}
+EARLIER = {**QUOTA, "lastTimestamp": "2026-11-21T09:59:59Z"}  # about a job of this name that is gone
 
 
 @pytest.mark.parametrize(
     ("status", "event", "said", "hint"),
     [
-        (waiting("ImagePullBackOff"), None, "a-0 does not start: ImagePullBackOff: back-off", "image_pull_secrets"),
+        (waiting("ImagePullBackOff"), None, "-0 does not start: ImagePullBackOff: back-off", "image_pull_secrets"),
         (waiting("CreateContainerConfigError"), None, "CreateContainerConfigError", "kubectl get secrets"),
-        (UNSCHEDULABLE, None, "no machine takes a-0: 0/3 nodes: Insufficient nvidia.com/gpu", "train_gpu_per_worker"),
+        (UNSCHEDULABLE, None, "-0: 0/3 nodes: Insufficient nvidia.com/gpu", "train_gpu_per_worker"),
         ({}, MOUNT, "Multi-Attach error", "ReadWriteMany"),
         (None, QUOTA, "exceeded quota: gpus", "kubectl describe quota"),
         (None, OTHERS, "there are none", "operator"),
+        (None, EARLIER, "there are none", "operator"),
     ],
 )
 def test_pods_that_do_not_start_are_given_up(
@@ -225,7 +231,7 @@ def test_pods_that_do_not_start_are_given_up(
 ) -> None:
     def stuck(stub: Stub) -> None:
         if status is not None:
-            stub.pod("a-0", "Pending", **status)
+            stub.pod(f"{next(iter(stub.jobs))}-0", "Pending", **status)
         if event is not None:
             stub.events = [json.loads(json.dumps(event).replace("NAME", next(iter(stub.jobs))))]
 
@@ -429,7 +435,7 @@ def test_conditions_of_the_two_kinds() -> None:
 # -- the whole command -----------------------------------------------------------------------------------------------
 
 
-def typed(here: Path, base: Path, stub: Stub) -> list[str]:
+def typed(here: Path, base: Path, stub: Stub, epochs: int = 2) -> list[str]:
     values = {
         "nodes": "2",
         "kubernetes.image": "x/y:1",
@@ -437,7 +443,16 @@ def typed(here: Path, base: Path, stub: Stub) -> list[str]:
         "kubernetes.kubeconfig": str(stub.kubeconfig()),
     }
     sets = [part for name, value in values.items() for part in ("--set", f"where.train.{name}={value}")]
-    settings = ["--num-epochs", "2", "--effective-batch-size", "2", "--max-seq-len", "128", "--learning-rate", "3e-3"]
+    settings = [
+        "--num-epochs",
+        str(epochs),
+        "--effective-batch-size",
+        "2",
+        "--max-seq-len",
+        "128",
+        "--learning-rate",
+        "3e-3",
+    ]
     trained = ["model", "train", "--model-path", str(base), "--data-path", "k.jsonl", *settings]
     return ["-C", str(here), "--store", str(here / "store"), *trained, "--submit", "TrainJob", *sets]
 
@@ -454,6 +469,67 @@ def until(reached: Callable[[], bool], seconds: float = 120.0) -> None:
     while not reached():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_one_says_who_makes_the_job(here: Path, base: Path, stub: Stub) -> None:
+    done = CliRunner().invoke(main, hoisted([*typed(here, base, stub), "--manifest", "TrainJob"]))
+    assert isinstance(done.exception, InputError) and "--submit makes it" in str(done.exception)
+    with pytest.raises(ValueError, match=r"say which with where\.train\.launcher"):
+        TrainWhere.model_validate({"submit": True})
+    assert not stub.asked
+
+
+def test_the_parameters_of_a_pipeline_reach_the_job(trial: Trial) -> None:
+    """Values of the run form, as the compiled pipeline writes them for its pods."""
+    values: dict[str, Any] = {parameter.name: parameter.default for parameter in TABLE}
+    asked = {"train_num_workers": 3, "train_gpu_per_worker": 4, "train_gpu_identifier": "amd.com/gpu"}
+    asked |= {"train_cpu_limit": 8, "train_memory_per_worker": "64Gi", "train_node_selectors": '{"gpu": "h200"}'}
+    made = in_cluster(cluster_of({**values, **asked, "k8s_tolerations": '[{"operator": "Exists"}]'}), "PyTorchJob")
+    trial.stub.script = succeed(trial, "PyTorchJob")
+    bodies: list[dict[str, Any]] = []
+    trial.stub.on_create = bodies.append
+    kubernetes = made.pop("kubernetes")
+    trial.run(made.pop("launcher"), pods=kubernetes, **made)
+    specs = bodies[0]["spec"]["pytorchReplicaSpecs"]
+    pod = specs["Worker"]["template"]["spec"]
+    assert (specs["Master"]["replicas"], specs["Worker"]["replicas"], bodies[0]["spec"]["nprocPerNode"]) == (1, 2, "4")
+    assert pod["containers"][0]["resources"]["limits"] == {"cpu": "8", "memory": "64Gi", "amd.com/gpu": "4"}
+    assert pod["nodeSelector"] == {"gpu": "h200"} and pod["tolerations"] == [{"operator": "Exists"}]
+    alone = in_cluster(cluster_of({**values, **asked, "train_num_workers": 1}))
+    assert alone == {"processes": 4}  # the task's own pod trains
+
+
+@pytest.mark.long
+def test_a_stopped_command_ends_the_pods_and_their_state_is_kept(here: Path, base: Path, stub: Stub) -> None:
+    pods, command = Played(stub), typed(here, base, stub, epochs=30)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "ilab", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    metrics = "store/train/*.partial/work/metrics.jsonl"
+    until(lambda: first.poll() is not None or any(path.read_text().count("\n") > 2 for path in here.glob(metrics)))
+    first.send_signal(signal.SIGTERM)
+    _, complaint = first.communicate(timeout=60)
+    assert first.returncode == 128 + signal.SIGTERM and b"its job deleted" in complaint, complaint
+    for thread in pods.threads:
+        thread.join(60)
+    [path] = here.glob(metrics)
+    done = json.loads(path.read_text().splitlines()[-1])["step"]
+    assert 3 <= done < 60
+    kept = path.read_text()
+    second_pods = Played(stub)
+    second = subprocess.Popen(
+        [sys.executable, "-m", "ilab", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    _, complaint = second.communicate(timeout=240)
+    assert second.returncode == 0, complaint
+    for thread in second_pods.threads:
+        thread.join(60)
+    store = Store(here / "store")
+    [made] = [record for record in store.records() if record.type == "train"]
+    rows = [json.loads(line) for line in (store.contents(made) / "metrics.jsonl").read_text().splitlines()]
+    before = [json.loads(line) for line in kept.splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 61))
+    assert [row["loss"] for row in rows[: len(before)]] == [row["loss"] for row in before]  # not trained again
 
 
 @pytest.mark.long

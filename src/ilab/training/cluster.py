@@ -166,7 +166,7 @@ class _Submission:
             self._tell(f"{self.name} waits in the cluster's queue: {said}")
             self._stuck_since = None
         elif self._pods.seen:
-            self._consider(pods)
+            self._consider(found, pods)
         return False
 
     def _delivered(self) -> bool:
@@ -182,17 +182,14 @@ class _Submission:
             )
         return False
 
-    def _consider(self, pods: Sequence[Object]) -> None:
+    def _consider(self, job: Object, pods: Sequence[Object]) -> None:
         """Tell what is wrong with the pods; give up where it keeps them from starting for too long."""
-        begun = running(pods)
-        found = troubles(pods, () if begun else self._pods.warnings(), self.name)
+        found = troubles(pods, () if running(pods) else self._pods.warnings(job))
         for trouble in found:
             self._tell(f"{trouble.message}  ({trouble.hint})")
         stuck = [trouble for trouble in found if trouble.starting]
         if not pods and not stuck:
-            stuck = [
-                Trouble("the job has no pods", f"is Kubeflow's operator running? kubectl describe {self._kubectl}")
-            ]
+            stuck = [Trouble("there are none", f"is Kubeflow's operator running? kubectl describe {self._kubectl}")]
         if not stuck:
             self._stuck_since = None
             return
@@ -213,7 +210,7 @@ class _Submission:
         if found is not None:
             found.hint = f"{found.hint}; {kept}" if found.hint else kept
             return found
-        died = sorted(troubles(pods, (), self.name), key=lambda one: "memory" not in one.message)
+        died = sorted(troubles(pods), key=lambda one: "memory" not in one.message)
         words = [died[0].message if died else said or "nobody said why", self._pods.complaint]
         hint = f"{died[0].hint}; {kept}" if died else kept
         return SetupError(

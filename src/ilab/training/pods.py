@@ -61,7 +61,7 @@ WAITING = {  # why a container does not start -> what to do
     "CreateContainerError": "kubectl describe pod shows more",
     "RunContainerError": "the image must hold torchrun and ilab[train]",
 }
-EVENTS = {"FailedMount": VOLUMES, "FailedAttachVolume": VOLUMES, "FailedCreate": QUOTA, "FailedScheduling": MACHINES}
+MOUNTING, UNMADE = ("FailedMount", "FailedAttachVolume"), "FailedCreate"  # reasons of events
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,15 @@ def state_of(job: Object) -> tuple[State, str]:
     return "goes on", ""
 
 
-def troubles(pods: Iterable[Object], events: Iterable[Object] = (), of: str = "") -> list[Trouble]:
-    """What ``pods`` suffer from; with ``events`` of the namespace, those about the job called ``of`` too."""
+def troubles(pods: Sequence[Object], events: Iterable[Object] = ()) -> list[Trouble]:
+    """What ``pods`` suffer from; with ``events`` about their job, what keeps them from being made, or from volumes."""
     found = [trouble for pod in pods for trouble in _of_pod(pod)]
+    names = {name_of(pod) for pod in pods}
     for event in events:
-        name, reason = _at(event, "involvedObject", "name"), event.get("reason")
-        if isinstance(name, str) and (name == of or name.startswith(f"{of}-")) and reason in EVENTS:
-            found.append(Trouble(f"{name}: {plain(str(event.get('message', '')))}", EVENTS[reason]))
+        about, reason = _at(event, "involvedObject", "name"), event.get("reason")
+        hint = VOLUMES if reason in MOUNTING and about in names else QUOTA if reason == UNMADE and not pods else ""
+        if hint:
+            found.append(Trouble(f"{about}: {plain(str(event.get('message', '')))}", hint))
     return found
 
 

@@ -49,6 +49,12 @@ def like_this_pod(api: Api, where: TrainWhere) -> TrainWhere:
     return where.model_copy(update={"kubernetes": place.model_copy(update=update)})
 
 
+def _belongs(event: Object, name: str, since: str) -> bool:
+    about = (event.get("involvedObject") or {}).get("name") or ""
+    last = event.get("lastTimestamp") or event.get("eventTime")
+    return (about == name or about.startswith(f"{name}-")) and (not last or last >= since)
+
+
 class PodsOfJob:
     """The pods of one job: their state, their warnings, and the lines of their logs that were not told yet."""
 
@@ -67,8 +73,12 @@ class PodsOfJob:
         """Whether this account may look at pods."""
         return "pods" not in self._forbidden
 
-    def warnings(self) -> list[dict[str, Any]]:
-        return self._allowed("events", lambda: self.api.items(f"{self.base}/events", fieldSelector="type=Warning"), [])
+    def warnings(self, job: Object) -> list[dict[str, Any]]:
+        """Events of the namespace that warn of what was made for ``job``, but not for an earlier one of its name."""
+        query = {"fieldSelector": "type=Warning"}
+        none: list[dict[str, Any]] = []
+        found = self._allowed("events", lambda: self.api.items(f"{self.base}/events", **query), none)
+        return [one for one in found if _belongs(one, self.name, str(job.get("metadata", {}).get("creationTimestamp")))]
 
     def relay(self, pods: Sequence[Object], last: bool) -> None:
         """Pass new lines on: the first worker's events as this step's, everything else as remarks, and to a file.
