@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from click.testing import CliRunner
-from cluster_stub import TOKEN, Played, Stub, certificates, serving
+from cluster_stub import Stub
 
-from ilab.cli.app import hoisted, main
 from ilab.config import TrainWhere, Where
 from ilab.core.events import Bus, Event
-from ilab.core.kubeconfig import find_account
-from ilab.core.kubernetes import Api
-from ilab.core.store import Store
 from ilab.errors import IlabError, InputError, ServiceError, SetupError, Stopped
 from ilab.parameters import TABLE
 from ilab.parameters.infrastructure import cluster as cluster_of
@@ -33,7 +23,6 @@ from ilab.training.encode import EncodedSet
 from ilab.training.launch import run_job
 from ilab.training.loop import TrainJob
 from ilab.training.pods import state_of, troubles
-from ilab.training.relay import like_this_pod
 from ilab.training.settings import TrainSettings
 from ilab.training.start import device_of
 from ilab.where import in_cluster
@@ -43,21 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"),
 ]
 SETTINGS = {"epochs": 1, "batch": 2, "learning_rate": 1e-3, "max_length": 128, "max_batch_tokens": 128}
-ROWS = [("What is the kiln made of?", "Steel."), ("Who built the lock?", "Ada Brook."), ("How hot is it?", "Hot.")]
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keys")
-    certificates(folder)
-    return folder
-
-
-@pytest.fixture
-def stub(keys: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    monkeypatch.setattr(cluster, "LOOK", 0.01)
-    with serving(Stub(keys)) as made:
-        yield made
 
 
 @pytest.fixture
@@ -341,142 +315,17 @@ def test_a_result_that_is_not_here_and_a_job_that_somebody_deleted(
         trial.run()
 
 
-# -- the way there ---------------------------------------------------------------------------------------------------
+def test_what_happens_to_the_job_of_a_finished_training_matters_to_nobody(trial: Trial) -> None:
+    def late(stub: Stub) -> None:
+        note_finished(trial.work, 2)
+        stub.condition("Failed", "JobsFailed", "a machine went away")
 
-
-def test_a_pods_account_is_found_and_its_token_read_anew(
-    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(SetupError, match="no cluster is known"):
-        find_account(pod=tmp_path)
-    host, _, port = stub.address.removeprefix("https://").partition(":")
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
-    monkeypatch.setenv("HOSTNAME", "task-1")
-    with pytest.raises(SetupError, match="the pod's account cannot be read"):
-        find_account(pod=tmp_path)
-    (tmp_path / "namespace").write_text("team")
-    shutil.copy(stub.folder / "server.pem", tmp_path / "ca.crt")
-    (tmp_path / "token").write_text("outdated\n")
-    stub.jobs["j"] = {"metadata": {"name": "j"}, "plural": "trainjobs"}
-    stub.pod("task-1", "Running")
-    stub.pods[0]["spec"] = {
-        "containers": [
-            {"name": "wait", "image": "argo"},
-            {"name": "main", "image": "team/ilab:2", "volumeMounts": [
-                {"name": "space", "mountPath": "/ilab"},
-                {"name": "space", "mountPath": "/part", "subPath": "part"},
-                {"name": "token", "mountPath": "/var/run"},
-            ]},
-        ],
-        "volumes": [
-            {"name": "space", "persistentVolumeClaim": {"claimName": "run-1"}},
-            {"name": "token", "projected": {}},
-        ],
-        "imagePullSecrets": [{"name": "quay"}],
-    }  # fmt: skip
-    with Api(find_account(pod=tmp_path)) as api:
-        with pytest.raises(ServiceError, match="Unauthorized"):
-            api.get("/api/v1/namespaces/team/pods/task-1")
-        (tmp_path / "token").write_text(f"{TOKEN}\n")
-        found = like_this_pod(api, TrainWhere()).kubernetes
-    assert (found.image, found.volumes, found.image_pull_secrets) == ("team/ilab:2", {"run-1": "/ilab"}, ("quay",))
-    assert TOKEN not in repr(api.account)
-
-
-def test_kubeconfigs_that_cannot_be_used_say_why(stub: Stub, tmp_path: Path) -> None:
-    for user, said in (({"exec": {"command": "aws"}}, "exec of the context"), ({"username": "u"}, "not supported")):
-        with pytest.raises(SetupError, match=said) as caught:
-            find_account(str(stub.kubeconfig(**user)))
-        assert "kubectl create token" in caught.value.hint
-    (stub.folder / "token").write_text(TOKEN)
-    assert find_account(str(stub.kubeconfig(tokenFile="token"))).bearer() == TOKEN
-    certified = {"client-certificate": "server.pem", "client-key": "server.key"}
-    find_account(str(stub.kubeconfig(**certified)))
-    for path, text, said in (
-        (tmp_path / "none", None, "cannot be read"),
-        (tmp_path / "list", "[]", "is no kubeconfig"),
-        (tmp_path / "empty", "{}", "there is no context ''"),
-    ):
-        if text is not None:
-            path.write_text(text)
-        with pytest.raises(SetupError, match=said):
-            find_account(str(path))
-    plain = yaml.safe_load(stub.kubeconfig().read_text())
-    plain["clusters"][0]["cluster"]["server"] = "http://cluster.example"
-    (tmp_path / "plain").write_text(yaml.safe_dump(plain))
-    with pytest.raises(SetupError, match="no https address"):  # a token is not sent in the clear
-        find_account(str(tmp_path / "plain"))
-
-
-def test_a_server_with_another_certificate_gets_no_token(stub: Stub, tmp_path: Path) -> None:
-    certificates(tmp_path)
-    other = Stub(tmp_path)
-    other.address = stub.address
-    with Api(find_account(str(other.kubeconfig()))) as api, pytest.raises(ServiceError, match="CERTIFICATE_VERIFY"):
-        api.get("/api/v1/namespaces/team/pods")
-    assert not stub.asked
-
-
-def test_conditions_of_the_two_kinds() -> None:
-    def job(*conditions: tuple[str, str]) -> dict[str, Any]:
-        return {"status": {"conditions": [{"type": type_, "status": status} for type_, status in conditions]}}
-
-    assert state_of(job(("Created", "True"), ("Running", "False"), ("Succeeded", "True")))[0] == "done"
-    assert state_of(job(("Suspended", "False"), ("Failed", "True")))[0] == "failed"
-    assert state_of(job(("Created", "True"), ("Running", "True"), ("Restarting", "False")))[0] == "goes on"
-    assert state_of({})[0] == "goes on" and state_of({"status": {"conditions": "x"}})[0] == "goes on"
-    assert troubles([{"metadata": {"name": "p"}, "status": {"containerStatuses": [None, {"state": "x"}]}}]) == []
-
-
-# -- the whole command -----------------------------------------------------------------------------------------------
-
-
-def typed(here: Path, base: Path, stub: Stub, epochs: int = 2) -> list[str]:
-    values = {
-        "nodes": "2",
-        "kubernetes.image": "x/y:1",
-        "kubernetes.volumes": f"{{models: {here.parent}}}",
-        "kubernetes.kubeconfig": str(stub.kubeconfig()),
-    }
-    sets = [part for name, value in values.items() for part in ("--set", f"where.train.{name}={value}")]
-    settings = [
-        "--num-epochs",
-        str(epochs),
-        "--effective-batch-size",
-        "2",
-        "--max-seq-len",
-        "128",
-        "--learning-rate",
-        "3e-3",
-    ]
-    trained = ["model", "train", "--model-path", str(base), "--data-path", "k.jsonl", *settings]
-    return ["-C", str(here), "--store", str(here / "store"), *trained, "--submit", "TrainJob", *sets]
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in ROWS]
-    (tmp_path / "k.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path
-
-
-def until(reached: Callable[[], bool], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def test_one_says_who_makes_the_job(here: Path, base: Path, stub: Stub) -> None:
-    done = CliRunner().invoke(main, hoisted([*typed(here, base, stub), "--manifest", "TrainJob"]))
-    assert isinstance(done.exception, InputError) and "--submit makes it" in str(done.exception)
-    with pytest.raises(ValueError, match=r"say which with where\.train\.launcher"):
-        TrainWhere.model_validate({"submit": True})
-    assert not stub.asked
+    trial.stub.script = [late]
+    trial.run()
+    assert any("the training is done; its job may still be" in note for note in trial.notes)
+    trial.stub.refuse["GET", ""] = trial.stub.refuse["DELETE", ""] = (500, "gone")
+    trial.run()
+    assert trial.made() == 1
 
 
 def test_the_parameters_of_a_pipeline_reach_the_job(trial: Trial) -> None:
@@ -499,63 +348,12 @@ def test_the_parameters_of_a_pipeline_reach_the_job(trial: Trial) -> None:
     assert alone == {"processes": 4}  # the task's own pod trains
 
 
-@pytest.mark.long
-def test_a_stopped_command_ends_the_pods_and_their_state_is_kept(here: Path, base: Path, stub: Stub) -> None:
-    pods, command = Played(stub), typed(here, base, stub, epochs=30)
-    first = subprocess.Popen(
-        [sys.executable, "-m", "ilab", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    metrics = "store/train/*.partial/work/metrics.jsonl"
-    until(lambda: first.poll() is not None or any(path.read_text().count("\n") > 2 for path in here.glob(metrics)))
-    first.send_signal(signal.SIGTERM)
-    _, complaint = first.communicate(timeout=60)
-    assert first.returncode == 128 + signal.SIGTERM and b"its job deleted" in complaint, complaint
-    for thread in pods.threads:
-        thread.join(60)
-    [path] = here.glob(metrics)
-    done = json.loads(path.read_text().splitlines()[-1])["step"]
-    assert 3 <= done < 60
-    kept = path.read_text()
-    second_pods = Played(stub)
-    second = subprocess.Popen(
-        [sys.executable, "-m", "ilab", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    _, complaint = second.communicate(timeout=240)
-    assert second.returncode == 0, complaint
-    for thread in second_pods.threads:
-        thread.join(60)
-    store = Store(here / "store")
-    [made] = [record for record in store.records() if record.type == "train"]
-    rows = [json.loads(line) for line in (store.contents(made) / "metrics.jsonl").read_text().splitlines()]
-    before = [json.loads(line) for line in kept.splitlines()]
-    assert [row["step"] for row in rows] == list(range(1, 61))
-    assert [row["loss"] for row in rows[: len(before)]] == [row["loss"] for row in before]  # not trained again
+def test_conditions_of_the_two_kinds() -> None:
+    def job(*conditions: tuple[str, str]) -> dict[str, Any]:
+        return {"status": {"conditions": [{"type": type_, "status": status} for type_, status in conditions]}}
 
-
-@pytest.mark.long
-def test_a_command_that_was_killed_is_followed_by_the_next_one(here: Path, base: Path, stub: Stub) -> None:
-    """Two pods of one process each train, and never know; the losses are those of a training in one process."""
-    command, pods = typed(here, base, stub), Played(stub)
-    first = subprocess.Popen(
-        [sys.executable, "-m", "ilab", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    until(lambda: any(path.endswith("/log") for _, path in stub.asked) or first.poll() is not None)
-    os.kill(first.pid, signal.SIGKILL)
-    _, complaint = first.communicate()
-    assert first.returncode == -signal.SIGKILL, complaint
-    done = CliRunner().invoke(main, hoisted(command))
-    assert done.exception is None, (done.exception, done.stderr)
-    for thread in pods.threads:
-        thread.join(60)
-    assert [process.returncode for process in pods.processes.values()] == [0, 0]
-    assert sum(method == "POST" for method, _ in stub.asked) == 1 and not stub.jobs
-    losses = []
-    alone = [part for part in command if part not in ("--submit", "TrainJob", "where.train.nodes=2")]
-    alone = [one for number, one in enumerate(alone) if not (one == "--set" and alone[number + 1] == "--set")]
-    other = CliRunner().invoke(main, hoisted([*alone, "--store", str(here / "other")]))
-    assert other.exception is None, (other.exception, other.stderr)
-    for store in (Store(here / "store"), Store(here / "other")):
-        [made] = [record for record in store.records() if record.type == "train"]
-        lines = (store.contents(made) / "metrics.jsonl").read_text().splitlines()
-        losses.append([json.loads(line)["loss"] for line in lines])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and len(losses[0]) == 4
+    assert state_of(job(("Created", "True"), ("Running", "False"), ("Succeeded", "True")))[0] == "done"
+    assert state_of(job(("Suspended", "False"), ("Failed", "True")))[0] == "failed"
+    assert state_of(job(("Created", "True"), ("Running", "True"), ("Restarting", "False")))[0] == "goes on"
+    assert state_of({})[0] == "goes on" and state_of({"status": {"conditions": "x"}})[0] == "goes on"
+    assert troubles([{"metadata": {"name": "p"}, "status": {"containerStatuses": [None, {"state": "x"}]}}]) == []

@@ -77,7 +77,8 @@ def _of_pod(server: str, folder: Path) -> Account:
             where=str(folder),
             hint="the pod needs a service account with its token (automountServiceAccountToken)",
         ) from error
-    return Account(server, namespace, tls, token_file=folder / "token", pod=os.environ.get("HOSTNAME", ""))
+    name = os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME", "")  # a host's name is cut at 63 letters
+    return Account(server, namespace, tls, token_file=folder / "token", pod=name)
 
 
 def read_kubeconfig(path: Path, context: str | None = None) -> Account:

@@ -42,9 +42,14 @@ def train_in_cluster(job: TrainJob, device: str) -> None:
     pods do not start, ``ServiceError`` where it is not reached, ``Stopped`` after ``job.stopping`` turned true.
     """
     place = job.where.kubernetes
-    with Api(find_account(place.kubeconfig, place.context)) as api:
-        job = replace(job, where=like_this_pod(api, job.where))
-        _Submission(api, job, device).run()
+    try:
+        with Api(find_account(place.kubeconfig, place.context)) as api:
+            job = replace(job, where=like_this_pod(api, job.where))
+            _Submission(api, job, device).run()
+    except IlabError as error:
+        if not is_finished(job.work):
+            raise
+        job.emit.metric(note=f"the training is done; its job may still be in the cluster: {error.message}")
 
 
 class _Submission:

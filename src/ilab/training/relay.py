@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from ilab.training.loop import TrainJob
 from ilab.training.pods import Kind, Object, name_of, running
 
 LOG = "pods.log"
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT")  # what a line begins with; a server's own complaint does not
 T = TypeVar("T")
 
 
@@ -117,8 +119,7 @@ class PodsOfJob:
         fresh, same = [], 0
         for line in whole:
             stamp, _, said = line.partition(" ")
-            order = stamp.rstrip("Z")  # trailing zeros may be left out of a stamp
-            if order < since.rstrip("Z"):
+            if not STAMP.match(stamp) or stamp.rstrip("Z") < since.rstrip("Z"):  # zeros at its end may be left out
                 continue
             same = same + 1 if stamp == since else 1
             if stamp == since and same <= count:
