@@ -39,9 +39,8 @@ from ilab.config_where import (
     WebWhere,
     Where,
 )
-from ilab.core.files import expanded
 from ilab.errors import InputError
-from ilab.homes import cache_home, config_home, data_home, data_homes
+from ilab.homes import cache_home, config_home, data_home, data_homes, expanded
 from ilab.parameters.parameter import Environment
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilab.config_source import Source, joined, paths_of
-from ilab.core.files import expanded
 from ilab.errors import InputError
+from ilab.homes import expanded
 
 if TYPE_CHECKING:
     from ilab.profiles import Profile

@@ -113,6 +113,13 @@ class WebWhere(Section):
 class KubernetesWhere(Section):
     """What the pods of a training job get, for manifests of Kubeflow. Secrets are named here, never written."""
 
+    kubeconfig: str | None = Field(
+        None, description="file that says how to reach the cluster; empty: $KUBECONFIG, this pod's, or ~/.kube/config"
+    )
+    context: str | None = Field(None, description="context of that file; empty: its current one")
+    start_seconds: float = Field(
+        900.0, gt=0, description="seconds that pods may be unable to start before the job is given up"
+    )
     namespace: str | None = Field(None, description="namespace of the job; empty: that of whoever applies it")
     image: str | None = Field(None, description="container image with ilab and what training needs")
     runtime: str = Field("torch-distributed", description="training runtime that a TrainJob refers to")
@@ -161,6 +168,9 @@ class TrainWhere(Section):
     launcher: Literal["here", "TrainJob", "PyTorchJob"] = Field(
         "here", description="who starts the processes: this command, or pods, by the Kubeflow manifest that it writes"
     )
+    submit: bool = Field(
+        False, description="make that job in the cluster and wait for it, instead of ending with the manifest"
+    )
     state_seconds: float = Field(20.0, ge=0, description="seconds between two states that a stopped run goes on from")
     layout: Literal["auto", "packed", "bucketed"] = Field(
         "auto", description="samples behind one another in a row, or one in a row, those of similar length together"
@@ -200,6 +210,8 @@ class TrainWhere(Section):
         host, _, port = self.master.rpartition(":")
         if self.launcher != "here" and self.probe:
             raise ValueError(f"probe tries a step on this machine, but {self.launcher} trains on others; leave it out")
+        if self.launcher == "here" and self.submit:
+            raise ValueError("submit makes a job in a cluster; say which with where.train.launcher=TrainJob")
         if self.launcher == "here" and self.nodes > 1 and not (host and port.isdecimal()):
             raise ValueError("several machines need where.train.master, host:port of the first")
         return self

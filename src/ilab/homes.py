@@ -28,3 +28,11 @@ def data_homes() -> list[Path]:
     """The data home, then the folders in which a site keeps data for all users."""
     site = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
     return [data_home(), *(Path(folder) / "instructlab" for folder in site.split(":") if folder.startswith("/"))]
+
+
+def expanded(text: str) -> Path:
+    """``text`` as a path, with ``~`` for the home; that of nobody is left as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user
+        return Path(text)

@@ -23,9 +23,9 @@ from typing import Any
 from ilab.actions import find_pipeline, parameters_of
 from ilab.config import PROJECT_FILE, Endpoint, Loaded, data_home
 from ilab.config_where import UNSERVED
-from ilab.core.files import expanded
 from ilab.core.pipeline import read_pipeline
 from ilab.errors import InputError
+from ilab.homes import expanded
 from ilab.profiles import Model, model_by_id, wanted
 from ilab.transfer.shelf import Shelf, is_model, model_at, models_home
 

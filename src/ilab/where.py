@@ -7,10 +7,10 @@ What a person wrote under ``where`` goes before a parameter, which is the more g
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ilab.parameters import Given
-from ilab.parameters.infrastructure import cluster
+from ilab.parameters.infrastructure import Cluster, cluster
 from ilab.resolvers import registry_path, where_packages_go
 
 if TYPE_CHECKING:
@@ -46,6 +46,32 @@ def where_for(loaded: Loaded, values: Mapping[str, Any], train: TrainWhere | Non
         if endpoint is not None:
             update[name] = endpoint.model_copy(update=_endpoint(name, endpoint, loaded, values))
     return where.model_copy(update=update)
+
+
+def in_cluster(asked: Cluster, launcher: Literal["TrainJob", "PyTorchJob"] = "TrainJob") -> dict[str, Any]:
+    """``where.train`` of a pipeline that runs in a cluster: one trainer is the task's own pod, more are a job's.
+
+    Their image and volumes are not said: they are those of the pod that makes the job.
+    """
+    pod = asked.training
+    processes = max(1, pod.gpus)
+    if asked.trainers == 1:
+        return {"processes": processes}
+    found: dict[str, Any] = {
+        "gpus": pod.gpus,
+        "gpu_identifier": pod.gpu or "nvidia.com/gpu",
+        "cpus": pod.cpu,
+        "memory": pod.memory,
+        "node_selector": dict(pod.node_selector),
+        "tolerations": [dict(one) for one in pod.tolerations],
+    }
+    return {
+        "launcher": launcher,
+        "submit": True,
+        "nodes": asked.trainers,
+        "processes": processes,
+        "kubernetes": found,
+    }
 
 
 def _evaluation(where: Where, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from cluster_stub import Stub, certificates, serving
 from tiny_training import ROWS, SETTINGS, Trains
 
 from ilab.config import TrainWhere
 from ilab.core.events import Bus
 from ilab.models.renderer import Renderer
+from ilab.training import cluster
 from ilab.training.candidates import collect
 from ilab.training.encode import EncodedSet, encode_rows, split_rows
 from ilab.training.launch import run_job
@@ -57,3 +59,19 @@ def trains(data: EncodedSet, base: Path) -> Trains:
         return collect(folder / "work", folder / "out")
 
     return run
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The certificate of the stub of an API server, and its key."""
+    folder = tmp_path_factory.mktemp("keys")
+    certificates(folder)
+    return folder
+
+
+@pytest.fixture
+def stub(keys: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
+    """An API server that is looked at without waiting."""
+    monkeypatch.setattr(cluster, "LOOK", 0.01)
+    with serving(Stub(keys)) as made:
+        yield made

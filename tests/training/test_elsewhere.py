@@ -61,7 +61,7 @@ def test_what_was_handed_over_stays_as_it_is_until_it_is_done(work: Path, base: 
         run(work, base, data, where)
     assert first.value.exit_code == Stopped.exit_code and str(first.value.manifest) in first.value.hint
     made = yaml.safe_load(first.value.manifest.read_text())
-    assert made["metadata"]["name"] == job_name(work)
+    assert made["metadata"]["name"] == job_name(work, where)
     assert made["spec"]["trainer"]["command"][-1] == str(work / "job")
     arrays = {path.name: path.stat().st_ino for path in (work / "job").glob("*.npy")}
     with pytest.raises(HandedOver, match="have not begun"):

@@ -28,7 +28,7 @@ PLACING = {
     "tolerations?": [{"key?": str, "operator?": str, "value?": str, "effect?": str}],
     "volumes?": [{"name": str, "persistentVolumeClaim?": {"claimName": str}, "emptyDir?": {"medium": str}}],
 }
-METADATA = {"name": str, "namespace?": str, "labels": {str: str}}
+METADATA = {"name": str, "namespace?": str, "labels": {str: str}, "annotations": {"ilab.instructlab.ai/job": str}}
 TRAIN_JOB = {
     "apiVersion": "trainer.kubeflow.org/v1alpha1",
     "kind": "TrainJob",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
-from ilab.core.files import expanded
 from ilab.errors import InputError
+from ilab.homes import expanded
 
 if TYPE_CHECKING:
     from ilab.hardware import Hardware

@@ -88,7 +88,7 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
 
 def shelf_at(options: Options, model_dir: str | None) -> Shelf:
     """The models folder: as given, relative to where the command works, or the usual one."""
-    from ilab.core.files import expanded
+    from ilab.homes import expanded
     from ilab.transfer.shelf import Shelf, models_home
 
     return Shelf((options.directory / expanded(model_dir)).resolve() if model_dir else models_home())

@@ -70,7 +70,7 @@ def info(options: Options, name: str, model_dir: str | None, check: bool) -> Non
 
 def _one(options: Options, name: str, model_dir: str | None) -> Model:
     """The model of that name, or at that path. Raises InputError, which names the nearest, for neither."""
-    from ilab.core.files import expanded
+    from ilab.homes import expanded
     from ilab.transfer.shelf import Model, Shelf, checkpoints_home, is_model
 
     shelf = shelf_at(options, model_dir)

@@ -147,7 +147,10 @@ def _placed(options: Options, given: Mapping[str, Any], old: bool) -> tuple[Load
     from ilab.training.choice import checked_device
 
     flags = {"where__device": given["device"], "where__train__processes": given["gpus"]}
-    loaded: Loaded = options.load(**flags, where__train__launcher=given["manifest"])
+    if given["submit"] and given["manifest"]:
+        raise InputError("--manifest leaves the job to you, --submit makes it", hint="leave one of them out")
+    pods = {"where__train__launcher": given["submit"] or given["manifest"], "where__train__submit": _submits(given)}
+    loaded: Loaded = options.load(**flags, **pods)
     where = loaded.config.where
     if where.train.launcher != "here":
         return loaded, where.train.kubernetes.device
@@ -158,6 +161,11 @@ def _placed(options: Options, given: Mapping[str, Any], old: bool) -> tuple[Load
         click.echo(f"note: {note}", err=True)
         loaded = options.load(**{**flags, "where__device": "cpu"})
     return loaded, device
+
+
+def _submits(given: Mapping[str, Any]) -> bool | None:
+    """Whether the command makes the job itself; None where only the configuration says so."""
+    return True if given["submit"] else False if given["manifest"] else None
 
 
 def _values(options: Options, loaded: Loaded, given: Mapping[str, Any], device: str, old: bool) -> dict[str, Any]:

@@ -23,6 +23,12 @@ MANIFEST_OPTIONS = (
         type=click.Choice(["TrainJob", "PyTorchJob"]),
         help="Let pods train: print the manifest for Kubeflow.  [config: where.train.launcher]",
     ),
+    click.option(
+        "--submit",
+        type=click.Choice(["TrainJob", "PyTorchJob"]),
+        help="Let pods train: make the job in the cluster, and wait.  "
+        "[config: where.train.launcher, where.train.submit]",
+    ),
     click.option("--output", "manifest_file", metavar="FILE", help="Write the manifest there."),
 )
 

@@ -94,11 +94,3 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def expanded(text: str) -> Path:
-    """``text`` as a path, with ``~`` for the home; that of nobody is left as it is."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # no such user
-        return Path(text)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ilab.config_source import Source, read_source
-from ilab.core.files import expanded
 from ilab.errors import InputError
 from ilab.hardware import GIB, Hardware, Kind
+from ilab.homes import expanded
 
 if TYPE_CHECKING:
     from ilab.config import Loaded, NamedModel

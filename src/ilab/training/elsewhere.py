@@ -5,20 +5,24 @@
     the same command again ─▶ the candidates as if they had been trained here, or what went wrong
 
 The work folder is that of the step's key, so nothing can be taken for the result of another training. No process of
-this program runs in between, and nothing of the store is open.
+this program runs in between, and nothing of the store is open. With ``where.train.submit`` the command makes the job
+itself and waits for it (:mod:`ilab.training.cluster`).
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from ilab import errors
+from ilab.config import TrainWhere
+from ilab.core.events import Emit
 from ilab.core.files import read_json, write_json, write_text
 from ilab.core.step import fingerprint
 from ilab.errors import IlabError, SetupError, Stopped
 from ilab.training.handover import FOLDER, JOB, told, write_job
 from ilab.training.loop import TrainJob
-from ilab.training.manifests import check, manifest
+from ilab.training.manifests import Kind, check, manifest
 from ilab.training.metrics import read_metrics
 from ilab.training.start import before_start
 
@@ -38,30 +42,65 @@ def hand_over(job: TrainJob, device: str) -> None:
 
     ``InputError`` where the settings are not enough for a manifest, ``SetupError`` where the disk is too small.
     """
-    if job.where.launcher == "here":
-        raise ValueError("this job is not for pods")
-    folder, path = job.work / FOLDER, job.work / MANIFEST
-    check(job_name(job.work), (folder, job.base, job.work), job.where)
+    path = job.work / MANIFEST
+    check_for_pods(job)
     if (job.work / ERROR).is_file():
         raise _given_back(job.work)
     if _stands(job, device):
-        step = max((int(row["step"]) for row in read_metrics(job.work)), default=0)
+        step = steps_done(job.work)
         raise HandedOver(
             f"the training is with the pods: {f'step {step} is done' if step else 'they have not begun'}",
             hint=f"kubectl apply -f {path}  (unless you did); run the same command again when they are done",
             where=str(path),
             manifest=path,
         )
-    before_start(job, device)
-    (job.work / STOP).unlink(missing_ok=True)  # of an earlier run, here
-    write_job(job, device)
-    write_text(path, manifest(job.where.launcher, job_name(job.work), folder, job.where))
+    prepare(job, device)
     raise HandedOver(
         "the training is prepared for the pods",
         hint=f"kubectl apply -f {path}  and, when they are done, the same command again",
         where=str(path),
         manifest=path,
     )
+
+
+def prepare(job: TrainJob, device: str) -> Path:
+    """Write the folder of ``job`` and the manifest, unless both stand already. Returns the manifest.
+
+    Raises ``InputError`` where the settings are not enough for it, ``SetupError`` where memory or disk are too small.
+    """
+    path = job.work / MANIFEST
+    check_for_pods(job)
+    if not _stands(job, device):
+        before_start(job, device)
+        (job.work / STOP).unlink(missing_ok=True)  # of an earlier run, here
+        folder = write_job(job, device)
+        write_text(path, manifest(_kind(job.where), job_name(job.work, job.where), folder, job.where))
+    return path
+
+
+def check_for_pods(job: TrainJob) -> None:
+    """Raises ``InputError`` where pods could not run ``job``."""
+    _kind(job.where)
+    check(job_name(job.work, job.where), (job.work / FOLDER, job.base, job.work), job.where)
+
+
+def steps_done(work: Path) -> int:
+    """How far the workers are, by the metrics that they write."""
+    return max((int(row["step"]) for row in read_metrics(work)), default=0)
+
+
+def pass_on(line: str, emit: Emit) -> bool:
+    """Tell ``emit`` the event that the first worker told by ``line``; False where it tells none: a library's remark."""
+    try:
+        told = json.loads(line)
+        kind, data = told["event"], told["data"]
+        if kind == "progress":
+            emit.progress(**data)
+        elif kind == "metric":
+            emit.metric(**data)
+    except (ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def check_not_away(work: Path) -> None:
@@ -101,9 +140,20 @@ def noted_error(work: Path) -> IlabError | None:
     return known(found["message"], where=found["where"], hint=found["hint"])
 
 
-def job_name(work: Path) -> str:
-    """A name for the cluster: the same for the same training in the same store, another for any other."""
-    return f"ilab-train-{fingerprint(str(work.resolve()))[:10]}"
+def job_name(work: Path, where: TrainWhere) -> str:
+    """A name for the cluster: the same for the same training in the same store, another for any other.
+
+    Two runs of a pipeline may have the same path on volumes of their own, so the volume counts.
+    """
+    folder = work.resolve()
+    claims = [claim for claim, mount in where.kubernetes.volumes.items() if folder.is_relative_to(mount)]
+    return f"ilab-train-{fingerprint(str(folder), sorted(claims))[:10]}"
+
+
+def _kind(where: TrainWhere) -> Kind:
+    if where.launcher == "here":
+        raise ValueError("this job is not for pods")
+    return where.launcher
 
 
 def _stands(job: TrainJob, device: str) -> bool:

@@ -16,6 +16,7 @@ from ilab.training.loop import TrainJob
 from ilab.training.settings import TrainSettings
 
 FOLDER, JOB = "job", "job.json"
+WATCHING: dict[str, Any] = {"submit": True, "kubernetes": {"kubeconfig", "context", "start_seconds"}}
 
 
 def write_job(job: TrainJob, device: str) -> Path:
@@ -30,7 +31,7 @@ def write_job(job: TrainJob, device: str) -> Path:
 
 
 def told(job: TrainJob, device: str) -> dict[str, Any]:
-    """All of ``job`` but its samples, as JSON."""
+    """All of ``job`` but its samples, and but what the waiting command alone has a use for, as JSON."""
     return {
         "base": str(job.base.resolve()),
         "work": str(job.work.resolve()),
@@ -38,7 +39,7 @@ def told(job: TrainJob, device: str) -> dict[str, Any]:
         "threads": job.threads,
         "dropped_tokens": job.dropped_tokens,
         "settings": job.settings.model_dump(mode="json"),
-        "where": job.where.model_dump(mode="json"),
+        "where": job.where.model_dump(mode="json", exclude=WATCHING),
     }
 
 

@@ -2,7 +2,8 @@
 
     run_job ──▶ one process:  the loop, here
             ├─▶ several:      job/ on the disk ─▶ torchrun on each machine ─▶ ilab.training.worker, once for each device
-            └─▶ pods:         job/ and a manifest on the disk, and no more (ilab.training.elsewhere)
+            └─▶ pods:         job/ and a manifest on the disk, and no more (ilab.training.elsewhere); or, with submit,
+                              made in the cluster and watched until they are done (ilab.training.cluster)
 
 The workers are told everything by the folder ``job`` and tell everything by files: their first one writes events, line
 by line, to its standard output, an error to ``error.json``; a file ``stop`` asks them to save and end. Several machines
@@ -13,7 +14,6 @@ no store.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -24,7 +24,8 @@ from pathlib import Path
 
 from ilab.config import TrainWhere
 from ilab.errors import IlabError, SetupError, Stopped
-from ilab.training.elsewhere import ERROR, STOP, check_not_away, hand_over, is_finished, noted_error
+from ilab.training.cluster import train_in_cluster
+from ilab.training.elsewhere import ERROR, STOP, check_not_away, hand_over, is_finished, noted_error, pass_on
 from ilab.training.handover import write_job
 from ilab.training.kernels import check_kernels
 from ilab.training.loop import TrainJob, train
@@ -43,8 +44,12 @@ def run_job(job: TrainJob, device: str) -> None:
     Raises what the loop raises.
 
     Before anything is spent, ``SetupError`` where memory or disk will not be enough, or a package is missing. Where
-    pods train, ``HandedOver`` until they are done.
+    pods train, ``HandedOver`` until they are done, unless they are waited for here.
     """
+    if job.where.submit:
+        check_together(job.where, job.settings.optimizer, device)
+        train_in_cluster(job, device)
+        return
     if is_finished(job.work):  # by pods, or killed before the result was published
         return
     check_together(job.where, job.settings.optimizer, device)
@@ -125,16 +130,8 @@ def _run_processes(job: TrainJob, device: str) -> None:
 def _listen(lines: Iterable[str], job: TrainJob, met: threading.Event) -> None:
     """Pass the events of the first worker on. Sets ``met`` at the first: all workers have found each other."""
     for line in lines:
-        try:
-            told = json.loads(line)
-            kind, data = told["event"], told["data"]
-        except (ValueError, KeyError, TypeError):  # a library's remark
-            continue
-        met.set()
-        if kind == "progress":
-            job.emit.progress(**data)
-        elif kind == "metric":
-            job.emit.metric(**data)
+        if pass_on(line, job.emit):
+            met.set()
 
 
 def _failure(work: Path, code: int) -> IlabError:

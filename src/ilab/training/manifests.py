@@ -20,11 +20,13 @@ import yaml
 
 from ilab.config import KubernetesWhere, TrainWhere
 from ilab.core.files import read_json
+from ilab.core.step import fingerprint
 from ilab.errors import InputError
 from ilab.training.handover import JOB
 
 Kind = Literal["TrainJob", "PyTorchJob"]
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")  # a DNS label, with room for what the operators append
+MARK = "ilab.instructlab.ai/job"  # annotation that tells one training from another of the same name
 SECRET = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+")
 
 
@@ -36,6 +38,7 @@ def manifest(kind: Kind, name: str, folder: Path, where: TrainWhere) -> str:
     found = read_json(folder / JOB)
     check(name, (folder, Path(found["base"]), Path(found["work"])), where)
     made = _train_job(name, folder, where) if kind == "TrainJob" else _pytorch_job(name, folder, where)
+    made["metadata"]["annotations"] = {MARK: fingerprint(found)}
     return yaml.safe_dump(made, sort_keys=False, allow_unicode=True)
 
 

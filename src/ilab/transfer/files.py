@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ilab.core.files import expanded
 from ilab.core.step import fingerprint
 from ilab.core.store import digest_file, disk_error
 from ilab.errors import InputError
+from ilab.homes import expanded
 from ilab.transfer.address import Address
 from ilab.transfer.shelf import gguf_parts
 from ilab.transfer.source import BLOCK, Body, Checksum, Listing, RemoteFile

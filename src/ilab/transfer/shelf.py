@@ -21,10 +21,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ilab.core.files import expanded, write_json
+from ilab.core.files import write_json
 from ilab.core.store import disk_error, size_of
 from ilab.errors import InputError
-from ilab.homes import cache_home, data_home
+from ilab.homes import cache_home, data_home, expanded
 from ilab.plugins import nearest
 from ilab.transfer.source import BLOCK, Checksum, Hasher
 
