@@ -1,0 +1,148 @@
+"""The status that Kubeflow Trainer takes, sent over TLS to a server on loopback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ilab.core.events import Event
+from ilab.monitoring import reporting, trainjob
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+TRAINED = [
+    Event("progress", "train", {"done": 25, "total": 100, "eta": 90.7, "tokens_per_second": 1200}, 1.0),
+    Event("metric", "train", {"step": 25, "epoch": 1, "loss": 1.5, "learning_rate": 2e-5}, 1.0),
+    Event("metric", "train", {"note": "for people"}, 1.0),
+]
+
+
+class Controller(ThreadingHTTPServer):
+    """Takes statuses as the controller does; answers ``code``."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.got: list[tuple[str, str, dict[str, Any]]] = []
+        self.code = 200
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(folder / "server.pem", folder / "server.key")
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+
+    def handle_error(self, *_: object) -> None:
+        """A client that does not trust us goes away."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Controller
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.got.append((self.path, self.headers["Authorization"], body))
+        self.send_response(self.server.code)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    name = ["-subj", "/CN=controller", "-addext", "subjectAltName=IP:127.0.0.1"]
+    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    line = ["openssl", *new, *name, "-keyout", "server.key", "-out", "server.pem"]
+    subprocess.run(line, cwd=folder, check=True, capture_output=True)
+    (folder / "token").write_text("sesame\n")
+    return folder
+
+
+@pytest.fixture
+def controller(certificates: Path) -> Iterator[Controller]:
+    server = Controller(certificates)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def environment(controller: Controller, certificates: Path, prefix: str = trainjob.PREFIXES[0]) -> dict[str, str]:
+    url = f"https://127.0.0.1:{controller.server_address[1]}/apis/trainer/status"
+    found = {"URL": url, "TOKEN": str(certificates / "token"), "CA_CERT": str(certificates / "server.pem")}
+    return {f"{prefix}{name}": value for name, value in found.items()}
+
+
+@pytest.mark.parametrize("prefix", trainjob.PREFIXES)
+def test_the_last_status_arrives(controller: Controller, certificates: Path, prefix: str) -> None:
+    with reporting(environment(controller, certificates, prefix)) as sinks:
+        for event in TRAINED:
+            for sink in sinks:
+                sink(event)
+    path, authorization, body = controller.got[-1]
+    assert (path, authorization) == ("/apis/trainer/status", "Bearer sesame")
+    status = body["trainerStatus"]
+    assert status.pop("lastUpdatedTime").endswith("Z")
+    assert status["progressPercentage"] == 25 and status["estimatedRemainingSeconds"] == 90
+    told = {one["name"]: one["value"] for one in status["metrics"]}
+    assert told == {"loss": "1.5", "learning_rate": "2e-05", "epoch": "1", "tokens_per_second": "1200"}
+
+
+def test_the_body_is_what_the_api_takes() -> None:
+    models = pytest.importorskip("kubeflow_trainer_api.models")
+    status = trainjob.Status()
+    for event in TRAINED:
+        status(event)
+    from datetime import UTC, datetime
+
+    body = json.loads(json.dumps(status.body(datetime.now(UTC))))
+    kept = models.TrainerV1alpha1UpdateTrainJobStatusRequest.from_dict(body).to_dict()
+    assert set(kept["trainerStatus"]) == set(body["trainerStatus"])  # from_dict drops what it does not know
+
+
+def test_many_events_are_few_posts(controller: Controller, certificates: Path) -> None:
+    with reporting(environment(controller, certificates)) as (sink,):
+        for done in range(500):
+            sink(Event("progress", "train", {"done": done, "total": 500}, 1.0))
+    assert len(controller.got) <= 3
+    assert controller.got[-1][2]["trainerStatus"]["progressPercentage"] == 99
+
+
+@pytest.mark.parametrize("wrong", ["refused", "untrusted", "no token", "nobody", "no address"])
+def test_nothing_that_fails_reaches_the_training(controller: Controller, certificates: Path, wrong: str) -> None:
+    given = environment(controller, certificates)
+    url, token, ca = given
+    if wrong == "refused":
+        controller.code = 403
+    elif wrong == "untrusted":
+        given[ca] = ""
+    elif wrong == "no token":
+        given[token] = "/nowhere"
+    elif wrong == "nobody":
+        given[url] = "https://127.0.0.1:1/"
+    else:
+        given[url] = "https://[oops/"
+    with reporting(given) as (sink,):
+        sink(TRAINED[0])
+    assert bool(controller.got) == (wrong == "refused")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"KUBEFLOW_TRAINER_SERVER_URL": "http://127.0.0.1/plain", "KUBEFLOW_TRAINER_SERVER_TOKEN": "/t"},
+        {"KUBEFLOW_TRAINER_SERVER_URL": "https://127.0.0.1/", "RANK": "1"},
+    ],
+)
+def test_nobody_is_told_who_did_not_ask_or_twice(environ: dict[str, str]) -> None:
+    before = threading.active_count()
+    with reporting(environ) as sinks:
+        assert sinks == () and threading.active_count() == before
