@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> int:
     stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if arguments == ["--check"]:
         for path in stale:
-            print(f"{path} is not up to date: deploy/generate.py", file=sys.stderr)
+            sys.stderr.write(f"{path} is not up to date: deploy/generate.py\n")
         return 1 if stale else 0
     for path in stale:
         path.write_text(pages()[path], encoding="utf-8")

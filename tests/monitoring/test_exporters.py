@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +84,12 @@ def test_a_taken_port_is_told_before_anything_runs(tmp_path: Path) -> None:
 )
 def test_the_file_tells_how_it_ended(tmp_path: Path, error: Exception | None, state: str) -> None:
     file = tmp_path / "collect" / "ilab.prom"
-    try:
-        with monitored(MonitoringWhere(textfile=str(file)), tmp_path) as sink:
-            assert 'state="running"} 1' in file.read_text()
-            sink(STARTED)
-            if error is not None:
-                raise error
-    except type(error) if error else ():
-        pass
+    raised = pytest.raises(type(error)) if error is not None else nullcontext()
+    with raised, monitored(MonitoringWhere(textfile=str(file)), tmp_path) as sink:
+        assert 'state="running"} 1' in file.read_text()
+        sink(STARTED)
+        if error is not None:
+            raise error
     run = tmp_path.name
     text = file.read_text()
     assert f'ilab_run_state{{run="{run}",state="{state}"}} 1' in text
