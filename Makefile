@@ -70,7 +70,7 @@ deploy-dev deploy-prod: deploy-%:
 
 validate-deploy: $(SETUP)
 	$(BIN)/python deploy/generate.py --check
-	$(BIN)/python -m pytest tests/deploy
+	$(BIN)/python -m pytest tests/deploy tests/monitoring/test_alerts.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist

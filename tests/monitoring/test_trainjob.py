@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from status_server import Controller, environment, make_certificate, serving
 
 from ilab.core.events import Event
 from ilab.monitoring import reporting, trainjob
@@ -25,59 +22,17 @@ TRAINED = [
 ]
 
 
-class Controller(ThreadingHTTPServer):
-    """Takes statuses as the controller does; answers ``code``."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.got: list[tuple[str, str, dict[str, Any]]] = []
-        self.code = 200
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(folder / "server.pem", folder / "server.key")
-        self.socket = context.wrap_socket(self.socket, server_side=True)
-
-    def handle_error(self, *_: object) -> None:
-        """A client that does not trust us goes away."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Controller
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.got.append((self.path, self.headers["Authorization"], body))
-        self.send_response(self.server.code)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
-    name = ["-subj", "/CN=controller", "-addext", "subjectAltName=IP:127.0.0.1"]
-    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    line = ["openssl", *new, *name, "-keyout", "server.key", "-out", "server.pem"]
-    subprocess.run(line, cwd=folder, check=True, capture_output=True)
-    (folder / "token").write_text("sesame\n")
+    make_certificate(folder)
     return folder
 
 
 @pytest.fixture
 def controller(certificates: Path) -> Iterator[Controller]:
-    server = Controller(certificates)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def environment(controller: Controller, certificates: Path, prefix: str = trainjob.PREFIXES[0]) -> dict[str, str]:
-    url = f"https://127.0.0.1:{controller.server_address[1]}/apis/trainer/status"
-    found = {"URL": url, "TOKEN": str(certificates / "token"), "CA_CERT": str(certificates / "server.pem")}
-    return {f"{prefix}{name}": value for name, value in found.items()}
+    with serving(certificates) as server:
+        yield server
 
 
 @pytest.mark.parametrize("prefix", trainjob.PREFIXES)
