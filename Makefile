@@ -18,7 +18,7 @@ help:
 	@echo "make test         the tests (under ten minutes)"
 	@echo "make test-long    the proofs that take longer"
 	@echo "make check        formatting, lint, types, import rules, generated pages"
-	@echo "make docs         write the generated reference pages again"
+	@echo "make docs         write what is generated again: reference pages, parameters of the deployment"
 	@echo "make bench        measure (never part of the tests)"
 	@echo "make image        the container image of the tasks: IMAGE=quay.io/your-organization/ilab:0.1.0"
 	@echo "make deploy-dev   what a namespace of OpenShift AI needs, to try things out (deploy-prod: for real)"
@@ -51,6 +51,7 @@ check: $(SETUP)
 
 docs: $(SETUP)
 	$(BIN)/python docs/generate.py
+	$(BIN)/python deploy/generate.py
 
 bench: $(SETUP)
 	$(BIN)/python benchmarks/quickstart.py --write

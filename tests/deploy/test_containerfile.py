@@ -80,6 +80,7 @@ def test_every_command_is_a_shells(line: Line) -> None:
 
 
 def test_labels_entrypoint_and_extras_are_ours() -> None:
+    pytest.importorskip("ilab.kubeflow")
     whole = {line.word: line.rest for line in LINES if line.stage == LAST}
     assert whole["ENTRYPOINT"] == '["ilab"]'
     labels = next(line.rest for line in LINES if line.word == "LABEL")

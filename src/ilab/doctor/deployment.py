@@ -17,6 +17,7 @@ NEEDED = "pipeline submit"
 DSPA, DSPA_GROUP = "dspa", "datasciencepipelinesapplications.opendatahub.io"
 RUNNER = f"pipeline-runner-{DSPA}"  # the account that tasks run as
 APPLY = "oc apply -k deploy/overlays/dev   (or prod)"
+EXPIRED = "the token counts no more"
 MODEL_KEYS = ("api_token", "model_name", "endpoint")
 FOR_ONE = ("ebs.csi.aws.com", "disk.csi.azure.com", "pd.csi.storage.gke.io", "csi.vsphere.vmware.com")
 
@@ -54,7 +55,10 @@ TASKS: tuple[Right, ...] = (  # the Role `ilab`
 def look(access: Access, namespace: str, more: tuple[Right, ...] = ()) -> Iterator[Finding]:
     """All of it, in the order in which it is put there. ``more`` are rights that the user needs. Changes nothing."""
     try:
-        yield _my_rights(access, namespace, (TASKS[0], *more))
+        first = _my_rights(access, namespace, (TASKS[0], *more))
+        yield first
+        if first.found == EXPIRED:  # nothing else would be answered
+            return
         data, finding = _parameters(access, namespace)
         yield finding
         values = {name: one.value for name, one in collect(_layers(data)).items()}
@@ -99,7 +103,7 @@ def _my_rights(access: Access, namespace: str, mine: tuple[Right, ...]) -> Findi
         missing = _denied(access, "SelfSubjectAccessReview", {}, mine, namespace)
     except PermissionError as error:
         if error.args[0] == 401:
-            return Finding(name, "bad", "the token counts no more", NEEDED, "oc login URL   or renew the kubeconfig")
+            return Finding(name, "bad", EXPIRED, NEEDED, "oc login URL   or renew the kubeconfig")
         return Finding(name, "bad", f"the cluster answered {error.args[0]}", NEEDED, "kubectl cluster-info")
     if missing:
         fix = f"ask whoever runs the cluster; to look again: kubectl auth can-i {missing[0]} --namespace {namespace}"
