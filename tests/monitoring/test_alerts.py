@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ilab.config_where import MonitoringWhere
 from ilab.monitoring import METRICS
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -102,6 +103,13 @@ def asked(expression: str) -> set[str]:
 def test_alerts_ask_for_metrics_that_there_are() -> None:
     for alert, rule in ALERTS.items():
         assert asked(rule["expr"]) and asked(rule["expr"]) <= set(NAMES), alert
+
+
+def test_the_page_names_every_metric_alert_and_setting() -> None:
+    page = (DEPLOY.parent / "docs/how-to/monitor.md").read_text(encoding="utf-8")
+    settings = {f"where.monitoring.{name}" for name in MonitoringWhere.model_fields}
+    assert {*NAMES, *ALERTS, *settings} <= set(re.findall(r"[\w.]+", page))
+    assert asked(page) - {"ilab_training_"} <= set(NAMES)
 
 
 def queries() -> dict[str, str]:
