@@ -4,7 +4,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SETUP  := $(VENV)/.done
 
-.PHONY: setup quickstart test test-long check docs bench clean
+IMAGE  ?= quay.io/your-organization/ilab:0.1.0
+ENGINE ?= $(if $(shell command -v podman),podman,docker)
+OC     ?= $(if $(shell command -v oc),oc,kubectl)
+# Where it goes: the namespace of the present context, or NAMESPACE=….
+PLACE  := $(if $(NAMESPACE),--namespace $(NAMESPACE))
+
+.PHONY: setup quickstart test test-long check docs bench image deploy-dev deploy-prod validate-deploy clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,8 +18,11 @@ help:
 	@echo "make test         the tests (under ten minutes)"
 	@echo "make test-long    the proofs that take longer"
 	@echo "make check        formatting, lint, types, import rules, generated pages"
-	@echo "make docs         write the generated reference pages again"
+	@echo "make docs         write what is generated again: reference pages, parameters of the deployment"
 	@echo "make bench        measure (never part of the tests)"
+	@echo "make image        the container image of the tasks: IMAGE=quay.io/your-organization/ilab:0.1.0"
+	@echo "make deploy-dev   what a namespace of OpenShift AI needs, to try things out (deploy-prod: for real)"
+	@echo "make validate-deploy   build and check the manifests, without a cluster"
 
 setup: $(SETUP)
 
@@ -38,9 +47,11 @@ check: $(SETUP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python deploy/generate.py --check
 
 docs: $(SETUP)
 	$(BIN)/python docs/generate.py
+	$(BIN)/python deploy/generate.py
 
 bench: $(SETUP)
 	$(BIN)/python benchmarks/quickstart.py --write
@@ -52,6 +63,16 @@ bench: $(SETUP)
 	$(BIN)/python benchmarks/training.py --write
 	$(BIN)/python benchmarks/evaluation.py --write
 	$(BIN)/python benchmarks/oci.py --write
+
+image:
+	$(ENGINE) build --file deploy/Containerfile --tag $(IMAGE) .
+
+deploy-dev deploy-prod: deploy-%:
+	$(OC) apply $(PLACE) --kustomize deploy/overlays/$*
+
+validate-deploy: $(SETUP)
+	$(BIN)/python deploy/generate.py --check
+	$(BIN)/python -m pytest tests/deploy tests/monitoring/test_alerts.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist

@@ -341,6 +341,20 @@ class PackageWhere(Section):
         return url
 
 
+class MonitoringWhere(Section):
+    """What other programs are told of a run while it goes on. Nothing by default, and nothing to anybody else."""
+
+    port: int | None = Field(
+        None, ge=0, le=65535, description="port at which a run serves /metrics for Prometheus; 0: a free one"
+    )
+    address: str = Field("127.0.0.1", description="address that it listens at; 0.0.0.0 in a pod")
+    textfile: str | None = Field(None, description="file (*.prom) of the same metrics, for a node exporter to collect")
+    stuck_minutes: float = Field(30.0, gt=0, description="minutes of silence after which a step counts as stuck")
+    linger: float = Field(
+        0.0, ge=0, description="seconds that /metrics stays after the end, so that the last figures are collected"
+    )
+
+
 class Where(Section):
     """Everything about *where*: none of it is part of any step's identity."""
 
@@ -356,6 +370,7 @@ class Where(Section):
     jobs: int = Field(2, gt=0, description="independent steps that may run at once")
     teacher: Endpoint | None = Field(None, description="the server that plays the teacher")
     train: TrainWhere = TrainWhere()
+    monitoring: MonitoringWhere = MonitoringWhere()
     verifier: Endpoint | None = Field(None, description="the server of a second teacher, for the block `agreement`")
     evaluate: EvaluateWhere = EvaluateWhere()
     serve: ServeWhere = ServeWhere()

@@ -73,6 +73,20 @@ def test_every_passing_fault_is_asked_again(fault: str) -> None:
     assert len(teacher.calls) == 5
 
 
+def test_attempts_that_fail_are_counted() -> None:
+    with serve(echo, faults=Faults(plan={0: "500", 1: "malformed"})) as teacher:
+
+        async def run() -> int:
+            model = OpenAIModel(Endpoint(url=teacher.url), backoff=0.01)
+            try:
+                await model.complete(request("a"))
+                return int(model.condition()["failed"])
+            finally:
+                await model.close()
+
+        assert asyncio.run(run()) == 2
+
+
 def test_a_silent_server_is_left_after_the_time_out() -> None:
     with serve(echo, faults=Faults(plan={0: "silent"})) as teacher:
         [reply] = ask(teacher, request("a"), endpoint={"timeout": 0.3})

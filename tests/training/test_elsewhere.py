@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from status_server import environment, make_certificate, serving
 
 from ilab.cli.app import hoisted, main
 from ilab.config import TrainWhere, Where
@@ -182,7 +183,7 @@ def test_a_dry_run_says_what_does_not_fit(here: Path, base: Path, monkeypatch: p
     assert "it does not fit: training will hold about" in done.stdout and "where.train.forecast=warn" in done.stdout
 
 
-def pods(manifest: dict[str, Any], folder: Path) -> Sequence[tuple[int, str]]:
+def pods(manifest: dict[str, Any], folder: Path, more: dict[str, str]) -> Sequence[tuple[int, str]]:
     """Play Kubeflow: the manifest's command in a process for each machine, with the environment that it sets."""
     trainer = manifest["spec"]["trainer"]
     with socket.socket() as free:
@@ -191,8 +192,9 @@ def pods(manifest: dict[str, Any], folder: Path) -> Sequence[tuple[int, str]]:
     said = [folder / f"pod-{rank}.log" for rank in range(trainer["numNodes"])]
     running = []
     for rank, path in enumerate(said):
-        environment = {
+        given = {
             **os.environ,
+            **more,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
             "GLOO_SOCKET_IFNAME": "lo",
@@ -203,7 +205,7 @@ def pods(manifest: dict[str, Any], folder: Path) -> Sequence[tuple[int, str]]:
             "PET_MASTER_PORT": str(port),
         }
         with path.open("w") as log:
-            running.append(subprocess.Popen(trainer["command"], stdout=log, stderr=log, env=environment, cwd=folder))
+            running.append(subprocess.Popen(trainer["command"], stdout=log, stderr=log, env=given, cwd=folder))
     return [(process.wait(240), path.read_text()) for process, path in zip(running, said, strict=True)]
 
 
@@ -218,7 +220,12 @@ def test_the_same_command_delivers_what_the_pods_have_trained(here: Path, base: 
     assert "Next: kubectl apply -f" in first.stderr and "Best final" not in first.stdout
     store = Store(here / "store")
     assert not [record for record in store.records() if record.type == "train"]
-    ended = pods(yaml.safe_load((here / "job.yaml").read_text()), here)
+    make_certificate(here)
+    with serving(here) as controller:
+        ended = pods(yaml.safe_load((here / "job.yaml").read_text()), here, environment(controller, here))
+    status = controller.got[-1][2]["trainerStatus"]
+    assert status["progressPercentage"] == 100 and "loss" in {one["name"] for one in status["metrics"]}
+    assert len(controller.got) < 10 and {authorization for _, authorization, _ in controller.got} == {"Bearer sesame"}
     assert [code for code, _ in ended] == [0, 0], ended
     assert '"processes have found each other' not in ended[1][1] and "2 processes have found" in ended[0][1]
     last = ilab(here, *command)

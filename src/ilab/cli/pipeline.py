@@ -88,6 +88,12 @@ def plan(
 @UNTIL
 @click.option("--only", metavar="STEP", help="Only this step; what it needs must be there.")
 @FORCE
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve /metrics for Prometheus while it runs.  [config: where.monitoring.port]",
+)
 @detachable
 @click.pass_obj
 def run(
@@ -96,6 +102,7 @@ def run(
     until: str | None,
     only: str | None,
     force: Sequence[str],
+    metrics_port: int | None,
 ) -> None:
     """Build. What is up to date is reused; run it again after any interruption."""
     from ilab.actions import note_run
@@ -105,6 +112,8 @@ def run(
 
     if only and until:
         raise InputError("--only and --until exclude each other")
+    if metrics_port is not None:
+        options.sets = (*options.sets, f"where.monitoring.port={metrics_port}")
     build, teacher = prepare_with_teacher(options, asked)
     for note in build.notes:
         click.echo(f"note: {note}", err=True)
@@ -292,6 +301,7 @@ def watching(engine: Engine, folder: Path, *, quiet: bool = False) -> Iterator[N
     """This run's events in ``folder`` and on the terminal, and signals that stop with the work saved."""
     from ilab.cli.live import view
     from ilab.core.events import Bus, jsonl_sink
+    from ilab.monitoring import monitored
 
     passive_threads()
     caught: list[int] = []
@@ -306,8 +316,8 @@ def watching(engine: Engine, folder: Path, *, quiet: bool = False) -> Iterator[N
     main_thread = threading.current_thread() is threading.main_thread()
     previous = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)} if main_thread else {}
     try:
-        with view(quiet) as shown:
-            engine.bus = Bus([jsonl_sink(folder / "events.jsonl"), shown])
+        with monitored(engine.where.monitoring, folder) as counted, view(quiet) as shown:
+            engine.bus = Bus([jsonl_sink(folder / "events.jsonl"), counted, shown])
             yield
     except Stopped as error:
         if caught:

@@ -6,7 +6,8 @@
 
 Resources come from what ``resolve`` found, so that a patched ConfigMap reaches them; the run's volume and the names of
 Secrets are fixed when the run is made. How many GPUs there are is a matter of the run; *whether* a kind of pod has any
-is fixed too, since a pod cannot ask for none of something.
+is fixed too, since a pod cannot ask for none of something. With several training workers (``train_num_workers``) the
+task of a training makes a TrainJob and follows it; with one it trains itself.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import yaml
 from ilab.core.pipeline import Pipeline, sources
 from ilab.errors import InputError
 from ilab.kubeflow import components
+from ilab.kubeflow.tasks import LOGINS
 from ilab.parameters import TABLE
 from ilab.parameters.files import CONFIG_MAP
 from ilab.parameters.infrastructure import Cluster
@@ -254,6 +256,9 @@ class _Graph:
             kubernetes.use_secret_as_env(
                 task, secret_name=given[parameter], secret_key_to_env=dict(keys), optional=True
             )
+        kubernetes.use_secret_as_volume(
+            task, secret_name=given["output_oci_registry_secret"], mount_path=str(LOGINS), optional=True
+        )
         if self._target.storage_secret:
             kubernetes.use_secret_as_env(
                 task, secret_name=self._target.storage_secret, secret_key_to_env=dict(STORAGE_SECRET), optional=True
@@ -262,7 +267,8 @@ class _Graph:
     def _resources(self, task: Any, resolve: Any, type_: str) -> None:
         from kfp import kubernetes
 
-        kind = "training" if type_ in TRAINS else "evaluation" if type_ in MEASURES else "task"
+        here = self._asked.trainers == 1  # with more of them this pod only starts the others, and waits
+        kind = "training" if type_ in TRAINS and here else "evaluation" if type_ in MEASURES else "task"
         pod = getattr(self._asked, kind)
         if pod.cpu:
             task.set_cpu_limit(resolve.outputs[f"{kind}_cpu"]).set_cpu_request(resolve.outputs[f"{kind}_cpu"])

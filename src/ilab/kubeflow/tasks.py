@@ -35,6 +35,9 @@ PLAN, SETTINGS, GRAPH = "plan.json", "ilab.yaml", "pipeline.yaml"
 FIXED = ("k8s_storage_class_name", "k8s_storage_size")  # KFP makes the volume before the first task runs
 SECRETS = ("sdg_teacher_secret", "eval_judge_secret", "sdg_repo_secret", "output_oci_registry_secret")
 SERVERS = {"teacher": "ILAB_TEACHER", "judge": "ILAB_JUDGE"}  # role -> prefix of the variables its Secret gives
+IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # a variable that every pod has
+LOGINS = Path("/var/run/ilab/registry")  # where the Secret with the registry's login is mounted
+METRICS = {"port": 9464, "address": "0.0.0.0", "linger": 35}  # noqa: S104 - Prometheus asks from another pod
 KEYS = {"api_token": "TOKEN", "model_name": "MODEL", "endpoint": "ENDPOINT"}  # key of such a Secret -> variable
 
 
@@ -60,16 +63,19 @@ def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[s
     from ilab.actions import prepare
     from ilab.core.files import write_json, write_text
     from ilab.parameters.infrastructure import cluster
+    from ilab.where import in_cluster
 
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / GRAPH, compiled.definition)
     live = read_live(compiled.config_map)
     given = {name: value for name, value in form.items() if value != compiled.defaults[name]}
     layers = {f"ConfigMap {compiled.config_map}": live.values, "run": given}
-    settings = {"environment": compiled.environment, "pipeline": GRAPH, "where": _where(compiled)}
+    settings: dict[str, Any] = {"environment": compiled.environment, "pipeline": GRAPH, "where": _where(compiled)}
     write_text(folder / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
     build = prepare(replace(_load(folder), given=layers))
     values = {name: one.value for name, one in build.given.items()}
+    if IN_CLUSTER in os.environ:
+        settings["where"]["train"] = in_cluster(cluster(values))
     write_text(folder / SETTINGS, yaml.safe_dump({**settings, "parameters": pinned(build)}, sort_keys=False))
     write_json(folder / PLAN, build.plan.dump())
     _copy(folder, Path(compiled.root, "runs", compiled.run))  # where `finish` finds it
@@ -146,10 +152,10 @@ def results(folder: Path, out: Outputs) -> dict[str, float]:
                 _copy(page.parent / beside, out.evaluation_results / beside)
     gate = read_json(made["gate"] / "report.json") if "gate" in made else {}
     figures = {"score": gate.get("score"), "passed": float(gate.get("outcome") == "pass") if gate else None}
-    for name, planned in build.plan.steps.items():
-        record = made.get(name)
-        if record is not None and planned.step.type == "generate":
-            figures |= {f"{name}: {key}": value for key, value in read_json(record / "record.json")["counts"].items()}
+    for name, contents in made.items():
+        record = read_json(contents / "record.json")
+        figures[f"{name}: seconds"] = record["seconds"]
+        figures |= {f"{name}: {key}": value for key, value in record["counts"].items()}
     return {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
 
 
@@ -218,6 +224,10 @@ def _where(compiled: Compiled) -> dict[str, Any]:
         if url := os.environ.get(f"{prefix}_ENDPOINT"):
             token = f"env:{prefix}_TOKEN" if os.environ.get(f"{prefix}_TOKEN") else ""
             where[role] = {"url": url, "model": os.environ.get(f"{prefix}_MODEL", ""), "api_key": token}
+    if (LOGINS / ".dockerconfigjson").is_file():
+        where["package"] = {"logins": str(LOGINS)}
+    if IN_CLUSTER in os.environ:
+        where["monitoring"] = METRICS
     return where
 
 

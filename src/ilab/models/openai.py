@@ -82,6 +82,7 @@ class OpenAIModel:
         self._backoff = backoff
         self._contact: asyncio.Task[tuple[str, ...]] | None = None
         self._met: set[str] = set()  # models that the server is known to serve
+        self._failed = 0  # attempts without a usable answer
         self._breaker = Breaker(self._probe, outage_limit, self.url)
         self._probe_model = ""
         self._apis: dict[Api, Api] = {}  # what is sent where the server lacks a form of request
@@ -122,12 +123,12 @@ class OpenAIModel:
         return await asyncio.shield(self._contact)
 
     def condition(self) -> dict[str, Any]:
-        """For people who watch: requests ``in_flight``, how many may be (``limit``) and might (``ceiling``), and
-        whether an outage is waited out (``waiting``).
+        """For people who watch: requests ``in_flight``, how many may be (``limit``) and might (``ceiling``), whether an
+        outage is waited out (``waiting``), and how many attempts have ``failed`` so far.
         """
         budget = self.budget
         told = {"in_flight": budget.active, "limit": budget.limit, "ceiling": budget.ceiling}
-        return {**told, "waiting": self._breaker.open}
+        return {**told, "waiting": self._breaker.open, "failed": self._failed}
 
     async def close(self) -> None:
         await self._breaker.close()
@@ -269,6 +270,7 @@ class OpenAIModel:
         finally:
             self.budget.release()
         failure = outcome if isinstance(outcome, Failure) else None
+        self._failed += failure is not None
         self.budget.answered(ticket, failure is not None and failure.kind in ("busy", "slow"))
         if failure is not None and failure.kind != "garbled":
             self._breaker.failed()

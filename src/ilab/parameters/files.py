@@ -73,7 +73,7 @@ def _manifest(path: Path, text: str) -> dict[str, str]:
         if document.get("kind") == "ConfigMap":
             data = document.get("data") or {}
             if isinstance(data, dict):
-                return {str(name): _text(value) for name, value in data.items()}
+                return {str(name): as_text(value) for name, value in data.items()}
         for generator in document.get("configMapGenerator") or []:
             if isinstance(generator, dict) and generator.get("name") == CONFIG_MAP:
                 return _literals(path, generator.get("literals") or [])
@@ -96,7 +96,8 @@ def _literals(path: Path, literals: Iterable[Any]) -> dict[str, str]:
     return found
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as files and ConfigMaps hold it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -111,7 +112,7 @@ def as_variables(values: Mapping[str, Any]) -> str:
     """``values`` as a file of variables; what has no value is a comment. ``read_parameters`` reads it back."""
     lines = []
     for name, value in values.items():
-        text = "" if value is None else _text(value)
+        text = "" if value is None else as_text(value)
         lines.append(f"# {name.upper()}=" if value is None else f"{name.upper()}={_quoted(text)}")
     return "\n".join(lines) + "\n"
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ilab.core.events import Bus, Event
 from ilab.errors import IlabError
+from ilab.monitoring.trainjob import reporting
 from ilab.training.elsewhere import ERROR, STOP, note_error, note_finished
 from ilab.training.handover import read_job
-from ilab.training.loop import train
+from ilab.training.loop import TrainJob, train
 from ilab.training.world import joined
 
 
@@ -24,7 +25,13 @@ def main(folder: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda got, _: asked.append(got))
     work = folder.parent
-    job, device = read_job(folder, Bus([_tell]).for_step("train"), lambda: bool(asked) or (work / STOP).exists())
+    with reporting() as sinks:
+        bus = Bus([_tell, *sinks])
+        job, device = read_job(folder, bus.for_step("train"), lambda: bool(asked) or (work / STOP).exists())
+        return _train(job, device, work)
+
+
+def _train(job: TrainJob, device: str, work: Path) -> int:
     with joined(device) as world:
         if world.leads:
             (work / ERROR).unlink(missing_ok=True)  # of an earlier try, where a pod was started again

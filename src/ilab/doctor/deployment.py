@@ -1,0 +1,243 @@
+"""What ``deploy/`` puts into a namespace, and what runs need there: parameters, Secrets, rights, server, storage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ilab.doctor.finding import Finding
+from ilab.doctor.kubernetes_api import Access
+from ilab.errors import IlabError, InputErrors, ServiceError
+from ilab.parameters import collect
+from ilab.parameters.files import CONFIG_MAP
+
+NEEDED = "pipeline submit"
+DSPA, DSPA_GROUP = "dspa", "datasciencepipelinesapplications.opendatahub.io"
+RUNNER = f"pipeline-runner-{DSPA}"  # the account that tasks run as
+APPLY = "oc apply -k deploy/overlays/dev   (or prod)"
+EXPIRED = "the token counts no more"
+MODEL_KEYS = ("api_token", "model_name", "endpoint")
+FOR_ONE = ("ebs.csi.aws.com", "disk.csi.azure.com", "pd.csi.storage.gke.io", "csi.vsphere.vmware.com")
+
+
+@dataclass(frozen=True)
+class Right:
+    """To do ``verb`` with a kind of object, or with the one of that ``name``."""
+
+    verb: str
+    group: str
+    resource: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        kind = f"{self.resource}.{self.group}" if self.group else self.resource
+        return f"{self.verb} {kind}{f'/{self.name}' if self.name else ''}"
+
+    def attributes(self, namespace: str) -> dict[str, str]:
+        """As the API wants it: a part of a kind (``pods/log``) stands in a field of its own."""
+        resource, _, part = self.resource.partition("/")
+        given = {"namespace": namespace, "verb": self.verb, "group": self.group, "resource": resource}
+        return {**given, **({"subresource": part} if part else {}), **({"name": self.name} if self.name else {})}
+
+
+WATCHED = ("create", "delete", "get", "list", "watch")
+TASKS: tuple[Right, ...] = (  # the Role `ilab`
+    Right("get", "", "configmaps", CONFIG_MAP),
+    *(Right(verb, "trainer.kubeflow.org", "trainjobs") for verb in WATCHED),
+    *(Right(verb, "kubeflow.org", "pytorchjobs") for verb in WATCHED),
+    *(Right(verb, "", "pods") for verb in ("get", "list", "watch")),
+    Right("get", "", "pods/log"),
+)
+
+
+def look(access: Access, namespace: str, more: tuple[Right, ...] = ()) -> Iterator[Finding]:
+    """All of it, in the order in which it is put there. ``more`` are rights that the user needs. Changes nothing."""
+    try:
+        first = _my_rights(access, namespace, (TASKS[0], *more))
+        yield first
+        if first.found == EXPIRED:  # nothing else would be answered
+            return
+        data, finding = _parameters(access, namespace)
+        yield finding
+        values = {name: one.value for name, one in collect(_layers(data)).items()}
+        yield from _secrets(access, namespace, values)
+        yield _tasks_rights(access, namespace)
+        yield _server(access, namespace)
+        yield _storage(access, values)
+    except ServiceError as error:
+        yield Finding("cluster rights", "bad", error.message, NEEDED, "kubectl cluster-info")
+
+
+def _layers(data: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
+    try:
+        collect({"ConfigMap": data})
+    except IlabError:  # told already
+        return {}
+    return {"ConfigMap": data}
+
+
+def _denied(access: Access, kind: str, spec: Mapping[str, Any], rights: tuple[Right, ...], namespace: str) -> list[str]:
+    """Those of ``rights`` that the server denies. Raises PermissionError where it will not say."""
+    missing = []
+    place = f"/namespaces/{namespace}" if kind.startswith("Local") else ""
+    for right in rights:
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"namespace": namespace} if place else {},
+            "spec": {**spec, "resourceAttributes": right.attributes(namespace)},
+        }
+        status, found = access.post(f"/apis/authorization.k8s.io/v1{place}/{kind.lower()}s", review)
+        if status not in (200, 201):
+            raise PermissionError(status)
+        if not found.get("status", {}).get("allowed"):
+            missing.append(str(right))
+    return missing
+
+
+def _my_rights(access: Access, namespace: str, mine: tuple[Right, ...]) -> Finding:
+    name = "cluster rights"
+    try:
+        missing = _denied(access, "SelfSubjectAccessReview", {}, mine, namespace)
+    except PermissionError as error:
+        if error.args[0] == 401:
+            return Finding(name, "bad", EXPIRED, NEEDED, "oc login URL   or renew the kubeconfig")
+        return Finding(name, "bad", f"the cluster answered {error.args[0]}", NEEDED, "kubectl cluster-info")
+    if missing:
+        fix = f"ask whoever runs the cluster; to look again: kubectl auth can-i {missing[0]} --namespace {namespace}"
+        return Finding(name, "bad", f"you may not {', '.join(missing)} in {namespace}", NEEDED, fix)
+    return Finding(name, "ok", f"you may {', '.join(map(str, mine))} in {namespace}")
+
+
+def _tasks_rights(access: Access, namespace: str) -> Finding:
+    name, fix = "rights of tasks", f"{APPLY} --namespace {namespace}"
+    spec = {"user": f"system:serviceaccount:{namespace}:{RUNNER}"}
+    groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
+    try:
+        missing = _denied(access, "LocalSubjectAccessReview", {**spec, "groups": groups}, TASKS, namespace)
+    except PermissionError:
+        told = "you may not ask what others may do; a task that lacks a right says so in its log"
+        fix = f"kubectl get rolebinding ilab --namespace {namespace}"
+        return Finding(name, "note", told, NEEDED, fix)
+    if missing:
+        return Finding(name, "bad", f"{RUNNER} may not {', '.join(missing)}", NEEDED, fix)
+    return Finding(name, "ok", f"{RUNNER} may do what tasks do")
+
+
+def _parameters(access: Access, namespace: str) -> tuple[dict[str, str], Finding]:
+    """The ConfigMap's data, empty where it is not there, and whether it is in order."""
+    name = "parameters"
+    status, found = access.get(f"/api/v1/namespaces/{namespace}/configmaps/{CONFIG_MAP}")
+    if status == 404:
+        told = f"there is no ConfigMap {CONFIG_MAP} in {namespace}: runs take the defaults"
+        return {}, Finding(name, "bad", told, NEEDED, f"{APPLY} --namespace {namespace}")
+    if status != 200:
+        fix = f"kubectl auth can-i get configmaps/{CONFIG_MAP} --namespace {namespace}"
+        return {}, Finding(name, "note", f"it cannot be read: the cluster answered {status}", NEEDED, fix)
+    data = {str(key).lower(): str(value) for key, value in (found.get("data") or {}).items()}
+    try:
+        collect({f"ConfigMap {CONFIG_MAP}": data})
+    except IlabError as error:
+        wrong = error.errors if isinstance(error, InputErrors) else [error]
+        at = (wrong[0].where or "").rpartition(": ")[2]
+        key = at if at in data else next((one for one in data if one in wrong[0].message), "NAME")
+        patch = json.dumps({"data": {key: None}})
+        told = "; ".join(f"{one.where}: {one.message}" for one in wrong)
+        fix = f"oc patch configmap {CONFIG_MAP} -n {namespace} --type merge -p '{patch}'   takes it out"
+        return data, Finding(name, "bad", told, NEEDED, fix)
+    return data, Finding(name, "ok", f"{len(data)} in the ConfigMap {CONFIG_MAP}")
+
+
+def _secrets(access: Access, namespace: str, values: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether each Secret is there, with its keys. Values are not kept, and never shown."""
+    literal = " ".join(f"--from-literal={key}=…" for key in MODEL_KEYS[1:])
+    model = f"oc create secret generic {{}} -n {namespace} {literal} --from-file=api_token=FILE"
+    registry = f"oc create secret docker-registry {{}} -n {namespace} --docker-server=… --docker-username=…"
+    git = f"oc create secret generic {{}} -n {namespace} --type=kubernetes.io/basic-auth --from-literal=username=… …"
+
+    def of_git(keys: set[str]) -> bool:
+        return {"username", "password"} <= keys or "ssh-privatekey" in keys
+
+    def of_models(keys: set[str]) -> bool:
+        return set(MODEL_KEYS) <= keys
+
+    def of_registry(keys: set[str]) -> bool:
+        return bool({".dockerconfigjson", ".dockercfg", "config.json"} & keys)
+
+    wanted: tuple[tuple[str, str, Callable[[set[str]], bool], str, str], ...] = (
+        ("teacher", "sdg_teacher_secret", of_models, "data generation by a teacher", model),
+        ("judge", "eval_judge_secret", of_models, "answers marked by a judge", model),
+        ("taxonomy", "sdg_repo_secret", of_git, "a private taxonomy", git),
+        ("registry", "output_oci_registry_secret", of_registry, "pushing the model", registry),
+    )
+    for title, parameter, complete, needed, line in wanted:
+        secret, name = values[parameter], f"secret of {title}"
+        if not secret:
+            yield Finding(name, "ok", f"none: {parameter} is empty")
+            continue
+        status, found = access.get(f"/api/v1/namespaces/{namespace}/secrets/{secret}")
+        keys = {str(key) for key in found.get("data") or {}} if status == 200 else set()
+        if status == 404:
+            yield Finding(name, "note", f"there is no Secret {secret} in {namespace}", needed, line.format(secret))
+        elif status != 200:
+            fix = f"kubectl get secret {secret} --namespace {namespace}"
+            yield Finding(name, "note", f"{secret} cannot be read: the cluster answered {status}", needed, fix)
+        elif not complete(keys):
+            fix = f"oc delete secret {secret} -n {namespace}; {line.format(secret)}"
+            yield Finding(name, "bad", f"{secret} has {', '.join(sorted(keys)) or 'no keys'}", needed, fix)
+        else:
+            yield Finding(name, "ok", secret)
+
+
+def _server(access: Access, namespace: str) -> Finding:
+    """Whether the pipeline server is there, ready, and answers."""
+    name = "pipeline server"
+    path = f"/apis/{DSPA_GROUP}/v1/namespaces/{namespace}/datasciencepipelinesapplications/{DSPA}"
+    status, found = access.get(path)
+    if status == 404:
+        return Finding(name, "bad", f"there is none in {namespace}", NEEDED, f"{APPLY} --namespace {namespace}")
+    if status != 200:
+        fix = f"kubectl get datasciencepipelinesapplications --namespace {namespace}"
+        return Finding(name, "note", f"it cannot be looked at: the cluster answered {status}", NEEDED, fix)
+    told = found.get("status") or {}
+    ready: dict[str, Any] = next((one for one in told.get("conditions") or [] if one.get("type") == "Ready"), {})
+    if ready.get("status") != "True":
+        why = str(ready.get("message") or "its operator says nothing of it yet")
+        fix = f"kubectl describe datasciencepipelinesapplications {DSPA} --namespace {namespace}"
+        return Finding(name, "bad", f"not ready: {why}", NEEDED, fix)
+    url = str(((told.get("components") or {}).get("apiServer") or {}).get("externalUrl") or "")
+    if not url.startswith("https://"):
+        return Finding(name, "ok", f"{DSPA} is ready; reached from inside of the cluster only")
+    try:
+        status, _ = access.beside(url).get("/apis/v2beta1/healthz")
+    except ServiceError as error:
+        fix = f"curl -v {url}/apis/v2beta1/healthz"
+        return Finding(name, "bad", f"{url}: {error.message}", NEEDED, fix)
+    if status in (401, 403):
+        fix = "oc whoami   and ask for the role `edit` in the project"
+        return Finding(name, "bad", f"{url} does not know you, or not as one who may", NEEDED, fix)
+    if status != 200:
+        fix = f"kubectl logs deployment/ds-pipeline-{DSPA} --namespace {namespace}"
+        return Finding(name, "bad", f"{url} answered {status}", NEEDED, fix)
+    return Finding(name, "ok", url)
+
+
+def _storage(access: Access, values: Mapping[str, Any]) -> Finding:
+    """Whether the storage class of volumes is there, and can be seen by several machines where they train."""
+    name, wanted = "storage class", values["k8s_storage_class_name"]
+    if not wanted:
+        return Finding(name, "ok", "the cluster's own default")
+    status, found = access.get(f"/apis/storage.k8s.io/v1/storageclasses/{wanted}")
+    patch = json.dumps({"data": {"k8s_storage_class_name": "NAME"}})
+    fix = f"kubectl get storageclass   then: oc patch configmap {CONFIG_MAP} --type merge -p '{patch}'"
+    if status == 404:
+        return Finding(name, "bad", f"the cluster has no {wanted}", NEEDED, fix)
+    if status != 200:
+        told = f"{wanted} cannot be looked at: the cluster answered {status}"
+        return Finding(name, "note", told, NEEDED, f"kubectl get storageclass {wanted}")
+    if found.get("provisioner") in FOR_ONE:
+        told = f"{wanted} gives a volume to one machine at a time; runs want one that several see (ReadWriteMany)"
+        return Finding(name, "note", told, "training on several machines", fix)
+    return Finding(name, "ok", wanted)
