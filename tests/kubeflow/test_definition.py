@@ -93,9 +93,15 @@ def executor(compiled: Documents, name: str) -> tuple[dict[str, Any], dict[str, 
     return container, compiled[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"][label]
 
 
-def test_pods_get_what_resolve_found(compiled: Documents) -> None:
-    for name, kind in (("train-phase-1", "training"), ("generate", "task"), ("score-base", "evaluation")):
-        container, platform = executor(compiled, name)
+def test_pods_get_what_resolve_found(compiled: Documents, tmp_path: Path) -> None:
+    alone = documents(made(shipped(), train_num_workers=1), tmp_path)
+    for name, kind, documents_ in (
+        ("train-phase-1", "training", alone),
+        ("train-phase-1", "task", compiled),  # with more workers it only starts their job, and waits
+        ("generate", "task", compiled),
+        ("score-base", "evaluation", compiled),
+    ):
+        container, platform = executor(documents_, name)
         assert container["image"] == IMAGE
         text = json.dumps(container["resources"])
         assert f"resolve-{kind}_cpu" in text and f"resolve-{kind}_memory" in text

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from ilab.core.events import Event
-from ilab.monitoring import METRICS, RunState, exposition, kfp_metrics
+from ilab.monitoring import METRICS, RunState, exposition
 from ilab.monitoring.metrics import BY_FIGURE
 from ilab.monitoring.state import METRIC, PROGRESS
 
@@ -153,14 +152,3 @@ def test_every_metric_has_a_source() -> None:
     shown |= set(exposition(folded(late), 2.0).split())
     assert {metric.name for metric in METRICS} <= shown
     assert set(BY_FIGURE) == {*PROGRESS, *METRIC, "ratio"}
-
-
-def test_figures_for_the_page_of_kubeflow(tmp_path: Path) -> None:
-    lines = [json.dumps(asdict(event)) for event in (*GENERATE, *TRAIN, *GATE)]
-    (tmp_path / "events.jsonl").write_text("\n".join([*lines, '{"torn']))
-    found = kfp_metrics(tmp_path)
-    assert found["generate: seconds"] == 20.5
-    assert found["generate: samples"] == 36
-    assert found["train-phase-1: loss"] == 1.25
-    assert found["gate: published"] == 0
-    assert kfp_metrics(tmp_path / "nowhere") == {}

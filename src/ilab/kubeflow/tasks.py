@@ -133,7 +133,7 @@ def results(folder: Path, out: Outputs) -> dict[str, float]:
     """Copy what a run gives out of the store; returns figures for KFP's page. The gate has spoken, maybe with no."""
     from ilab.core.files import read_json
 
-    build, made, page = _drawn(folder)
+    _, made, page = _drawn(folder)
     for name, (source, target) in {
         "select-phase-2": ("model", out.trained_model),
         "final-evaluation": (".", out.evaluation_results / "final-evaluation"),

@@ -2,7 +2,6 @@
 
     events ──▶ RunState ──▶ exposition ─┬▶ http://…/metrics     where.monitoring.port
                                         └▶ a file *.prom        where.monitoring.textfile
-    events.jsonl ──▶ kfp_metrics                                the page of a run on Kubeflow
     events in a TrainJob's pod ──▶ status POST                  environment of Kubeflow Trainer
 
     state.py     the newest figures of every step, as events tell them
@@ -15,8 +14,8 @@ the start: a port that is taken or a folder that cannot be written is told befor
 """
 
 from ilab.monitoring.exporters import monitored
-from ilab.monitoring.metrics import METRICS, exposition, kfp_metrics
+from ilab.monitoring.metrics import METRICS, exposition
 from ilab.monitoring.state import RunState
 from ilab.monitoring.trainjob import reporting
 
-__all__ = ["METRICS", "RunState", "exposition", "kfp_metrics", "monitored", "reporting"]
+__all__ = ["METRICS", "RunState", "exposition", "monitored", "reporting"]

@@ -13,8 +13,9 @@ from typing import Literal
 
 from ilab.config_where import MonitoringWhere
 from ilab.core.events import Event, Sink
-from ilab.core.files import expanded, write_text
+from ilab.core.files import write_text
 from ilab.errors import SetupError, Stopped
+from ilab.homes import expanded
 from ilab.monitoring.metrics import CONTENT_TYPE, exposition
 from ilab.monitoring.state import RunState
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from ilab.core.events import read_events
-from ilab.monitoring.state import STATES, RunState, replay
+from ilab.monitoring.state import STATES, RunState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STUCK = 30 * 60.0  # seconds, where nothing else is said
@@ -108,18 +106,6 @@ def _samples(
             yield "ilab_step_result", (name, count), value
         if GATE in step.counts:
             yield "ilab_gate_published", (name,), step.counts[GATE]
-
-
-def kfp_metrics(folder: Path) -> dict[str, float]:
-    """The figures of a run's folder, or of a step's, for the page of a run on Kubeflow: ``STEP: FIGURE`` -> value."""
-    state = replay(folder.name, read_events(folder / "events.jsonl"))
-    found: dict[str, float] = {}
-    for name, step in state.steps.items():
-        if step.seconds is not None:
-            found[f"{name}: seconds"] = step.seconds
-        found |= {f"{name}: {figure}": value for figure, value in step.figures.items() if figure != "ratio"}
-        found |= {f"{name}: {count}": value for count, value in step.counts.items()}
-    return found
 
 
 def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
