@@ -14,9 +14,11 @@ REGISTRY = "registry.sqlite"  # the model registry, beside the store
 
 
 def registry_path(loaded: Loaded) -> Path:
-    """The model registry's file: ``where.registry``, else beside the store."""
+    """The model registry's file: ``where.registry``, else beside the store; of one in a bucket, in the project."""
     given = loaded.config.where.registry
-    return loaded.path(given) if given else loaded.store.parent / REGISTRY
+    if given:
+        return loaded.path(given)
+    return (loaded.home if loaded.bucket else loaded.store.parent) / REGISTRY
 
 
 def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:

@@ -180,8 +180,9 @@ def _run(build: Build, allowance: Allowance, quiet: bool) -> Run:
     from ilab.allowance import LimitedEngine
     from ilab.cli.pipeline import run_folder, watching
     from ilab.provenance import Run
+    from ilab.transfer.stores import open_store
 
-    engine = LimitedEngine(build.loaded.store, build.where, allowance)
+    engine = LimitedEngine(open_store(build.loaded), build.where, allowance)
     folder = run_folder(engine)
     try:
         with watching(engine, folder, quiet=quiet):

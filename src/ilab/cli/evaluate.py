@@ -170,11 +170,12 @@ def _solver(options: Options, given: dict[str, Any]) -> Solve:
     from ilab.core.memo import Memo
     from ilab.evaluation.solving import solver
     from ilab.evaluation.subject import Asking, LocalSubject, endpoint_subject
+    from ilab.transfer.stores import open_store
 
     passive_threads()
     loaded = options.load()
     where = loaded.config.where
-    asking = Asking(Memo(loaded.store / "memo" / "answers"), Bus().for_step("validate"))
+    asking = Asking(Memo(open_store(loaded).memo("answers")), Bus().for_step("validate"))
     folder = options.directory / Path(given["model"]).expanduser()
     if folder.is_dir():
         return solver(LocalSubject(folder.name, folder, asking, device=where.device, threads=where.threads))

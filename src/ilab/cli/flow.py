@@ -121,10 +121,10 @@ def run(options: Options, /, name: str, source: str, output: str, kind: Kind | N
     from ilab.actions import where_of
     from ilab.cli.pipeline import run_folder, watching
     from ilab.core.run import Engine
-    from ilab.core.store import Store
     from ilab.sdg.flow import find_file, load_file
     from ilab.sdg.rows import RowJob, check_rows, read_rows, run_rows, write_rows
     from ilab.sdg.teachers import open_teacher, open_verifier
+    from ilab.transfer.stores import open_store
 
     loaded = options.load(where__teacher__url=given["endpoint_url"], where__teacher__api_key=given["api_key"])
     where = where_of(loaded)
@@ -134,7 +134,7 @@ def run(options: Options, /, name: str, source: str, output: str, kind: Kind | N
         check_rows(flow, rows)
         meet_teachers(where, [flow], (given["model"] or "", given["verifier_model"] or ""), given["scale"])
     go_to_background(options)
-    engine = Engine(Store(loaded.store), where)
+    engine = Engine(open_store(loaded), where)
     try:
         with watching(engine, run_folder(engine)):
             emit = engine.bus.for_step("flow")

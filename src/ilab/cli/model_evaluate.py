@@ -48,7 +48,7 @@ def run_evaluation(options: Options, given: Mapping[str, Any]) -> None:
     from ilab.cli.pipeline import run_folder, watching
     from ilab.cli.threads import passive_threads
     from ilab.core.run import Engine
-    from ilab.core.store import Store
+    from ilab.transfer.stores import open_store
 
     passive_threads()
     if given["device"]:
@@ -61,7 +61,7 @@ def run_evaluation(options: Options, given: Mapping[str, Any]) -> None:
     where = where_of(loaded)
     candidate, base = _models(options, loaded, benchmark, given)
     folder = _output(options, benchmark, given["output_dir"])
-    engine = Engine(Store(loaded.store), where)
+    engine = Engine(open_store(loaded), where)
     try:
         with watching(engine, run_folder(engine)):
             job = Job(options.directory, loaded, given, engine, candidate, base, folder)

@@ -323,9 +323,9 @@ def make_cheap(engine: Engine, plan: Any) -> None:
 @contextlib.contextmanager
 def engine_for(build: Build) -> Iterator[Engine]:
     from ilab.core.run import Engine
-    from ilab.core.store import Store
+    from ilab.transfer.stores import open_store
 
-    engine = Engine(Store(build.loaded.store), build.where)
+    engine = Engine(open_store(build.loaded), build.where)
     try:
         yield engine
     finally:
@@ -337,7 +337,7 @@ def run_folder(engine: Engine) -> Path:
     runs = engine.store.root / "runs"
     runs.mkdir(exist_ok=True)
     for count in range(1, 1000):
-        folder = runs / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}.{count:03d}"
+        folder = runs / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}.{count:03d}{engine.store.label}"
         with contextlib.suppress(FileExistsError):  # another run began in the same second
             folder.mkdir()
             return folder
