@@ -15,8 +15,13 @@ from typing import Any
 import pytest
 from lamp import EXTRA, Run, files_below, model_files
 
+from ilab.config import WebWhere
+from ilab.core.events import Bus
 from ilab.errors import InputError, ServiceError
+from ilab.training.base import base_folder, find_base
+from ilab.transfer import base_model
 from ilab.transfer import fetch as fetching
+from ilab.transfer.open import Access
 
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
@@ -140,3 +145,25 @@ def test_failures_say_what_to_do(
     with pytest.raises(InputError, match="there are no keys") as caught:
         ilab("model", "download", "-rp", "s3://lamps/lamp", "--s3-endpoint", endpoint)
     assert "AWS_ACCESS_KEY_ID" in caught.value.hint
+
+
+def test_a_base_model_in_a_bucket(
+    ilab: Run, models: Path, tmp_path: Path, store: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects that carry their SHA-256 tell what they are; others are fetched to know it."""
+    folder = tmp_path / "lamp"
+    folder.mkdir()
+    for name, content in model_files().items():
+        (folder / name).write_bytes(content)
+        store.put_object(Bucket="lamps", Key=f"plain/lamp/{name}", Body=content)
+    ilab("model", "upload", "-m", "lamp", "-d", "s3://lamps/ours/lamp", "--s3-endpoint", endpoint)
+    monkeypatch.setattr(base_model, "SMALL", 20_000)
+    access = Access(WebWhere(), s3_endpoint=endpoint)
+    local = find_base(str(folder), tmp_path)
+    ours = find_base("s3://lamps/ours/lamp", tmp_path, access)
+    plain = find_base("s3://lamps/plain/lamp", tmp_path, access)
+    assert ours.digest == plain.digest == local.digest
+    weights = len(model_files()["model.safetensors"])
+    assert [(one.details or {})["missing"] for one in (ours, plain)] == [str(weights), "0"]
+    for one in (ours, plain):
+        assert files_below(base_folder(one, access, Bus().for_step("base"))) == model_files()
