@@ -60,7 +60,7 @@ class Hanging(S3Objects):
         return super().write(name, data, absent=absent, match=match)
 
 
-TYPES = {**toy.TYPES, "slow": Slow}
+TYPES: dict[str, type[Step]] = {**toy.TYPES, "slow": Slow}
 
 
 def store_at(root: Path, endpoint: str) -> RemoteStore:

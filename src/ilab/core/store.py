@@ -32,7 +32,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ilab.core.files import fsync_tree, read_json, write_json
+from ilab.core.files import fsync, fsync_tree, read_json, write_json
 from ilab.core.pids import born
 from ilab.core.step import KEY_LENGTH, Artifact, Step, fingerprint
 from ilab.errors import SetupError
@@ -235,7 +235,7 @@ class Store:
             shutil.rmtree(doomed)
         else:
             os.rename(partial.artifact, final)
-        _sync_directory(final.parent)
+        fsync(final.parent)
         self._index_contents(record)
         shutil.rmtree(partial.work, ignore_errors=True)
         return record
@@ -375,14 +375,6 @@ def digest_file(path: Path) -> str:
 
 def size_of(root: Path) -> int:
     return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def disk_error(error: OSError, where: Path | str = "") -> SetupError:

@@ -5,6 +5,8 @@ Everybody who needs the store opens it here.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ilab.config import Loaded
 from ilab.core.store import Store
 from ilab.errors import InputError
@@ -28,3 +30,13 @@ def open_store(loaded: Loaded) -> Store:
 
     objects = S3Objects(parse(loaded.bucket), where.s3_endpoint or "", where.web)
     return RemoteStore(loaded.store, objects)
+
+
+def latest_of(loaded: Loaded, step: str) -> Path:
+    """The folder of what a step made last, fetched where it lies in a bucket. It need not be there."""
+    if loaded.bucket:
+        store = open_store(loaded)
+        record = store.latest(step)
+        if record is not None:
+            return store.contents(record)
+    return loaded.store / "latest" / step
