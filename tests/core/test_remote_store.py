@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from bucket import plan_for, store_at
 
 from ilab.config import Where
 from ilab.core import objects, remote_lease, remote_work
+from ilab.core.files import write_text
 from ilab.core.remote_lease import RemoteLease, is_held_remotely
 from ilab.core.remote_store import RemoteStore
 from ilab.core.remote_work import Work
@@ -363,6 +365,37 @@ def test_work_is_sent_once_and_only_whole(place: Place, monkeypatch: pytest.Monk
     (other / "work" / "log").write_text("two lines\n")
     Work(store.objects, "slow/k.partial", other).restore()  # sent from here: what was done since is not thrown away
     assert (other / "work" / "log").read_text() == "two lines\n"
+
+
+def test_work_that_never_rests_is_sent_all_the_same(place: Place) -> None:
+    """A log that grows all the time, and a state that is replaced: each snapshot is what lay there at one moment."""
+    store = place.machine("a").store
+    partial, other = place.root / "partial", place.root / "other"
+    (partial / "work").mkdir(parents=True)
+    (other / "work").mkdir(parents=True)
+    stop = threading.Event()
+
+    def grow() -> None:
+        with (partial / "work" / "log").open("a") as log:
+            for number in range(1_000_000):
+                log.write(f"{number}\n")
+                log.flush()
+                write_text(partial / "work" / "state", f"{number}\n" * 1000)
+                if stop.is_set():
+                    return
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    try:
+        work = Work(store.objects, "slow/k.partial", partial)
+        wait_for(lambda: work.send(now=True) or [name for name in place.names() if name.endswith("work.json")])
+    finally:
+        stop.set()
+        thread.join()
+    Work(store.objects, "slow/k.partial", other).restore()
+    log, state = ((other / "work" / name).read_text().split() for name in ("log", "state"))
+    assert len(state) == 1000
+    assert int(state[0]) in (len(log) - 2, len(log) - 1)
 
 
 def test_runs_and_rubbish(place: Place) -> None:

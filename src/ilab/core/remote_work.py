@@ -3,8 +3,9 @@
     <type>/<key>.partial/work.json        {"id", "files"}: what the work was at one moment; written last
     <type>/<key>.partial/work/<sha256>    its files, by contents: what did not change is not sent again
 
-A snapshot is taken at once: small files are copied and large ones linked, and it counts only if nothing changed
-meanwhile. Names with a dot in front are being written and belong to no snapshot. Sending takes at most half of the
+A snapshot is what lay there at one moment: small files are copied and large ones linked, and it counts only if every
+file is still the same one afterwards. One that grew meanwhile (a log) is taken as long as it was. Names with a dot in
+front are being written and belong to no snapshot. Sending takes at most half of the
 time, so a slow connection makes the snapshots rarer, not the work slower.
 """
 
@@ -26,7 +27,8 @@ from ilab.errors import ServiceError
 
 SMALL = 16 << 20  # bytes up to which a file is copied for a snapshot: it may be one that grows
 TRIES = 5  # to find the work at rest
-Scan = dict[str, tuple[int, int]]
+Told = tuple[int, int, int]  # file number, size, time
+Scan = dict[str, Told]
 
 
 class Work:
@@ -114,23 +116,35 @@ def _scan(work: Path) -> Scan:
             with suppress(FileNotFoundError):  # it has just gone
                 if not name.startswith(".") and path.is_file():
                     told = path.stat()
-                    found[path.relative_to(work).as_posix()] = (told.st_size, told.st_mtime_ns)
+                    found[path.relative_to(work).as_posix()] = (told.st_ino, told.st_size, told.st_mtime_ns)
     return found
 
 
 def _snapshot(work: Path, still: Path) -> Scan | None:
-    """The work at one moment in ``still``; None where it never rested."""
+    """The work at one moment in ``still``; None where it never rested.
+
+    All files are linked first, so none of their numbers is given to another file before they are compared.
+    """
     for _ in range(TRIES):
         shutil.rmtree(still, ignore_errors=True)
-        scan = _scan(work)
+        before = _scan(work)
         with suppress(FileNotFoundError):
-            for name, (size, _time) in scan.items():
-                target = still / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if size <= SMALL:
-                    shutil.copyfile(work / name, target)
-                else:
-                    take_over(str(work / name), str(target))
-            if _scan(work) == scan:
-                return scan
+            for name in before:
+                (still / name).parent.mkdir(parents=True, exist_ok=True)
+                take_over(str(work / name), str(still / name))
+            taken, after = _scan(still), _scan(work)
+            if all(name in after and _same(told, taken[name], after[name]) for name, told in before.items()):
+                for name, (_, size, _) in taken.items():
+                    if size <= SMALL:
+                        content = (still / name).read_bytes()[:size]
+                        (still / name).unlink()  # it is the file itself, not to be written to
+                        (still / name).write_bytes(content)
+                return taken
     return None
+
+
+def _same(before: Told, taken: Told, after: Told) -> bool:
+    """Whether what was taken is what still stands there; a small file may have grown, which the copy leaves out."""
+    if taken[0] != after[0]:  # replaced meanwhile, or copied where a file system has no links
+        return before == after
+    return taken == after or (taken[1] <= SMALL and taken[1] < after[1])
