@@ -388,7 +388,13 @@ def test_work_that_never_rests_is_sent_all_the_same(place: Place) -> None:
     thread.start()
     try:
         work = Work(store.objects, "slow/k.partial", partial)
-        wait_for(lambda: work.send(now=True) or [name for name in place.names() if name.endswith("work.json")])
+        wait_for((partial / "work" / "state").exists)
+
+        def sent() -> bool:
+            work.send(now=True)
+            return any(name.endswith("work.json") for name in place.names())
+
+        wait_for(sent)
     finally:
         stop.set()
         thread.join()

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 from lamp import EXTRA, Run, files_below, model_files
 
-from ilab.config import WebWhere
+from ilab.config import WebWhere, load
 from ilab.core.events import Bus
 from ilab.errors import InputError, ServiceError
+from ilab.resolvers import registry_path
 from ilab.training.base import base_folder, find_base
 from ilab.transfer import base_model
 from ilab.transfer import fetch as fetching
 from ilab.transfer.open import Access
+from ilab.transfer.stores import latest_of, open_store
 
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
@@ -167,3 +169,26 @@ def test_a_base_model_in_a_bucket(
     assert [(one.details or {})["missing"] for one in (ours, plain)] == [str(weights), "0"]
     for one in (ours, plain):
         assert files_below(base_folder(one, access, Bus().for_step("base"))) == model_files()
+
+
+def test_a_store_by_its_address(
+    ilab: Run, models: Path, tmp_path: Path, store: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "ilab.yaml").write_text(f"where: {{store: 's3://lamps/store/', s3_endpoint: '{endpoint}'}}\n")
+    loaded = load(project)
+    assert loaded.bucket == "s3://lamps/store"
+    assert loaded.store.parent == tmp_path / "cache" / "instructlab" / "stores"
+    assert registry_path(loaded) == project / ".ilab" / "registry.sqlite"
+    other = load(project, flags={"where.s3_endpoint": "https://elsewhere.example"})
+    assert other.store != loaded.store  # a bucket of the same name at another server
+    opened = open_store(loaded)
+    opened.memo("rows")
+    assert latest_of(loaded, "items") == loaded.store / "latest" / "items"
+    with pytest.raises(InputError, match="generated"):
+        ilab("-C", str(project), "data", "list")
+    with pytest.raises(InputError, match="is no place for a store"):
+        open_store(load(project, flags={"where.store": "gs://lamps/store"}))
+    with pytest.raises(InputError, match="no name of a bucket"):
+        open_store(load(project, flags={"where.store": "s3://Lamps_/store"}))
