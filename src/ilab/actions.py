@@ -6,7 +6,6 @@ shows at its end is in ``outcome``.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -18,7 +17,7 @@ from ilab.core.events import read_events
 from ilab.core.files import read_json, write_json
 from ilab.core.pipeline import Pipeline, Plan, build, nearest, part, read_pipeline
 from ilab.core.run import Engine
-from ilab.core.store import Store, is_held, size_of
+from ilab.core.store import Store
 from ilab.errors import InputError
 from ilab.parameters import NOT_NEEDED, PAGES, Given, collect, derive
 from ilab.profiles import fidelity_note
@@ -200,12 +199,6 @@ def _choose_judge(values: Mapping[str, Any], where: Where) -> tuple[str, ...]:
     return ("the judge is a rule (word overlap with the reference), no language model",) if name == RULE else ()
 
 
-def newest_run(store: Path) -> Path | None:
-    """The folder of the newest run that left events."""
-    runs = sorted(path for path in (store / "runs").glob("*") if (path / "events.jsonl").exists())
-    return runs[-1] if runs else None
-
-
 def parameters_of(loaded: Loaded, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The parameter table with every value and its origin, for people; nothing is resolved."""
     pipeline = pipeline_of(loaded)
@@ -239,8 +232,8 @@ def absolute_where(loaded: Loaded, values: Mapping[str, Any]) -> Where:
 
 def step_states(build: Build, engine: Engine) -> list[dict[str, Any]]:
     """Every step's state: done, running (with its last progress), or to do."""
-    folder = newest_run(engine.store.root)
-    events = read_events(folder / "events.jsonl") if folder else []
+    [*_, newest] = [None, *engine.store.runs("events.jsonl", newest=1)]
+    events = read_events(newest) if newest else []
     latest: dict[str, dict[str, Any]] = {}
     for event in events:
         if event.kind in ("started", "progress"):
@@ -252,12 +245,12 @@ def step_states(build: Build, engine: Engine) -> list[dict[str, Any]]:
             detail: dict[str, Any] = {"counts": record.counts, "seconds": record.seconds}
             states.append({"step": name, "state": "done", "key": planned.key, "detail": detail})
             continue
-        lease = engine.store.directory(planned.step.type, f"{planned.key}.partial") / "lease.json"
-        running = lease.exists() and name in latest and "done" in latest[name]
+        held = engine.store.held(engine.store.partial(planned.step.type, planned.key).path)
+        running = held and name in latest and "done" in latest[name]
         states.append(
             {
                 "step": name,
-                "state": "running" if lease.exists() else "to do",
+                "state": "running" if held else "to do",
                 "key": planned.key,
                 "detail": latest[name] if running else {},
             }
@@ -287,7 +280,7 @@ def _wanted(build: Build, store: Store) -> set[tuple[str, str]]:
     """
     newest: dict[str, dict[str, Any]] = {}
     registries = {registry_path(build.loaded)}
-    for path in sorted((store.root / "runs").glob("*/plan.json")):
+    for path in store.runs("plan.json"):
         try:
             noted = read_json(path)
         except ValueError:  # the run was killed while it wrote
@@ -326,14 +319,14 @@ def collect_garbage(build: Build, engine: Engine, *, dry_run: bool) -> list[dict
     for record in list(store.records()):
         if (record.type, record.key) not in kept:
             path = store.directory(record.type, record.key)
-            removed.append({"path": str(path), "bytes": size_of(path)})
+            removed.append({"path": str(path), "bytes": store.size(path)})
             if not dry_run:
                 store.remove(record)
     for partial in store.partials():
         identity = (partial.parent.name, partial.name.removesuffix(".partial"))
         wanted = identity in kept and store.record(*identity) is None
-        if not wanted and not is_held(partial / "lease.json"):
-            removed.append({"path": str(partial), "bytes": size_of(partial)})
+        if not wanted and not store.held(partial):
+            removed.append({"path": str(partial), "bytes": store.size(partial)})
             if not dry_run:
-                shutil.rmtree(partial, ignore_errors=True)
+                store.remove_partial(partial)
     return removed

@@ -173,31 +173,24 @@ class CountedMemo(Memo):
         self._allowance.answered(value.get("usage") or {})
 
 
-class LimitedStore(Store):
-    """A store that publishes nothing for which a call was refused: half a result would be taken for a whole one."""
-
-    def __init__(self, root: Path, allowance: Allowance) -> None:
-        super().__init__(root)
-        self._allowance = allowance
-
-    def publish(self, partial: Partial, record: RecordFile) -> RecordFile:
-        self._allowance.check()
-        return super().publish(partial, record)
-
-
 class LimitedEngine(Engine):
     """An engine whose teacher calls are limited by ``allowance``. Raises Stopped where it was not enough."""
 
-    def __init__(self, root: Path, where: Where, allowance: Allowance) -> None:
-        super().__init__(LimitedStore(root, allowance), where)
+    def __init__(self, store: Store, where: Where, allowance: Allowance) -> None:
+        super().__init__(store, where)
         self._allowance = allowance
 
     def memo(self, name: str) -> Memo:
         if name == MEMO:
             with self._lock:
                 if name not in self._memos:
-                    self._memos[name] = CountedMemo(self.store.root / "memo" / name, self._allowance)
+                    self._memos[name] = CountedMemo(self.store.memo(name), self._allowance)
         return super().memo(name)
+
+    def publish(self, partial: Partial, record: RecordFile) -> RecordFile:
+        """Nothing for which a call was refused: half a result would be taken for a whole one."""
+        self._allowance.check()
+        return super().publish(partial, record)
 
     def run_step(self, plan: Plan, name: str, force: bool = False, *, latest: bool = True) -> RecordFile:
         try:

@@ -13,6 +13,7 @@ file says of *what* holds outside of projects alone: a project is the same build
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ from ilab.config_where import (
     WebWhere,
     Where,
 )
+from ilab.core.step import fingerprint
 from ilab.errors import InputError
 from ilab.homes import cache_home, config_home, data_home, data_homes, expanded
 from ilab.parameters.parameter import Environment
@@ -84,6 +86,7 @@ __all__ = [
 PROJECT_FILE = "ilab.yaml"
 SERVED = {"teacher": "sdg_teacher_model", "verifier": "sdg_verifier_model", "judge": "eval_judge_model"}
 USER_FILE = "config.yaml"  # in config_home()
+S3 = "s3://"
 ANY = "*"
 
 
@@ -141,12 +144,26 @@ class Loaded:
 
     @property
     def store(self) -> Path:
-        """Folder of the store: ``where.store``, else ``.ilab/store`` beside ``ilab.yaml``, else the data home."""
+        """Folder of the store: ``where.store``, else ``store`` in :attr:`home`; of one in a bucket, its mirror."""
+        if self.bucket:
+            where = self.config.where
+            endpoint = where.s3_endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+            cache = self.path(where.cache) if where.cache else cache_home()
+            return cache / "stores" / fingerprint(self.bucket, endpoint or "")
         if self.config.where.store:
             return self.path(self.config.where.store)
-        if (self.base / PROJECT_FILE).exists():
-            return self.base / ".ilab" / "store"
-        return data_home() / "store"
+        return self.home / "store"
+
+    @property
+    def bucket(self) -> str:
+        """``s3://BUCKET/PREFIX`` of a store in an object store, ``""`` for one in a folder."""
+        given = self.config.where.store or ""
+        return given.rstrip("/") if given.startswith(S3) else ""
+
+    @property
+    def home(self) -> Path:
+        """Where a project keeps what is its own: ``.ilab`` beside ``ilab.yaml``, else the data home."""
+        return self.base / ".ilab" if (self.base / PROJECT_FILE).exists() else data_home()
 
     def path(self, text: str) -> Path:
         """``text`` as a path, relative to the folder of ``ilab.yaml``."""

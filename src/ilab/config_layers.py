@@ -59,10 +59,14 @@ def of_user(source: Source, in_project: bool) -> Layer:
     if in_project:
         tree = {name: value for name, value in tree.items() if name not in OF_A_PROJECT}
     for name, value in paths_of(tree).items():
-        if name in USER_PATHS and isinstance(value, str) and not expanded(value).is_absolute():
+        if name in USER_PATHS and _is_relative(value):
             hint = "write it from / or ~: this file holds wherever a command is typed"
             raise InputError(f"{name}: a relative path", where=source.place(name), hint=hint)
     return _layer(source, tree, lines, notes)
+
+
+def _is_relative(value: Any) -> bool:
+    return isinstance(value, str) and "://" not in value and not expanded(value).is_absolute()
 
 
 def of_profile(layers: Sequence[Layer], base: Path) -> tuple[Profile | None, Layer]:

@@ -358,7 +358,8 @@ class MonitoringWhere(Section):
 class Where(Section):
     """Everything about *where*: none of it is part of any step's identity."""
 
-    store: str | None = Field(None, description="folder that keeps all artifacts")
+    store: str | None = Field(None, description="folder that keeps all artifacts, or s3://BUCKET/PREFIX")
+    s3_endpoint: str | None = Field(None, description="address of an object store that is not AWS's")
     cache: str | None = Field(None, description="folder for git clones and other things that can be fetched again")
     registry: str | None = Field(None, description="the model registry's SQLite file")
     datasets: str | None = Field(

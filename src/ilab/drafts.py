@@ -37,6 +37,7 @@ from ilab.taxonomy.references import read_references
 from ilab.taxonomy.seed_list import Draft, Unfinished, Written, read_unfinished, with_drafts
 from ilab.taxonomy.similar import NearCopies, words
 from ilab.taxonomy.yamlnodes import text as scalar
+from ilab.transfer.stores import open_store
 
 SEEDS = 5  # seed examples that a leaf needs
 LEAST_PAIRS, MOST_PAIRS = 3, 5  # of one seed example: what a leaf needs, and what a person likes to read
@@ -178,7 +179,7 @@ def _passages(loaded: Loaded, leaf: Leaf, root: Path, wanted: int, tell: Tell) -
     parameters = loaded.config.parameters
     policy = Policy.parse(str(parameters.get("document_policy") or "warn"))
     converter = str(parameters.get("document_converter") or "builtin")
-    memo = Memo(loaded.store / "memo" / "documents")
+    memo = Memo(open_store(loaded).memo("documents"))
     try:
         documents = collect([leaf], found, policy=policy, memo=memo, converter=converter)
     finally:
@@ -233,7 +234,7 @@ def _by_teacher(
     from ilab.models.openai import OpenAIModel
 
     endpoint, model = teacher
-    memo = Memo(loaded.store / "memo" / "teacher")
+    memo = Memo(open_store(loaded).memo("teacher"))
     client = Cached(OpenAIModel(endpoint), memo)
 
     async def ask(passage: Passage) -> list[Candidate]:

@@ -18,7 +18,7 @@ from ilab.config import Loaded, Where
 from ilab.core.events import read_events
 from ilab.core.files import read_json, write_json, write_text
 from ilab.core.run import Engine, tool_versions
-from ilab.core.store import RecordFile
+from ilab.core.store import RecordFile, Store
 from ilab.errors import InputError
 from ilab.resolvers import registry_path
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ilab.packaging.registry import Registry
 
 
+NEWEST = 20  # runs whose reports are looked at, where they have to be fetched
 NEEDED = frozenset(
     {
         "documents",
@@ -67,11 +68,21 @@ def packages_where(loaded: Loaded) -> Where:
     return loaded.config.where.model_copy(update={"package": where_packages_go(loaded, values)})
 
 
+def _reports(store: Store, newest: int) -> list[Path]:
+    """The pages of the newest runs that have one, each with its twin beside it."""
+    store.runs("report.json", newest)
+    return store.runs("report.html", newest)
+
+
 def find_report(loaded: Loaded, name: str = "") -> Path:
     """The page that ``name`` means: a run of this project by the beginning of its folder's name, or a path to a
     report (its page, its JSON, or their folder); without a name the newest. Raises InputError for none or several.
     """
-    pages = sorted((loaded.store / "runs").glob("*/report.html"))
+    from ilab.transfer.stores import open_store
+
+    pages = sorted(loaded.store.glob("runs/*/report.html"))
+    if loaded.bucket:
+        pages = _reports(open_store(loaded), NEWEST)
     if not name and not pages:
         raise InputError("there is no report yet", where=str(loaded.store), hint="build one with: ilab run")
     if not name:
@@ -116,7 +127,7 @@ def draw_report(build: Build, engine: Engine, folder: Path) -> Path | None:
     if build.given["output_save_checkpoints"].value:
         _save_checkpoints(build, engine, folder / "checkpoints")
     ran = {event.step for event in read_events(folder / "events.jsonl") if event.data.get("state") in ("run", "link")}
-    earlier = sorted((engine.store.root / "runs").glob("*/report.html"))
+    earlier = _reports(engine.store, 1)
     if not ran and earlier and _shows(earlier[-1], records):
         return earlier[-1]
     from ilab.evaluation.report import render, twin
@@ -325,8 +336,10 @@ def model_to_use(loaded: Loaded, given: str | None, folder: Path = Path()) -> tu
         if path is None:
             raise not_here(given)
         return path, path.resolve().name
+    from ilab.transfer.stores import latest_of
+
     for step in ("select-phase-2", "select-phase-1"):
-        found = loaded.store / "latest" / step / "model"
+        found = latest_of(loaded, step) / "model"
         if found.is_dir():
             return found.resolve(), str(loaded.config.parameters.get("output_model_name", loaded.config.pipeline))
     if default := loaded.config.models.default:

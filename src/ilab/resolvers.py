@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ REGISTRY = "registry.sqlite"  # the model registry, beside the store
 
 
 def registry_path(loaded: Loaded) -> Path:
-    """The model registry's file: ``where.registry``, else beside the store."""
+    """The model registry's file: ``where.registry``, else beside the store; of one in a bucket, in the project."""
     given = loaded.config.where.registry
-    return loaded.path(given) if given else loaded.store.parent / REGISTRY
+    if given:
+        return loaded.path(given)
+    return (loaded.home if loaded.bucket else loaded.store.parent) / REGISTRY
 
 
 def where_packages_go(loaded: Loaded, values: Mapping[str, Any]) -> PackageWhere:
@@ -52,6 +55,7 @@ def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: li
     from ilab.taxonomy.locate import find_taxonomy, read_found
     from ilab.training.base import check_template, find_base, find_template
     from ilab.training.rows import find_rows
+    from ilab.transfer.open import access_of
 
     taxonomies: dict[str, Found] = {}
 
@@ -70,7 +74,10 @@ def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: li
 
     def model(locator: str) -> Found:
         if locator not in models:
-            models[locator] = find_base(locator, loaded.base)
+            models[locator] = find_base(locator, loaded.base, access_of(where, loaded.base))
+            missing = int((models[locator].details or {}).get("missing", 0))
+            if missing:
+                notes.append(f"{locator}: {missing / 1e6:,.1f} MB are downloaded when the step that takes it runs")
             if locator == base:
                 chosen = values["train_chat_template"], loaded.base, values["train_method"]
                 notes.extend(check_template(models[locator], *chosen))
@@ -78,7 +85,10 @@ def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: li
 
     def tokenizer(locator: str) -> Found:
         if locator == base:
-            model(locator)  # what is wrong with the base model itself is said first
+            folder = (model(locator).details or {}).get("folder")  # what is wrong with the model itself is said first
+            if folder:
+                found = find_tokenizer(folder, loaded.base)
+                return replace(found, locator=locator, details={**(found.details or {}), "address": locator})
         return find_tokenizer(locator, loaded.base)
 
     def flow(locator: str) -> Found:

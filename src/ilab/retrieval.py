@@ -20,7 +20,6 @@ from ilab.artifacts import Documents
 from ilab.config import PROJECT_FILE, Loaded, data_home
 from ilab.core.events import Emit
 from ilab.core.memo import Memo
-from ilab.core.store import Store
 from ilab.data import Document
 from ilab.documents.chunk import chunk
 from ilab.documents.collect import Reading, read_documents
@@ -38,6 +37,7 @@ from ilab.rag.search import Retriever, check_embedder
 from ilab.rag.store import Collection, Cut, DocumentStore
 from ilab.taxonomy.locate import find_taxonomy, read_found
 from ilab.transfer.shelf import model_at, not_here
+from ilab.transfer.stores import open_store
 
 CUTTING = 1  # raised when the same document may be cut in another way
 NO_MODEL = (
@@ -133,7 +133,7 @@ def from_taxonomy(loaded: Loaded, path: Path | None, since: str | None, reading:
 
 def from_last_build(loaded: Loaded) -> Source:
     """The documents of the project's last build. Raises InputError where there are none."""
-    store = Store(loaded.store)
+    store = open_store(loaded)
     documents = documents_of(last_results(store))
     if not documents:
         hint = "give a folder of documents: ilab rag ingest --input-dir DIR"

@@ -20,11 +20,11 @@ from ilab.actions import Part, prepare
 from ilab.artifacts import Documents, Samples
 from ilab.config import Loaded
 from ilab.core.run import Engine
-from ilab.core.store import Store
 from ilab.data import Flag, Leaf, Rejected, Sample
 from ilab.errors import IlabError, InputError, InputErrors
 from ilab.taxonomy.changes import EMPTY, Changes
 from ilab.taxonomy.lint import LintWarning
+from ilab.transfer.stores import open_store
 
 MARK = "<!-- ilab review -->"  # by which a workflow finds its own comment again
 MOST = 60_000  # characters; GitHub takes 65,536
@@ -120,7 +120,7 @@ def look(loaded: Loaded, path: Path, base: str, preview: Part) -> tuple[Look, li
 
 def _forecast(loaded: Loaded, values: Mapping[str, Any], made: Look) -> Look:
     build = prepare(loaded, values, Part("generate"))
-    engine = Engine(Store(loaded.store), build.where)
+    engine = Engine(open_store(loaded), build.where)
     try:
         for name, planned in build.plan.steps.items():
             if planned.step.only_reads():
@@ -139,7 +139,7 @@ def _forecast(loaded: Loaded, values: Mapping[str, Any], made: Look) -> Look:
 
 def _preview(loaded: Loaded, values: Mapping[str, Any], preview: Part, made: Look) -> Look:
     build = prepare(loaded, values, preview)
-    engine = Engine(Store(loaded.store), build.where)
+    engine = Engine(open_store(loaded), build.where)
     try:
         for name in build.plan.steps:
             record = engine.run_step(build.plan, name, latest=False)

@@ -15,8 +15,15 @@ from typing import Any
 import pytest
 from lamp import EXTRA, Run, files_below, model_files
 
+from ilab.config import WebWhere, load
+from ilab.core.events import Bus
 from ilab.errors import InputError, ServiceError
+from ilab.resolvers import registry_path
+from ilab.training.base import base_folder, find_base
+from ilab.transfer import base_model
 from ilab.transfer import fetch as fetching
+from ilab.transfer.open import Access
+from ilab.transfer.stores import latest_of, open_store
 
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
@@ -140,3 +147,48 @@ def test_failures_say_what_to_do(
     with pytest.raises(InputError, match="there are no keys") as caught:
         ilab("model", "download", "-rp", "s3://lamps/lamp", "--s3-endpoint", endpoint)
     assert "AWS_ACCESS_KEY_ID" in caught.value.hint
+
+
+def test_a_base_model_in_a_bucket(
+    ilab: Run, models: Path, tmp_path: Path, store: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects that carry their SHA-256 tell what they are; others are fetched to know it."""
+    folder = tmp_path / "lamp"
+    folder.mkdir()
+    for name, content in model_files().items():
+        (folder / name).write_bytes(content)
+        store.put_object(Bucket="lamps", Key=f"plain/lamp/{name}", Body=content)
+    ilab("model", "upload", "-m", "lamp", "-d", "s3://lamps/ours/lamp", "--s3-endpoint", endpoint)
+    monkeypatch.setattr(base_model, "SMALL", 20_000)
+    access = Access(WebWhere(), s3_endpoint=endpoint)
+    local = find_base(str(folder), tmp_path)
+    ours = find_base("s3://lamps/ours/lamp", tmp_path, access)
+    plain = find_base("s3://lamps/plain/lamp", tmp_path, access)
+    assert ours.digest == plain.digest == local.digest
+    weights = len(model_files()["model.safetensors"])
+    assert [(one.details or {})["missing"] for one in (ours, plain)] == [str(weights), "0"]
+    for one in (ours, plain):
+        assert files_below(base_folder(one, access, Bus().for_step("base"))) == model_files()
+
+
+def test_a_store_by_its_address(
+    ilab: Run, models: Path, tmp_path: Path, store: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "ilab.yaml").write_text(f"where: {{store: 's3://lamps/store/', s3_endpoint: '{endpoint}'}}\n")
+    loaded = load(project)
+    assert loaded.bucket == "s3://lamps/store"
+    assert loaded.store.parent == tmp_path / "cache" / "instructlab" / "stores"
+    assert registry_path(loaded) == project / ".ilab" / "registry.sqlite"
+    other = load(project, flags={"where.s3_endpoint": "https://elsewhere.example"})
+    assert other.store != loaded.store  # a bucket of the same name at another server
+    opened = open_store(loaded)
+    opened.memo("rows")
+    assert latest_of(loaded, "items") == loaded.store / "latest" / "items"
+    with pytest.raises(InputError, match="generated"):
+        ilab("-C", str(project), "data", "list")
+    with pytest.raises(InputError, match="is no place for a store"):
+        open_store(load(project, flags={"where.store": "gs://lamps/store"}))
+    with pytest.raises(InputError, match="no name of a bucket"):
+        open_store(load(project, flags={"where.store": "s3://Lamps_/store"}))

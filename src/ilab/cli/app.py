@@ -115,13 +115,18 @@ def load_noun(name: str) -> click.Command:
 @click.option("-C", "--directory", type=click.Path(exists=True, file_okay=False), default=".", help="Work there.")
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Set a configuration value.")
 @click.option("--config", metavar="FILE", help="In place of ~/.config/instructlab/config.yaml; DEFAULT: none.")
-@click.option("--store", metavar="DIR", help="Folder that keeps all artifacts.  [config: where.store]")
+@click.option("--store", metavar="PLACE", help="Folder or s3://BUCKET/PREFIX for all artifacts.  [config: where.store]")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and debug messages.")
 @click.pass_context
 def main(ctx: click.Context, /, directory: str, sets: tuple[str, ...], store: str | None, **flags: Any) -> None:
     """Builds a language model from a taxonomy, the way make builds a program from source."""
-    ctx.obj = Options(Path(directory), sets, str(Path(store).resolve()) if store else None, **flags)
+    ctx.obj = Options(Path(directory), sets, _place(store), **flags)
+
+
+def _place(store: str | None) -> str | None:
+    """A folder as an absolute path; an address as it is."""
+    return str(Path(store).resolve()) if store and "://" not in store else store
 
 
 class Options:

@@ -213,20 +213,20 @@ def _behind_server(loaded: Loaded, file: Path, name: str, place: tuple[ExitStack
 def _system_prompt(loaded: Loaded, folder: Path, named: str | None) -> str:
     """What the model is used with: as ``models.named`` says, else as it was trained here."""
     from ilab.about import system_prompt
-    from ilab.core.store import Store
+    from ilab.transfer.stores import open_store
 
     known = loaded.config.models.named.get(named or "")
     if known and known.system_prompt:
         return known.system_prompt
-    return system_prompt(Store(loaded.store), folder) if folder.is_dir() and loaded.store.is_dir() else ""
+    return system_prompt(open_store(loaded), folder) if folder.is_dir() and loaded.store.is_dir() else ""
 
 
 def _about(loaded: Loaded, path: Path, talker: Talker) -> Rows:
     from ilab.about import about, about_lines
     from ilab.cli.render import short_names
-    from ilab.core.store import Store
     from ilab.transfer.describe import describe
     from ilab.transfer.shelf import Model, Shelf, models_home
+    from ilab.transfer.stores import open_store
 
     root = models_home()
     found = Shelf(root).find(path.relative_to(root).as_posix()) if path.is_relative_to(root) else None
@@ -241,7 +241,7 @@ def _about(loaded: Loaded, path: Path, talker: Talker) -> Rows:
         ("licence", facts.licence),
         ("came from", f"{found.record.source} {found.record.revision[:12]}".strip() if found and found.record else ""),
     ]
-    made = about(Store(loaded.store) if loaded.store.is_dir() else None, path)
+    made = about(open_store(loaded) if loaded.store.is_dir() else None, path)
     scores = made.get("scores", [])
     names = short_names([score["name"] for score in scores])
     made["scores"] = [{**score, "name": names[score["name"]]} for score in scores]

@@ -139,11 +139,11 @@ def _given(models: Sequence[str], directory: Path) -> dict[str, Path]:
 
 def _of_the_last_build(loaded: Loaded) -> dict[str, Path]:
     """The base and what was chosen last."""
-    from ilab.core.store import Store
     from ilab.inquiry import last_results
     from ilab.outcome import model_to_use
+    from ilab.transfer.stores import open_store
 
-    base = last_results(Store(loaded.store)).base
+    base = last_results(open_store(loaded)).base
     chosen, name = model_to_use(loaded, None)
     if base is None:
         raise InputError("the store no longer has the base model", hint="give both: --model DIR --model DIR")

@@ -151,10 +151,11 @@ def _run(build: Build, means: Means, quiet: bool) -> Run:
     from ilab.allowance import LimitedEngine
     from ilab.cli.pipeline import run_folder, watching
     from ilab.provenance import Run
+    from ilab.transfer.stores import open_store
 
     allowance, address = means
     build = reaching(build, build.plan, address)
-    engine = LimitedEngine(build.loaded.store, build.where, allowance)
+    engine = LimitedEngine(open_store(build.loaded), build.where, allowance)
     folder = run_folder(engine)
     try:
         with watching(engine, folder, quiet=quiet):

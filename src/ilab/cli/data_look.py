@@ -25,12 +25,12 @@ LEAF = click.option("--leaf", metavar="LEAF", default="", help="Only this leaf: 
 
 def open_store(options: Options) -> Store:
     """The store of the project, which must be there: looking makes none."""
-    from ilab.core.store import Store
+    from ilab.transfer import stores
 
-    root = options.load().store
-    if not root.is_dir():
-        raise InputError("nothing has been generated yet", where=str(root), hint="run: ilab data generate")
-    return Store(root)
+    loaded = options.load()
+    if not loaded.bucket and not loaded.store.is_dir():
+        raise InputError("nothing has been generated yet", where=str(loaded.store), hint="run: ilab data generate")
+    return stores.open_store(loaded)
 
 
 @click.command(name="list")

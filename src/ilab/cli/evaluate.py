@@ -124,7 +124,9 @@ def _items(options: Options, path: str | None) -> tuple[list[Item], Counter[str]
 
         return read_item_files(options.directory / Path(path).expanduser())
     loaded = options.load()
-    folder = loaded.store / "latest" / "items"
+    from ilab.transfer.stores import latest_of
+
+    folder = latest_of(loaded, "items")
     if not folder.is_dir():
         raise InputError(
             "this project has no held-out questions yet",
@@ -143,7 +145,9 @@ def _chunks(options: Options, path: str | None, documents: tuple[str, ...], item
     if documents:
         paths = [options.directory / Path(one).expanduser() for one in documents]
         return read_passages(paths, {item.leaf for item in items})
-    folder = options.load().store / "latest" / "documents"
+    from ilab.transfer.stores import latest_of
+
+    folder = latest_of(options.load(), "documents")
     return Documents(folder.resolve()).chunks() if path is None and folder.is_dir() else []
 
 
@@ -151,13 +155,14 @@ def _training(options: Options, path: str | None, files: tuple[str, ...]) -> lis
     """The questions of training rows: of the files given, else of the project's newest mixes."""
     from ilab.artifacts import Dataset
     from ilab.evaluation.item_files import read_questions
+    from ilab.transfer.stores import latest_of
 
     found = [text for one in files for text in read_questions(options.directory / Path(one).expanduser())]
     if not files and path is None:
-        latest = options.load().store / "latest"
-        for name in ("mix-knowledge", "mix-skills"):
-            if (latest / name).is_dir():
-                rows = Dataset((latest / name).resolve()).rows()
+        loaded = options.load()
+        for folder in (latest_of(loaded, name) for name in ("mix-knowledge", "mix-skills")):
+            if folder.is_dir():
+                rows = Dataset(folder.resolve()).rows()
                 found += [message.content for row in rows for message in row.messages if message.role == "user"]
     return found
 
@@ -170,11 +175,12 @@ def _solver(options: Options, given: dict[str, Any]) -> Solve:
     from ilab.core.memo import Memo
     from ilab.evaluation.solving import solver
     from ilab.evaluation.subject import Asking, LocalSubject, endpoint_subject
+    from ilab.transfer.stores import open_store
 
     passive_threads()
     loaded = options.load()
     where = loaded.config.where
-    asking = Asking(Memo(loaded.store / "memo" / "answers"), Bus().for_step("validate"))
+    asking = Asking(Memo(open_store(loaded).memo("answers")), Bus().for_step("validate"))
     folder = options.directory / Path(given["model"]).expanduser()
     if folder.is_dir():
         return solver(LocalSubject(folder.name, folder, asking, device=where.device, threads=where.threads))

@@ -127,10 +127,10 @@ def asking_site(loaded: Loaded, step: str) -> Iterator[Site]:
     from ilab.core.events import Bus
     from ilab.core.run import Engine
     from ilab.core.step import Site
-    from ilab.core.store import Store
+    from ilab.transfer.stores import open_store
 
     passive_threads()
-    engine = Engine(Store(loaded.store), where_of(loaded))
+    engine = Engine(open_store(loaded), where_of(loaded))
     try:
         with tempfile.TemporaryDirectory() as scratch, view() as shown:
             engine.bus = Bus([shown])

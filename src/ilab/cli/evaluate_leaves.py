@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def items_of(loaded: Loaded) -> list[Item]:
     """The project's held-out items. Raises ``InputError`` where it has none yet."""
     from ilab.artifacts import Items
+    from ilab.transfer.stores import latest_of
 
-    folder = loaded.store / "latest" / "items"
+    folder = latest_of(loaded, "items")
     found = Items(folder).items() if folder.is_dir() else []
     if not found:
         raise InputError("this project has no held-out items yet", where=str(loaded.base), hint="ilab run")
@@ -33,10 +34,11 @@ def measure_leaves(job: Job) -> dict[str, BenchmarkResult]:
     from ilab.evaluation.drawn import drawn
     from ilab.evaluation.judging import judge_scores
     from ilab.evaluation.passages import passages
+    from ilab.transfer.stores import latest_of
 
     every = [item for item in items_of(job.loaded) if item.split == "test"]
     items = drawn(every, job.given["limit"], job.given["seed"], lambda item: (item.leaf, item.id))
-    documents = job.loaded.store / "latest" / "documents"
+    documents = latest_of(job.loaded, "documents")
     read = passages(items, Documents(documents).chunks()) if documents.is_dir() else {}
     judge = job.judge() if job.given["judge_model"] or job.given["judge_endpoint"] else None
     results = {}

@@ -151,8 +151,9 @@ def _mmlu_branch(job: Job) -> Outcome:
     from ilab.config import data_home
     from ilab.evaluation.benchmarks.mmlu_branch import branch_of, find_tasks, read_branch, run_mmlu_branch
     from ilab.evaluation.benchmarks.paired import branch_data
+    from ilab.transfer.stores import latest_of
 
-    kept = job.loaded.store / "latest" / "items"
+    kept = latest_of(job.loaded, "items")
     if job.given["tasks_dir"] or not kept.is_dir():
         branch = read_branch(find_tasks(job.path("tasks_dir") if job.given["tasks_dir"] else data_home() / "datasets"))
     else:

@@ -140,7 +140,7 @@ def run(options: Options, /, name: str, source: str, output: str, kind: Kind | N
     go_to_background(options)
     with served(teacher) as address:
         where = where_of(reached(teacher, address))
-        result, counts = _run(loaded.store, where, (flow, rows), {**given, "model": teacher.name})
+        result, counts = _run(loaded, where, (flow, rows), {**given, "model": teacher.name})
     path = options.directory / output
     refused = write_rows(path, result)
     _notes(flow)
@@ -166,18 +166,18 @@ def _teacher(options: Options, loaded: Loaded, flow: Flow, name: str) -> Teacher
 
 
 def _run(
-    store: Path, where: Where, what: tuple[Flow, Sequence[Row]], given: Mapping[str, Any]
+    loaded: Loaded, where: Where, what: tuple[Flow, Sequence[Row]], given: Mapping[str, Any]
 ) -> tuple[Result, dict[str, int]]:
     """Run the flow over the rows."""
     from ilab.cli.pipeline import run_folder, watching
     from ilab.core.run import Engine
-    from ilab.core.store import Store
     from ilab.sdg.rows import RowJob, run_rows
     from ilab.sdg.teachers import open_teacher, open_verifier
+    from ilab.transfer.stores import open_store
 
     flow, rows = what
     name, second = given["model"], given["verifier_model"] or ""
-    engine = Engine(Store(store), where)
+    engine = Engine(open_store(loaded), where)
     try:
         with watching(engine, run_folder(engine)):
             emit = engine.bus.for_step("flow")

@@ -54,10 +54,11 @@ def verified(options: Options, leaves: Sequence[Leaf], root: Path) -> Verified:
     from ilab.documents.policy import Policy
     from ilab.documents.verify import verify
     from ilab.parameters import collect
+    from ilab.transfer.stores import open_store
 
     loaded = options.load()
     values = {name: given.value for name, given in collect(loaded.parameters()).items()}
-    memo = Memo(loaded.store / "memo" / "documents")  # where a build keeps its conversions
+    memo = Memo(open_store(loaded).memo("documents"))  # where a build keeps its conversions
     try:
         reading = Reading(Policy.parse(values["document_policy"]), values["document_converter"], memo)
         return verify(leaves, root, where_of(loaded), loaded.base, reading, max_tokens=values["chunk_tokens"])

@@ -49,7 +49,7 @@ def run_evaluation(options: Options, given: Mapping[str, Any]) -> None:
     from ilab.cli.pipeline import run_folder, watching
     from ilab.cli.threads import passive_threads
     from ilab.core.run import Engine
-    from ilab.core.store import Store
+    from ilab.transfer.stores import open_store
 
     passive_threads()
     if given["device"]:
@@ -63,7 +63,7 @@ def run_evaluation(options: Options, given: Mapping[str, Any]) -> None:
     candidate, base = _models(options, loaded, benchmark, given)
     folder = _output(options, benchmark, given["output_dir"])
     go_to_background(options)
-    engine = Engine(Store(loaded.store), where)
+    engine = Engine(open_store(loaded), where)
     try:
         with watching(engine, run_folder(engine)):
             job = Job(options.directory, loaded, given, engine, candidate, base, folder)
@@ -76,20 +76,20 @@ def run_evaluation(options: Options, given: Mapping[str, Any]) -> None:
 
 def _chosen(loaded: Loaded, given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """The benchmark, and the options with what the project's build says where nobody else does."""
-    latest = loaded.store / "latest"
+    from ilab.transfer.stores import latest_of
+
+    chosen = [latest_of(loaded, step) for step in ("select-phase-2", "select-phase-1")]
     benchmark = given["benchmark"]
     if benchmark is None:
-        if not (latest / "select-phase-2").is_dir() and not (latest / "select-phase-1").is_dir():
+        if not any(folder.is_dir() for folder in chosen):
             raise click.UsageError("Missing option '--benchmark'.")
         benchmark = "leaves"
     filled = dict(given)
-    model = next(
-        (latest / step / "model" for step in ("select-phase-2", "select-phase-1") if (latest / step).is_dir()), None
-    )
+    model = next((folder / "model" for folder in chosen if folder.is_dir()), None)
     if not filled["model"] and model is not None and "model" in NEEDED.get(benchmark, ("model",)):
         filled["model"] = str(model)
-    if not filled["base_model"] and (latest / "base" / "model").is_dir():
-        filled["base_model"] = str(latest / "base" / "model")
+    if not filled["base_model"] and (base := latest_of(loaded, "base") / "model").is_dir():
+        filled["base_model"] = str(base)
     filled["judge_model"] = judge_name(loaded, given["judge_model"])
     return str(benchmark), filled
 

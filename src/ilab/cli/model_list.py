@@ -120,9 +120,10 @@ def told(model: Model) -> dict[str, Any]:
 def _built(options: Options) -> list[Model]:
     """What the last builds of this project chose."""
     from ilab.transfer.shelf import Model, is_model
+    from ilab.transfer.stores import latest_of
 
-    latest = options.load().store / "latest"
-    found = [(step, latest / step / "model") for step in ("select-phase-1", "select-phase-2")]
+    loaded = options.load()
+    found = [(step, latest_of(loaded, step) / "model") for step in ("select-phase-1", "select-phase-2")]
     return [Model(step, path.resolve(), None, None) for step, path in found if is_model(path)]
 
 

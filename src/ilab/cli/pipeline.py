@@ -280,9 +280,9 @@ def make_cheap(engine: Engine, plan: Any) -> None:
 @contextlib.contextmanager
 def engine_for(build: Build) -> Iterator[Engine]:
     from ilab.core.run import Engine
-    from ilab.core.store import Store
+    from ilab.transfer.stores import open_store
 
-    engine = Engine(Store(build.loaded.store), build.where)
+    engine = Engine(open_store(build.loaded), build.where)
     try:
         yield engine
     finally:

@@ -37,11 +37,11 @@ def advise(options: Options, measure: bool, top_k: int | None, embedder: str | N
     Example: ilab advise
     """
     from ilab.advice import advise as advised
-    from ilab.core.store import Store
     from ilab.inquiry import last_results
+    from ilab.transfer.stores import open_store
 
     loaded = options.load(rag__top_k=top_k, where__device=device)
-    results = last_results(Store(loaded.store))
+    results = last_results(open_store(loaded))
     told = advised(results, _measured(options, loaded, results, embedder) if measure else None)
     missing = [leaf for leaf in told["leaves"] if leaf["advice"] == "not measured" and leaf["can_look_up"]]
     told["measure"] = MEASURE if missing and not measure else None

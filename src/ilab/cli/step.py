@@ -35,8 +35,8 @@ def run(options: Options, plan_file: str, name: str, force: bool) -> None:
     from ilab.core.files import read_json
     from ilab.core.pipeline import Plan
     from ilab.core.run import Engine
-    from ilab.core.store import Store
     from ilab.steps import STEPS
+    from ilab.transfer.stores import open_store
 
     loaded = options.load()
     try:
@@ -46,7 +46,7 @@ def run(options: Options, plan_file: str, name: str, force: bool) -> None:
         raise InputError("is not a plan", where=plan_file, hint=hint) from error
     name = plan.named(name).name
     go_to_background(options)
-    engine = Engine(Store(loaded.store), absolute_where(loaded, plan.parameters))
+    engine = Engine(open_store(loaded), absolute_where(loaded, plan.parameters))
     with watching(engine, run_folder(engine)):
         try:
             record = engine.run_step(plan, name, force=force)

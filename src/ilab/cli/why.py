@@ -23,11 +23,11 @@ def group(options: Options, question: str, ask: bool, model: str | None, max_tok
     Everything comes from the project's last build (`-C DIR` for another project). If one of the held-out questions
     asks the same, what each model answered is told as well.
     """
-    from ilab.core.store import Store
     from ilab.inquiry import asked, inquire, last_results
+    from ilab.transfer.stores import open_store
 
     loaded = options.load(where__device=device)
-    results = last_results(Store(loaded.store))
+    results = last_results(open_store(loaded))
     said: dict[str, str] = {}
     if ask or model:
         from ilab.cli.compare import answers

@@ -84,11 +84,12 @@ def fsync_tree(root: Path) -> None:
     for folder, _, names in os.walk(root):
         for name in names:
             if not (Path(folder) / name).is_symlink():
-                _fsync(Path(folder) / name)
-        _fsync(Path(folder))
+                fsync(Path(folder) / name)
+        fsync(Path(folder))
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Flush one file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

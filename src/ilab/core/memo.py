@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 GROUP = 1.0  # seconds after which a write is made durable
+SEGMENT = 8 << 20  # bytes after which a new segment is begun: a bucket takes whole objects only
 BLOCK = 1 << 16  # bytes; with less a disk counts as full
 INDEX = "index.sqlite"
 LINE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -95,6 +96,9 @@ class Memo:
             self.writes += 1
             if time.monotonic() - self._synced > GROUP:
                 self.flush()
+            if self._offset > SEGMENT:
+                self.flush()
+                self._leave_segment()
 
     def flush(self) -> None:
         """Make everything written so far durable, and known to other processes."""

@@ -24,8 +24,8 @@ from ilab.config import Where
 from ilab.core.events import Bus
 from ilab.core.memo import Memo
 from ilab.core.pipeline import Plan, Planned, Wiring, sources
-from ilab.core.step import Artifact, Site
-from ilab.core.store import RecordFile, Store, disk_error
+from ilab.core.step import Artifact, Site, Step
+from ilab.core.store import Partial, RecordFile, Store, disk_error
 from ilab.errors import IlabError, InputError, SetupError, Stopped
 
 State = Literal["reuse", "link", "run", "maybe"]
@@ -63,13 +63,14 @@ class Engine:
     def memo(self, name: str) -> Memo:
         with self._lock:
             if name not in self._memos:
-                self._memos[name] = Memo(self.store.root / "memo" / name)
+                self._memos[name] = Memo(self.store.memo(name))
             return self._memos[name]
 
     def close(self) -> None:
         for memo in self._memos.values():
             memo.close()
         self._memos.clear()
+        self.store.close()
 
     # -- what would happen ---------------------------------------------------------------------------------------
 
@@ -116,6 +117,8 @@ class Engine:
             return expected
 
     def _holds(self, plan: Plan, planned: Planned, record: RecordFile) -> bool:
+        if type(planned.step).still_holds is Step.still_holds:  # nothing to look at, so nothing to fetch
+            return True
         out = planned.step.makes()(self.store.contents(record))
         return planned.step.still_holds(out, self._site(plan, planned.name, record.type, record.key))
 
@@ -158,6 +161,7 @@ class Engine:
         emit = self.bus.for_step(name)
         record = self.store.record(type_, key)
         if record is not None and not force and self._holds(plan, planned, record):
+            self.store.share(record)
             if latest:
                 self.store.point_latest(name, record)
             self.store.clean_partial(type_, key)  # a run killed right after publishing leaves one
@@ -189,15 +193,16 @@ class Engine:
             counts = run(**inputs, out=step.makes()(partial.artifact), site=site) or {}
             for memo in self._memos.values():
                 memo.flush()
-            record = self.store.publish(
-                partial,
-                draft.model_copy(
-                    update={"counts": counts, "started": began, "seconds": round(time.monotonic() - clock, 3)}
-                ),
-            )
+            seconds = round(time.monotonic() - clock, 3)
+            made = draft.model_copy(update={"counts": counts, "started": began, "seconds": seconds})
+            record = self.publish(partial, made)
         self.store.clean_partial(step.type, planned.key)
         emit.finished(state="run", key=planned.key, counts=counts, seconds=record.seconds)
         return record
+
+    def publish(self, partial: Partial, record: RecordFile) -> RecordFile:
+        """Put what a step made into the store."""
+        return self.store.publish(partial, record)
 
     def _draft(self, plan: Plan, planned: Planned) -> RecordFile:
         found = {
@@ -331,7 +336,7 @@ def run_folder(store: Store) -> Path:
     runs = store.root / "runs"
     runs.mkdir(exist_ok=True)
     for count in range(1, 1000):
-        folder = runs / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}.{count:03d}"
+        folder = runs / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}.{count:03d}{store.label}"
         with suppress(FileExistsError):  # another run began in the same second
             folder.mkdir()
             return folder

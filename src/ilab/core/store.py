@@ -5,6 +5,9 @@
     <root>/<type>/contents/<hash>         which key already holds the result for these input *contents*
     <root>/latest/<step name>             link for people
     <root>/memo/<name>/                   the item-level cache (memo.py)
+    <root>/runs/<time>/                   what one run said: plan, events, report
+
+A store may be the mirror of one in a bucket (remote_store.py); the methods that it changes say so nowhere else.
 
 Publishing is one rename after everything was flushed, and the record is written last. One writer per key holds a
 lease with a heartbeat; a lease whose process is gone, or whose heartbeat is old, is taken over. An artifact whose
@@ -29,7 +32,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ilab.core.files import fsync_tree, read_json, write_json
+from ilab.core.files import fsync, fsync_tree, read_json, write_json
 from ilab.core.pids import born
 from ilab.core.step import KEY_LENGTH, Artifact, Step, fingerprint
 from ilab.errors import SetupError
@@ -40,6 +43,7 @@ HEARTBEAT = 5.0  # seconds between two beats
 STALE = 60.0  # seconds without a beat after which another machine may take over
 UNFILLED = 2.0  # seconds after which an empty lease was left by somebody who was killed while writing it
 BLOCK = 1 << 20
+Files = dict[str, tuple[int, str]]  # relative name -> size in bytes, SHA-256
 
 
 class RecordFile(BaseModel):
@@ -159,6 +163,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.label = ""  # ends the names of runs, where those of several machines come together
         try:
             root.mkdir(parents=True, exist_ok=True)
             probe = root / f".write.{os.getpid()}.{threading.get_ident()}"
@@ -230,7 +235,7 @@ class Store:
             shutil.rmtree(doomed)
         else:
             os.rename(partial.artifact, final)
-        _sync_directory(final.parent)
+        fsync(final.parent)
         self._index_contents(record)
         shutil.rmtree(partial.work, ignore_errors=True)
         return record
@@ -248,9 +253,8 @@ class Store:
             update={"digest": older.digest, "counts": older.counts, "linked_to": older.linked_to or older.key}
         )
         with self.writing(record.type, record.key) as partial:
-            for entry in self.contents(older).iterdir():  # so that people find the contents under either key
-                if entry.name != RECORD:
-                    (partial.artifact / entry.name).symlink_to(Path("..") / (record.linked_to or "") / entry.name)
+            for name in self._names(older):  # so that people find the contents under either key
+                (partial.artifact / name).symlink_to(Path("..") / (record.linked_to or "") / name)
             write_json(partial.artifact / RECORD, record.model_dump(mode="json"))
             fsync_tree(partial.artifact)
             final = self.directory(record.type, record.key)
@@ -258,6 +262,25 @@ class Store:
                 os.rename(partial.artifact, final)
         shutil.rmtree(partial.path, ignore_errors=True)
         return record
+
+    def _names(self, record: RecordFile) -> list[str]:
+        """What stands in the folder of the contents of ``record``."""
+        return [entry.name for entry in self.contents(record).iterdir() if entry.name != RECORD]
+
+    def share(self, record: RecordFile) -> None:
+        """Called for every result that a run stands on: it is where others look for it. A folder is that already."""
+
+    def memo(self, name: str) -> Path:
+        """The folder of the item-level cache ``name``, with what others put there."""
+        return self.root / "memo" / name
+
+    def runs(self, name: str, newest: int | None = None) -> list[Path]:
+        """The files ``name`` of all runs (of the ``newest`` so many), by their time."""
+        found = sorted((self.root / "runs").glob(f"*/{name}"))
+        return found if newest is None else found[-newest:]
+
+    def close(self) -> None:
+        """At the end of a command; the store may be used again."""
 
     def clean_partial(self, type_: str, key: str) -> None:
         """Remove what is left of the partial directory of a finished result, unless somebody makes it again."""
@@ -290,6 +313,17 @@ class Store:
         """Unfinished work, and old results that a killed process had moved out of the way (``--force``)."""
         return sorted([*self.root.glob("*/*.partial"), *self.root.glob("*/*.old")])
 
+    def held(self, partial: Path) -> bool:
+        """Whether a living process makes what this partial folder is for."""
+        return is_held(partial / "lease.json")
+
+    def size(self, path: Path) -> int:
+        """Bytes of an artifact's or a partial folder."""
+        return size_of(path)
+
+    def remove_partial(self, partial: Path) -> None:
+        shutil.rmtree(partial, ignore_errors=True)
+
     def remove(self, record: RecordFile) -> int:
         """Remove an artifact; returns the bytes freed. The record goes first, so no half artifact ever exists."""
         directory = self.directory(record.type, record.key)
@@ -309,13 +343,25 @@ class Store:
         os.replace(temporary, pointer)
 
 
-def digest_tree(root: Path) -> str:
-    """SHA-256 over the sorted relative names, sizes and hashes of all files but the record."""
-    total = hashlib.sha256()
+def list_files(root: Path) -> Files:
+    """All files below ``root`` but the record, by their names."""
+    found: Files = {}
     for path in sorted(root.rglob("*"), key=lambda path: path.relative_to(root).as_posix()):
-        if path.is_file() and path.relative_to(root).as_posix() != RECORD:
-            total.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0{digest_file(path)}\n".encode())
-    return total.hexdigest()
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and name != RECORD:
+            found[name] = (path.stat().st_size, digest_file(path))
+    return found
+
+
+def digest_files(files: Files) -> str:
+    """SHA-256 over the sorted relative names, sizes and hashes."""
+    lines = (f"{name}\0{size}\0{sha256}\n" for name, (size, sha256) in sorted(files.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def digest_tree(root: Path) -> str:
+    """The digest of all files below ``root`` but the record."""
+    return digest_files(list_files(root))
 
 
 def digest_file(path: Path) -> str:
@@ -329,14 +375,6 @@ def digest_file(path: Path) -> str:
 
 def size_of(root: Path) -> int:
     return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def disk_error(error: OSError, where: Path | str = "") -> SetupError:

@@ -108,5 +108,11 @@ def _counter(tokenizer: str, site: Site) -> Callable[[str], int]:
     if not tokenizer:
         return estimate_tokens
     from ilab.models.tokens import counter
+    from ilab.transfer.base_model import look
+    from ilab.transfer.open import access_of
 
-    return counter(Path((site.locate(tokenizer).details or {})["path"]))
+    details = site.locate(tokenizer).details or {}
+    folder = Path(details["path"])
+    if not folder.is_dir() and details.get("address"):  # the plan was made on another machine
+        folder = look(details["address"], access_of(site.where), site.emit).folder
+    return counter(folder)

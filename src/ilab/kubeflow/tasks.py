@@ -177,11 +177,11 @@ def finish(folder: Path, state: str, error: str) -> None:
 def _drawn(folder: Path) -> tuple[Build, dict[str, Path], Path | None]:
     """The build of ``folder``, the contents of every step that is made, and the report's page."""
     from ilab.core.run import Engine, run_folder
-    from ilab.core.store import Store
     from ilab.outcome import draw_report
+    from ilab.transfer.stores import open_store
 
     build = _build(folder)
-    engine = Engine(Store(build.loaded.store), build.where)
+    engine = Engine(open_store(build.loaded), build.where)
     try:
         made = {
             name: engine.store.contents(record)

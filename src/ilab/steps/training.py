@@ -21,10 +21,12 @@ class MakeBase(Step):
     chat_template: Annotated[str, Resolve("chat-template")] = ""
 
     def run(self, *, out: Checkpoint, site: Site) -> Counts:
-        from ilab.training.base import make_base
+        from ilab.training.base import base_folder, make_base
+        from ilab.transfer.open import access_of
 
-        chosen = self.chat_template
-        return make_base(site.locate(self.model), out, (chosen, site.locate(chosen)) if chosen else None)
+        chosen, found = self.chat_template, site.locate(self.model)
+        folder = base_folder(found, access_of(site.where), site.emit)
+        return make_base(found, out, (chosen, site.locate(chosen)) if chosen else None, folder)
 
 
 class Train(Step):

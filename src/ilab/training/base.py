@@ -1,7 +1,8 @@
 """The model a run starts from.
 
-``tiny`` is made on the spot (:mod:`ilab.training.tiny`); anything else is a Hugging Face directory on this machine,
-taken into the store by hard link where the file system allows, else by copy. Its identity is the hash of its files.
+``tiny`` is made on the spot (:mod:`ilab.training.tiny`); anything else is a Hugging Face directory on this machine, or
+one that is fetched from an address (:mod:`ilab.transfer.base_model`), taken into the store by hard link where the file
+system allows, else by copy. Its identity is the hash of its files, wherever they come from.
 
 It leaves here with the chat template that it is trained, asked and served with: its own, the one that somebody chose,
 or the one that its special tokens name. Where the template needs tokens that the model lacks, it gets them, and the
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ilab.artifacts import Checkpoint
+from ilab.config import WebWhere
+from ilab.core.events import Bus, Emit
 from ilab.core.files import take_over
 from ilab.core.step import Counts, Found, fingerprint
 from ilab.core.store import digest_file
@@ -27,6 +30,9 @@ from ilab.models.chat_template import ChatTemplate, json_object
 from ilab.models.renderer import Renderer
 from ilab.models.templates import CHOICE, NAMES, Template, choose_template, named_template
 from ilab.models.templates.adopt import Adoption, plan_adoption, write_adopted
+from ilab.transfer.address import parse
+from ilab.transfer.base_model import bring, is_remote, look
+from ilab.transfer.open import Access
 from ilab.transfer.shelf import model_at
 
 TINY = "tiny"
@@ -34,11 +40,15 @@ NONE = "none"  # the choice of no chat template
 NEEDED = ("config.json", "tokenizer.json")
 
 
-def find_base(locator: str, folder: Path) -> Found:
-    """Resolve a base model: ``tiny``, a directory relative to ``folder``, or a name in the models folder.
+def find_base(locator: str, folder: Path, access: Access | None = None) -> Found:
+    """Resolve a base model: ``tiny``, a directory relative to ``folder``, a name in the models folder, or an address.
 
     Raises InputError for anything that is not a Hugging Face directory with safetensors.
     """
+    if is_remote(locator):
+        return _find_remote(locator, access or Access(WebWhere()))
+    if locator.startswith("file://"):
+        locator = parse(locator).path
     if locator == TINY:
         from ilab.training.tiny import TinySpec, primer
 
@@ -50,23 +60,56 @@ def find_base(locator: str, folder: Path) -> Found:
             f"no such base model: {locator}",
             where="sdg_base_model",
             hint="give a Hugging Face directory on this machine, a name in `ilab model list` "
-            "(get one with `ilab model download --repository OWNER/NAME`), or `tiny` for the built-in one",
+            "(get one with `ilab model download --repository OWNER/NAME`), an address (hf://OWNER/NAME, "
+            "oci://HOST/PATH:TAG, s3://BUCKET/PREFIX), or `tiny` for the built-in one",
         )
-    missing = [name for name in NEEDED if not (path / name).is_file()]
-    if missing or not list(path.glob("*.safetensors")):
+    _check_whole([file.name for file in path.iterdir()], str(path))
+    return Found(_identity({file.name: digest_file(file) for file in model_files(path)}), str(path))
+
+
+def _find_remote(locator: str, access: Access) -> Found:
+    seen = look(locator, access, Bus().for_step("base"))
+    _check_whole(list(seen.files), locator)
+    files = {name: sha256 for name, sha256 in seen.files.items() if _is_kept(name)}
+    details = {"folder": str(seen.folder), "missing": str(seen.missing)}
+    return Found(_identity(files), locator, seen.revision, details)
+
+
+def _check_whole(names: Sequence[str], where: str) -> None:
+    missing = [name for name in NEEDED if name not in names]
+    if missing or not any(name.endswith(".safetensors") for name in names):
         raise InputError(
             f"not a Hugging Face model directory: {', '.join(missing) or '*.safetensors'} is missing",
-            where=str(path),
+            where=where,
             hint="the directory needs config.json, tokenizer.json and *.safetensors",
         )
-    files = {file.name: digest_file(file) for file in model_files(path)}
-    return Found(f"sha256:{fingerprint(files)}", str(path))
+
+
+def _identity(files: Mapping[str, str]) -> str:
+    return f"sha256:{fingerprint(dict(files))}"
+
+
+def base_folder(found: Found, access: Access, emit: Emit) -> Path:
+    """The folder of a base model on this machine; one that has an address is fetched.
+
+    Raises InputError where other contents stand there than when the plan was made.
+    """
+    if not is_remote(found.locator):
+        return Path(found.locator)
+    folder = bring(found.locator, access, emit)
+    if _identity({file.name: digest_file(file) for file in model_files(folder)}) != found.digest:
+        message = "the model there is no longer the one that the plan was made with"
+        raise InputError(message, where=found.locator, hint="run the same command again")
+    return folder
 
 
 def model_files(path: Path) -> list[Path]:
     """The files of a model directory that belong to the model: no code, no pickles, no subfolders."""
-    kept = (".safetensors", ".json", ".jinja", ".model", ".txt", ".md")
-    return sorted(file for file in path.iterdir() if file.is_file() and file.suffix in kept)
+    return sorted(file for file in path.iterdir() if file.is_file() and _is_kept(file.name))
+
+
+def _is_kept(name: str) -> bool:
+    return "/" not in name and Path(name).suffix in (".safetensors", ".json", ".jinja", ".model", ".txt", ".md")
 
 
 def find_template(choice: str, folder: Path) -> Found:
@@ -86,7 +129,7 @@ def check_template(base: Found, choice: str, folder: Path, method: str) -> list[
     """
     if choice == NONE or (base.locator == TINY and not choice):  # the built-in one comes with its own
         return []
-    with tokenizer_of(base.locator) as model:
+    with tokenizer_of((base.details or {}).get("folder") or base.locator) as model:
         plan = _plan(model, named_template(choice, folder) if choice else None)
         if plan is None and ChatTemplate.load(model).source is None:
             raise InputError(
@@ -110,8 +153,12 @@ def check_template(base: Found, choice: str, folder: Path, method: str) -> list[
     return [f"{told}; {method} does not learn them, only how they are used (-p train_method=full does)"]
 
 
-def make_base(found: Found, out: Checkpoint, template: tuple[str, Found] | None = None) -> Counts:
+def make_base(
+    found: Found, out: Checkpoint, template: tuple[str, Found] | None = None, folder: Path | None = None
+) -> Counts:
     """Write the base model as a checkpoint, with the chat template of this digest and place.
+
+    ``folder`` is where the model lies, if that is not where it was found.
 
     Raises ``InputError`` where the template has changed since the plan was made.
     """
@@ -122,7 +169,7 @@ def make_base(found: Found, out: Checkpoint, template: tuple[str, Found] | None 
         choice: dict[str, Any] = {"name": TINY, "rule": "made on the spot, untrained", "weights": {}}
     else:
         out.model.mkdir()
-        for file in model_files(Path(found.locator)):
+        for file in model_files(folder or Path(found.locator)):
             take_over(str(file.resolve()), str(out.model / file.name))
         _refuse_code(out.model)
         counts = {"files": len(list(out.model.iterdir()))}

@@ -94,6 +94,25 @@ def fetch(source: Source, choice: Choice, shelf: Shelf, emit: Emit) -> Fetched:
     return Fetched(shelf.need(listing.name), listing.size, received)
 
 
+def fetch_some(
+    source: Source, choice: Choice, shelf: Shelf, files: Sequence[RemoteFile], emit: Emit
+) -> dict[str, tuple[Path, str]]:
+    """Bring some files of what was chosen, to look at; :func:`fetch` finds them here. Name -> path and SHA-256.
+
+    Raises as :func:`fetch` does.
+    """
+    partial = shelf.partial(choice.listing.name)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        with _alone(partial):
+            _Receiving(source, partial, emit).run(_unique(files))
+            return {
+                file.name: (partial / file.key, digest(partial / file.key, Checksum("sha256")).sha256) for file in files
+            }
+    except OSError as error:
+        raise disk_error(error, partial) from error
+
+
 def _here(choice: Choice, shelf: Shelf) -> Model | None:
     """The model, if it is in its place as it is asked for: by its record, and the sizes of its files."""
     listing = choice.listing

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ilab.config import WebWhere
+from ilab.config import WebWhere, Where
 from ilab.transfer.address import Address
 from ilab.transfer.source import Source
 
@@ -20,6 +20,11 @@ class Access:
     token: str = ""
     s3_endpoint: str = ""
     base: Path = Path()
+
+
+def access_of(where: Where, base: Path = Path()) -> Access:
+    """The way that the configuration describes; the hub's token is that in ``HF_TOKEN``."""
+    return Access(where.web, s3_endpoint=where.s3_endpoint or "", base=base)
 
 
 @contextmanager

@@ -31,25 +31,14 @@ class Bucket:
     """The objects below a prefix; a source, and a place to upload to. ``endpoint`` may be empty."""
 
     def __init__(self, address: Address, endpoint: str, settings: WebWhere) -> None:
-        try:
-            import boto3
-            from botocore.config import Config
-        except ImportError as error:
-            raise SetupError("models in S3 need boto3", hint="type: pip install 'ilab[s3]'") from error
         self._address = address
-        options: dict[str, Any] = {"config": Config(read_timeout=settings.timeout, retries={"mode": "standard"})}
-        if endpoint:
-            options["endpoint_url"] = endpoint
-        if settings.ca_file:
-            options["verify"] = str(Path(settings.ca_file).expanduser())
-        with _in_our_words(str(address)):
-            self._client: Any = boto3.session.Session().client("s3", **options)
+        self._client: Any = open_client(str(address), endpoint, settings)
 
     def listing(self) -> Listing:
         address = self._address
         prefix = f"{address.path}/" if address.path else ""
         keys: list[tuple[str, int]] = []
-        with _in_our_words(str(address)):
+        with in_our_words(str(address)):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=address.host, Prefix=prefix)
             for page in pages:
                 keys += [(str(one["Key"]), int(one["Size"])) for one in page.get("Contents", [])]
@@ -68,7 +57,7 @@ class Bucket:
     @contextmanager
     def open(self, file: RemoteFile, start: int) -> Iterator[Body]:
         key, _, etag = file.locator.rpartition("#")
-        with _in_our_words(f"s3://{self._address.host}/{key}"):
+        with in_our_words(f"s3://{self._address.host}/{key}"):
             given = {"Range": f"bytes={start}-"} if start else {}
             reply = self._client.get_object(Bucket=self._address.host, Key=key, IfMatch=etag, **given)
             with closing(reply["Body"]) as body:
@@ -78,7 +67,7 @@ class Bucket:
         """Upload a file, in parts where it is large; ``told`` gets the bytes as they go. The same file is left."""
         key = f"{self._address.path}/{name}" if self._address.path else name
         sha256 = digest_file(path)
-        with _in_our_words(f"s3://{self._address.host}/{key}"):
+        with in_our_words(f"s3://{self._address.host}/{key}"):
             if self._has(key, sha256):
                 told(path.stat().st_size)
                 return
@@ -109,9 +98,25 @@ class Bucket:
         return RemoteFile(key.removeprefix(prefix), int(head["ContentLength"]), checksum, f"{key}#{etag}")
 
 
+def open_client(where: str, endpoint: str, settings: WebWhere) -> Any:
+    """A client of boto3. Raises ``SetupError`` where that is missing, ``InputError`` for no endpoint."""
+    try:
+        import boto3
+        from botocore.config import Config
+    except ImportError as error:
+        raise SetupError("object stores need boto3", where=where, hint="type: pip install 'ilab[s3]'") from error
+    options: dict[str, Any] = {"config": Config(read_timeout=settings.timeout, retries={"mode": "standard"})}
+    if endpoint:
+        options["endpoint_url"] = endpoint
+    if settings.ca_file:
+        options["verify"] = str(Path(settings.ca_file).expanduser())
+    with in_our_words(where):
+        return boto3.session.Session().client("s3", **options)
+
+
 @contextmanager
-def _in_our_words(where: str) -> Iterator[None]:
-    """boto3's exceptions as ours."""
+def in_our_words(where: str) -> Iterator[None]:
+    """boto3's exceptions as ours; ``where`` is the object."""
     from boto3.exceptions import S3UploadFailedError
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
     from urllib3.exceptions import HTTPError

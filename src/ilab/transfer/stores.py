@@ -1,0 +1,42 @@
+"""From the configuration to the store: a folder, or a bucket with a mirror on this machine.
+
+Everybody who needs the store opens it here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ilab.config import Loaded
+from ilab.core.store import Store
+from ilab.errors import InputError
+
+
+def open_store(loaded: Loaded) -> Store:
+    """The store of ``where.store``. Asks no server yet.
+
+    Raises ``InputError`` for an address that is none, ``SetupError`` for a folder that cannot be written or boto3
+    that is missing.
+    """
+    where = loaded.config.where
+    if not loaded.bucket and "://" in (where.store or ""):
+        hint = "give a folder, or s3://BUCKET/PREFIX"
+        raise InputError(f"{where.store} is no place for a store", where="where.store", hint=hint)
+    if not loaded.bucket:
+        return Store(loaded.store)
+    from ilab.core.remote_store import RemoteStore
+    from ilab.transfer.address import parse
+    from ilab.transfer.s3_objects import S3Objects
+
+    objects = S3Objects(parse(loaded.bucket), where.s3_endpoint or "", where.web)
+    return RemoteStore(loaded.store, objects)
+
+
+def latest_of(loaded: Loaded, step: str) -> Path:
+    """The folder of what a step made last, fetched where it lies in a bucket. It need not be there."""
+    if loaded.bucket:
+        store = open_store(loaded)
+        record = store.latest(step)
+        if record is not None:
+            return store.contents(record)
+    return loaded.store / "latest" / step
