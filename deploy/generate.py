@@ -7,13 +7,14 @@
 The ConfigMap holds the parameters that the overview of the pipeline names: what is the same everywhere in the base, the
 others in the overlays. What each run has to say itself (base model, taxonomy, target) has no default and is in neither;
 any other parameter may be added by `oc patch`. ``pipeline-parameters.env`` is what ``ilab pipeline params --env-file``
-writes.
+writes, ``pipeline.yaml`` what ``ilab pipeline compile`` does.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ilab.parameters.files import CONFIG_MAP, as_text, as_variables
 from ilab.parameters.parameter import Environment
 
 HERE = Path(__file__).parent
+IMAGE = "quay.io/your-organization/ilab:0.1.0"  # write yours over it: ilab pipeline compile --image …
 MARK = "configMapGenerator:\n"
 SHOWN = (
     "output_oci_registry_secret", "output_model_name", "output_model_version", "k8s_storage_class_name",
@@ -47,7 +49,26 @@ def pages() -> dict[Path, str]:
         other = {one.name: one.default_in(environment) for one in shown if one.name not in same}
         made[path] = _literals(path, other, merge=True)
     made[HERE / "pipeline-parameters.env"] = as_variables({one.name: one.default for one in TABLE})
+    made[HERE / "pipeline.yaml"] = _compiled()
     return made
+
+
+def _compiled() -> str:
+    """The default pipeline for Kubeflow, as `ilab pipeline compile --image …` writes it."""
+    from ilab.actions import find_pipeline
+    from ilab.core.pipeline import read_pipeline
+    from ilab.kubeflow.client import need_kfp
+    from ilab.kubeflow.definition import Target, compile_to, kubeflow_pipeline
+    from ilab.parameters import collect
+    from ilab.parameters.infrastructure import cluster
+
+    need_kfp()
+    path = find_pipeline("instructlab", HERE)
+    pipeline = read_pipeline(path, lambda name: find_pipeline(name, HERE))
+    values = {name: one.value for name, one in collect({pipeline.path: pipeline.parameters}).items()}
+    with tempfile.TemporaryDirectory() as folder:
+        compile_to(Path(folder, "pipeline.yaml"), kubeflow_pipeline(pipeline, values, cluster(values), Target(IMAGE)))
+        return Path(folder, "pipeline.yaml").read_text(encoding="utf-8")
 
 
 def _literals(path: Path, values: Mapping[str, Any], *, merge: bool) -> str:
