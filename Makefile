@@ -51,6 +51,7 @@ bench: $(SETUP)
 	$(BIN)/python benchmarks/sdg.py
 	$(BIN)/python benchmarks/training.py --write
 	$(BIN)/python benchmarks/evaluation.py --write
+	$(BIN)/python benchmarks/oci.py --write
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist

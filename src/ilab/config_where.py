@@ -190,6 +190,37 @@ class EvaluateWhere(Section):
     )
 
 
+class PackageWhere(Section):
+    """Where packages go, and who is told of them."""
+
+    push: str = Field("", description="registry address or folder that packages go to; empty: output_oci_model_uri")
+    logins: str = Field(
+        "", description="docker config file, or folder of a mounted secret; empty: output_oci_registry_secret"
+    )
+    sign_key: str = Field("", description="env:NAME or file:PATH of the private key that signs packages (EC, PEM)")
+    sign_key_password: str = Field("", description="env:NAME or file:PATH of that key's password")
+    model_registry: str = Field(
+        "", description="URL of a Kubeflow Model Registry that is told; empty: output_model_registry_api_url"
+    )
+    model_registry_token: str = Field("", description="env:NAME or file:PATH of its token")
+    mlflow: str = Field("", description="URL of an MLflow server whose registry is told")
+    mlflow_token: str = Field("", description="env:NAME or file:PATH of its token")
+
+    @field_validator("sign_key", "sign_key_password", "model_registry_token", "mlflow_token")
+    @classmethod
+    def _by_reference(cls, reference: str) -> str:
+        if reference and not reference.startswith(("env:", "file:")):
+            raise ValueError("a key is given by reference, env:NAME or file:PATH, never itself")
+        return reference
+
+    @field_validator("push", "model_registry", "mlflow")
+    @classmethod
+    def _without_secret(cls, url: str) -> str:
+        if "@" in urlsplit(url).netloc:
+            raise ValueError("an address with a user name or password in it; give a reference instead")
+        return url
+
+
 class Where(Section):
     """Everything about *where*: none of it is part of any step's identity."""
 
@@ -206,3 +237,4 @@ class Where(Section):
     judge: Endpoint | None = Field(None, description="the server of the model that marks answers")
     documents: DocumentsWhere = DocumentsWhere()
     web: WebWhere = WebWhere()
+    package: PackageWhere = PackageWhere()

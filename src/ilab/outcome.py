@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilab.actions import Build
-from ilab.config import Loaded
+from ilab.config import Loaded, Where
 from ilab.core.events import read_events
 from ilab.core.files import read_json, write_json, write_text
 from ilab.core.run import Engine, tool_versions
@@ -48,6 +48,23 @@ def open_registry(loaded: Loaded) -> Registry:
     from ilab.packaging.registry import Registry
 
     return Registry(registry_path(loaded))
+
+
+def recalled(loaded: Loaded, digest: str) -> str:
+    """Why the package or model of this digest was recalled; empty where it was not, or no registry knows it."""
+    if not digest or not registry_path(loaded).is_file():
+        return ""
+    found = open_registry(loaded).recalled(digest)
+    return f"{found.name} {found.version}: {found.recalled}" if found else ""
+
+
+def packages_where(loaded: Loaded) -> Where:
+    """The settings about where, with those about packages as the parameters of this project fill them in."""
+    from ilab.parameters import collect
+    from ilab.resolvers import where_packages_go
+
+    values = {name: one.value for name, one in collect(loaded.parameters()).items()}
+    return loaded.config.where.model_copy(update={"package": where_packages_go(loaded, values)})
 
 
 def find_report(loaded: Loaded, name: str = "") -> Path:

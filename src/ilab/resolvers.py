@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ilab.config import Loaded, Where
+from ilab.config import Loaded, PackageWhere, Where
 from ilab.core.step import Found
+from ilab.errors import InputError
 
 REGISTRY = "registry.sqlite"  # the model registry, beside the store
 
@@ -17,6 +18,27 @@ def registry_path(loaded: Loaded) -> Path:
     """The model registry's file: ``where.registry``, else beside the store."""
     given = loaded.config.where.registry
     return loaded.path(given) if given else loaded.store.parent / REGISTRY
+
+
+def where_packages_go(loaded: Loaded, values: Mapping[str, Any]) -> PackageWhere:
+    """``where.package``, with the parameters where it says nothing, and paths made absolute. A folder that packages go
+    to is relative to the project; so is a file of logins. A secret's name that is no file here is left out: docker's
+    usual places are looked into then."""
+    from ilab.packaging.publish import place_of
+
+    where = loaded.config.where.package
+    given = where.push or values["output_oci_model_uri"]
+    place = place_of(given, loaded.base) if given else ""
+    logins = loaded.path(where.logins or values["output_oci_registry_secret"])
+    if where.logins and not logins.exists():
+        raise InputError("there is no such file", where=f"where.package.logins: {logins}", hint="correct the path")
+    return where.model_copy(
+        update={
+            "push": str(place) if isinstance(place, Path) else given,
+            "logins": str(logins) if logins.exists() else "",
+            "model_registry": where.model_registry or values["output_model_registry_api_url"],
+        }
+    )
 
 
 def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
@@ -75,8 +97,16 @@ def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: li
         "flow": lambda locator: find_flow(locator, loaded.base),
         "items-flow": find_items_flow,
         "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
+        "image": lambda locator: _image(locator, loaded, where),
         **_measuring(loaded, (values["output_model_name"], values["output_model_version"])),
     }
+
+
+def _image(locator: str, loaded: Loaded, where: Where) -> Found:
+    from ilab.packaging.base_image import find_image
+    from ilab.packaging.publish import reach_of
+
+    return find_image(locator, loaded.base, reach_of(where))
 
 
 def _measuring(loaded: Loaded, entry: tuple[str, str]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from ilab.errors import InputError, SetupError
-from ilab.packaging.oci import extract_layout, read_layout, verify_layout, write_layout
+from ilab.packaging.image import write_layout
+from ilab.packaging.oci import extract_layout, read_layout, verify_layout
 
 NOTES = {"org.opencontainers.image.title": "tiny", "org.opencontainers.image.version": "0.1.0"}
 

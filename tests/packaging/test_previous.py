@@ -10,7 +10,7 @@ import pytest
 
 from ilab.artifacts import Candidates
 from ilab.errors import IlabError, InputError
-from ilab.packaging.oci import write_layout
+from ilab.packaging.image import write_layout
 from ilab.packaging.previous import find_previous, take_previous
 from ilab.packaging.registry import Entry, Registry
 

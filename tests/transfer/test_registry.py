@@ -20,7 +20,7 @@ import pytest
 from lamp import EXTRA, Run, files_below, model_files
 
 from ilab.errors import InputError, ServiceError, SetupError
-from ilab.packaging.oci import write_layout
+from ilab.packaging.image import write_layout
 from ilab.testing.oci_registry import Access, TestRegistry, serve_registry
 from ilab.transfer import fetch as fetching
 from ilab.transfer.docker_config import Login, find_login

@@ -30,6 +30,7 @@ NOUNS = {
     "evaluate": "Check and export held-out questions; measure a model",
     "flow": "Look at, check and run flows",
     "model": "Get, train, test, measure, serve, chat with and convert models",
+    "package": "What a build hands on: build, push, verify it",
     "pipeline": "Plan and run the whole build",
     "process": "What runs in the background",
     "registry": "The registered models",

@@ -63,6 +63,7 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
       ilab model download --repository OWNER/NAME-GGUF --filename NAME-Q4_K_M.gguf
       ilab model download --repository oci://registry.example.com/team/model:1.0 --dry-run
     """
+    from ilab.cli.model_list import warn_of_recall
     from ilab.transfer.open import Access
 
     loaded = options.load()
@@ -80,6 +81,8 @@ def download(options: Options, /, model_dir: str | None, dry_run: bool, **given:
             results.append(_download(one, shelf, access, dry_run, options.as_json))
         except InputError as error:  # who typed no name has to learn where it stands
             raise _with_origin(error, origin) from error
+    for result in results:
+        result["recalled"] = warn_of_recall(options, result["revision"])
     options.result(results)
     if not options.as_json and not dry_run and results:
         click.echo(f"\nNext: ilab model chat --model-path {shlex.quote(_short(results[-1], model_dir))}")

@@ -61,6 +61,7 @@ def info(options: Options, name: str, model_dir: str | None, check: bool) -> Non
 
     model = _one(options, name, model_dir)
     result: dict[str, Any] = told(model)
+    result["recalled"] = warn_of_recall(options, result["revision"])
     result["files"] = {file.name: file.stat().st_size for file in model.files}
     if check:
         result["damaged"] = damaged(model)
@@ -84,6 +85,17 @@ def _one(options: Options, name: str, model_dir: str | None) -> Model:
     if found is None and is_model(path):
         return Model(path.resolve().name, path.resolve(), None, None)
     return found or shelf.need(name)
+
+
+def warn_of_recall(options: Options, digest: str) -> str:
+    """Why the package of this digest was recalled, which is shown to people too; empty where it was not."""
+    from ilab.cli.findings import printable
+    from ilab.outcome import recalled
+
+    reason = recalled(options.load(), digest)
+    if reason:
+        click.echo(click.style(f"warning: it was recalled: {printable(reason)}", fg="red"), err=True)
+    return reason
 
 
 def told(model: Model) -> dict[str, Any]:

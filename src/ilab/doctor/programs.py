@@ -14,6 +14,8 @@ EXTRAS = (  # extra, packages, what needs it
     ("train", ("torch", "transformers", "tokenizers", "safetensors"), "ilab run, model train, serve, chat, evaluate"),
     ("lora", ("peft", "bitsandbytes"), "model train --method lora and qlora"),
     ("gguf", ("gguf",), "model convert"),
+    ("sign", ("model-signing", "pyopenssl"), "package push --sign-key, package verify --key"),
+    ("model-registry", ("model-registry",), "where.package.model_registry (Kubeflow)"),
     ("parquet", ("pyarrow",), "data export --format parquet"),
     ("xlsx", ("openpyxl",), "model evaluate --benchmark dk_bench with workbooks"),
     ("docling", ("docling",), "document_converter=docling; the built-in reader needs nothing"),

@@ -10,9 +10,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict
+
+from ilab.packaging.licences import NOT_ADVICE, Licence
 
 NAME = "README.md"
 METHOD = (
@@ -80,6 +83,9 @@ class CardFacts(Fact):
     baselines: dict[str, float] = {}
     gate: str
     demonstration: bool = False
+    terms: tuple[Licence, ...] = ()
+    form: Literal["modelcar", "modelpack"] = "modelcar"
+    base_image: str = ""
     limits: tuple[str, ...] = ()
 
 
@@ -92,6 +98,7 @@ def model_card(facts: CardFacts) -> str:
         _data(facts),
         _training(facts.phases),
         _evaluation(facts),
+        *((_terms(facts.terms),) if facts.terms else ()),
         _limits(facts),
         _use(facts),
     )
@@ -200,6 +207,14 @@ def _evaluation(facts: CardFacts) -> str:
     return "\n".join(lines)
 
 
+def _terms(terms: Sequence[Licence]) -> str:
+    lines = ["## Licences and obligations", "", NOT_ADVICE, ""]
+    for one in terms:
+        lines.append(f"* {escape(one.part)} {escape(one.of)}: {escape(one.licence)}")
+        lines += [f"  * {escape(asks)}" for asks in one.obligations]
+    return "\n".join(lines)
+
+
 def _limits(facts: CardFacts) -> str:
     limits = [*(escape(limit) for limit in facts.limits)]
     limits.append("It may state falsehoods fluently, and nobody has examined it for bias or safety.")
@@ -223,7 +238,20 @@ def _use(facts: CardFacts) -> str:
             "",
             "`DIRECTORY` is the folder that holds this file. It is an ordinary Hugging Face directory "
             "(safetensors, tokenizer, chat template); `lineage.json` beside it says which steps made the model.",
+            "",
+            _as_image(facts),
         )
+    )
+
+
+def _as_image(facts: CardFacts) -> str:
+    if facts.form == "modelpack":
+        return "In a registry it is a ModelPack (CNCF): every file is a layer as it is."
+    if facts.base_image:
+        return f"In a registry it is a container image on {escape(facts.base_image)}, with these files in `/models`."
+    return (
+        "In a registry it is a container image of these files in `/models` alone, without a shell: mount it as an "
+        "image volume of Kubernetes. KServe's older sidecar needs a base image: `output_modelcar_base_image`."
     )
 
 

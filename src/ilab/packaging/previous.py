@@ -1,8 +1,8 @@
 """The release that a build is to replace, as a model that can be measured beside the new one.
 
     ""                   none: this is the first
-    registry             the newest other version of the model in the registry
-    registry:VERSION     that version
+    registry             the newest other version of the model in the registry that was not recalled
+    registry:VERSION     that version, alias (stable) or stage (production)
     DIR                  a Hugging Face directory, or an OCI layout that ``package`` wrote
 
 What it was taught is read from its package (leaf digests in ``lineage.json``): leaves that are the same today must not
@@ -24,6 +24,7 @@ from ilab.errors import InputError
 from ilab.packaging.lineage import NAME as LINEAGE
 from ilab.packaging.oci import extract_layout, read_layout
 from ilab.packaging.registry import Registry, semantic
+from ilab.packaging.stages import Stages
 
 PREVIOUS = "previous"
 REGISTRY = "registry"
@@ -93,11 +94,14 @@ def _taught(file: Path) -> dict[str, str]:
 
 def _registered(version: str, registry: Path, entry: tuple[str, str]) -> Path:
     name, building = entry
-    known = [one for one in Registry(registry).list() if one.name == name] if registry.exists() else []
-    if version:
-        wanted = [one for one in known if one.version == version]
+    stages = Stages(Registry(registry)) if registry.exists() else None
+    known = [one for one in stages.registry.list() if one.name == name] if stages else []
+    if version and stages:
+        meant = stages.aliases(name).get(version, version)
+        wanted = [one for one in known if meant in (one.version, one.stage)]
     else:
-        wanted = sorted((one for one in known if one.version != building), key=lambda one: semantic(one.version))
+        usable = (one for one in known if one.version != building and not one.recalled)
+        wanted = sorted(usable, key=lambda one: semantic(one.version))
     if not wanted:
         other = f"version {version}" if version else f"other version than {building}"
         raise InputError(

@@ -3,6 +3,11 @@
 ``entries`` keeps everything that was ever registered; ``current`` points from a name and version to the entry that
 holds now. Building 0.1.0 again while it is developed moves the pointer; what it meant before stays in the history.
 
+An entry has a *stage*: candidate, staging, production (one version of a model at a time) or archived. *Aliases*
+(``stable``, ``nightly`` …) point to versions; ``latest`` always means the highest that was not recalled. A version that
+was *recalled* can be neither promoted nor aliased, and whoever fetches it is warned. ``changes`` says who changed what
+and when; it is for people and for rolling back, and no part of any identity.
+
 Safe under several processes: the file is made complete beside its place and linked there, so nobody sees half a
 schema; writing is one immediate transaction; readers and a writer do not wait for each other (WAL). The schema's
 version stands in ``user_version``, and ``application_id`` tells the file from other SQLite files.
@@ -10,6 +15,7 @@ version stands in ``user_version``, and ``application_id`` tells the file from o
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
@@ -25,13 +31,37 @@ from pydantic import BaseModel, ConfigDict
 
 from ilab.errors import InputError, SetupError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x696C6162  # "ilab"
 WAIT = 30.0  # seconds to wait for another process's transaction
 _NAME = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")  # as OCI repositories
 _VERSION = re.compile(  # semver.org, 2.0.0
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]+)?"
 )
+_SECOND = """
+CREATE TABLE aliases (
+    name TEXT NOT NULL,
+    alias TEXT NOT NULL,
+    version TEXT NOT NULL,
+    PRIMARY KEY (name, alias)
+) STRICT;
+CREATE TABLE changes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    what TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    person TEXT NOT NULL,
+    time TEXT NOT NULL
+) STRICT;
+"""
+_UPGRADE = f"""
+ALTER TABLE entries ADD COLUMN remote TEXT NOT NULL DEFAULT '';
+ALTER TABLE entries ADD COLUMN recalled TEXT NOT NULL DEFAULT '';
+UPDATE entries SET stage = 'candidate';
+{_SECOND}
+"""  # noqa: S608 - a constant
 _SCHEMA = f"""
 PRAGMA journal_mode = WAL;
 CREATE TABLE entries (
@@ -44,6 +74,8 @@ CREATE TABLE entries (
     metrics TEXT NOT NULL,
     lineage TEXT NOT NULL,
     stage TEXT NOT NULL,
+    remote TEXT NOT NULL DEFAULT '',
+    recalled TEXT NOT NULL DEFAULT '',
     UNIQUE (name, version, digest)
 ) STRICT;
 CREATE TABLE current (
@@ -52,14 +84,16 @@ CREATE TABLE current (
     entry INTEGER NOT NULL REFERENCES entries (id),
     PRIMARY KEY (name, version)
 ) STRICT;
+{_SECOND}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-_COLUMNS = "name, version, digest, uri, created, metrics, lineage, stage"
+_COLUMNS = "name, version, digest, uri, created, metrics, lineage, stage, remote, recalled"
 
 
 class Entry(BaseModel):
-    """One version of one model. ``digest`` and ``uri`` are the package's; the registry sets ``created`` (UTC)."""
+    """One version of one model. ``digest`` and ``uri`` are the package's, ``remote`` is where others find it; the
+    registry sets ``created`` (UTC). ``recalled`` says why it was, and is empty for one that was not."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,6 +105,8 @@ class Entry(BaseModel):
     metrics: dict[str, Any] = {}
     lineage: dict[str, Any] = {}
     stage: str = "candidate"
+    remote: str = ""
+    recalled: str = ""
 
 
 class Registry:
@@ -85,8 +121,8 @@ class Registry:
     def register(self, entry: Entry) -> Entry:
         """Make ``entry`` what its name and version mean now; returns it as it is kept.
 
-        The same digest again changes nothing but the ``uri`` (a package may move). Another digest under the same
-        version keeps the earlier entry in the history. Raises ``InputError`` for a bad name or version.
+        The same digest again changes nothing but ``uri`` and ``remote`` (a package may move). Another digest under the
+        same version keeps the earlier entry in the history. Raises ``InputError`` for a bad name or version.
         """
         if not _NAME.fullmatch(entry.name):
             raise InputError(
@@ -95,12 +131,13 @@ class Registry:
         semantic(entry.version)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         identity = (entry.name, entry.version, entry.digest)
-        with self._open() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        values = (entry.uri, created, _json(entry.metrics), _json(entry.lineage), entry.stage, entry.remote, "")
+        with self.writing() as connection:
+            known = self._select(connection, "WHERE (name, version, digest) = (?, ?, ?)", identity)
             connection.execute(
-                f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - a constant
-                " ON CONFLICT (name, version, digest) DO UPDATE SET uri = excluded.uri",
-                (*identity, entry.uri, created, _json(entry.metrics), _json(entry.lineage), entry.stage),
+                f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - a constant
+                " ON CONFLICT (name, version, digest) DO UPDATE SET uri = excluded.uri, remote = excluded.remote",
+                (*identity, *values),
             )
             connection.execute(
                 "INSERT INTO current SELECT name, version, id FROM entries"
@@ -108,7 +145,8 @@ class Registry:
                 " ON CONFLICT (name, version) DO UPDATE SET entry = excluded.entry",
                 identity,
             )
-            connection.execute("COMMIT")
+            if not known:
+                note_change(connection, entry, "registered", "")
             return self._select(connection, "WHERE (name, version, digest) = (?, ?, ?)", identity)[0]
 
     def get(self, name: str, version: str | None = None) -> Entry | None:
@@ -126,6 +164,25 @@ class Registry:
         """Every package that was ever registered under this name and version, oldest first."""
         with self._open() as connection:
             return self._select(connection, "WHERE (name, version) = (?, ?) ORDER BY id", (name, version))
+
+    def recalled(self, digest: str) -> Entry | None:
+        """The entry of a package that was recalled, by its digest; None for any other."""
+        with self._open() as connection:
+            found = self._select(connection, "WHERE digest = ? AND recalled != ''", (digest,))
+        return found[0] if found else None
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it or nothing."""
+        with self._open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")  # after an error the connection closes, which rolls back
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        with self._open() as connection:
+            yield connection
 
     def _select(self, connection: sqlite3.Connection, where: str, values: tuple[str, ...]) -> tuple[Entry, ...]:
         rows = connection.execute(f"SELECT {_COLUMNS} FROM entries {where}", values)  # noqa: S608 - constants
@@ -162,7 +219,9 @@ class Registry:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if application != APPLICATION_ID:
             raise self._error("this SQLite file is no model registry")
-        if version != SCHEMA_VERSION:
+        if version == 1:
+            connection.executescript(f"BEGIN IMMEDIATE; {_UPGRADE} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
             raise SetupError(
                 f"the registry has schema version {version}; this ilab reads version {SCHEMA_VERSION}",
                 where=str(self.path),
@@ -188,18 +247,26 @@ def semantic(version: str) -> tuple[Any, ...]:
     return int(major), int(minor), int(patch), before is None, parts
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
-    name, version, digest, uri, created, metrics, lineage, stage = row
-    return Entry(
-        name=name,
-        version=version,
-        digest=digest,
-        uri=uri,
-        created=created,
-        metrics=json.loads(metrics),
-        lineage=json.loads(lineage),
-        stage=stage,
+def note_change(connection: sqlite3.Connection, entry: Entry, what: str, detail: str) -> None:
+    """Write into the history who did ``what`` to ``entry``, and when."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    connection.execute(
+        "INSERT INTO changes (name, version, digest, what, detail, person, time) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (entry.name, entry.version, entry.digest, what, detail, _person(), now),
     )
+
+
+def _person() -> str:
+    """Who changes something, as the system calls them; a container may have no name for its user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    plain = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    return Entry(**{**plain, "metrics": json.loads(plain["metrics"]), "lineage": json.loads(plain["lineage"])})
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -1,14 +1,15 @@
-"""Packaging and registration as the pipeline sees them. Both stand behind the gate.
+"""Packaging, pushing and registration as the pipeline sees them. All stand behind the gate.
 
 A package holds what was evaluated: the weights and tokenizer of the chosen checkpoint, the model card, the lineage of
-every step, the evaluation and the gate's decision. The registry lies outside the store, so a registration is looked
-up again at every run.
+every step, the evaluation and the gate's decision, the bill of materials, and the probe that proves later that it is
+this model. Registries, ours and others, lie outside the store, so what is there is looked up again at every run.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,36 @@ from ilab.artifacts import Checkpoint, Package, Report
 from ilab.core.step import Counts, Site
 from ilab.data import Leaf
 from ilab.errors import GateError, SetupError
-from ilab.packaging.card import CardFacts, LeafFact, PhaseFact, ScoreFact, model_card
+from ilab.packaging.base_image import take_image
+from ilab.packaging.bom import NAME as BOM
+from ilab.packaging.bom import bill
+from ilab.packaging.card import CardFacts, model_card
+from ilab.packaging.facts import card_facts, first, taught
+from ilab.packaging.image import LICENCE, TITLE, VERSION, How, write_layout
+from ilab.packaging.lineage import NAME as LINEAGE
 from ilab.packaging.lineage import lineage
-from ilab.packaging.oci import read_layout, verify_layout, write_layout
+from ilab.packaging.oci import Form, read_layout, verify_layout
+from ilab.packaging.ollama import gguf_files
+from ilab.packaging.probe import NAME as PROBE
+from ilab.packaging.probe import take_probe
+from ilab.packaging.publish import holds, place_of, push_package, reach_of
 from ilab.packaging.registry import Entry, Registry
+from ilab.packaging.sinks import sinks_of
 
-LICENSE = "apache-2.0"
 LAYOUT = "oci:"  # an image layout on this disk
-SMALL = 10_000_000  # parameters below which a model can only demonstrate the method
-SHOWN = ("epochs", "batch", "learning_rate", "warmup_steps", "schedule", "weight_decay", "precision", "max_length")
+DESCRIPTION = "org.opencontainers.image.description"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The package's name, version and form; the digest of its base image, its licence and a type of GGUF, or empty."""
+
+    name: str
+    version: str
+    form: Form
+    base_image: str
+    license: str
+    gguf: str
 
 
 def require(gate: Mapping[str, Any]) -> None:
@@ -34,46 +56,60 @@ def require(gate: Mapping[str, Any]) -> None:
             gate["line"],
             where="gate",
             hint="the report says which rule and which leaves: ilab report open. The model is kept; nothing was "
-            "packaged or registered",
+            "packaged, pushed or registered",
         )
 
 
 def package(
-    name: tuple[str, str],
-    model: Checkpoint,
+    wanted: Wanted,
+    models: Mapping[str, Checkpoint],
     leaves: Sequence[Leaf],
     reports: Mapping[str, Mapping[str, Any]],
     out: Package,
     site: Site,
 ) -> Counts:
-    """Write the OCI layout. ``name`` is (model name, version); ``reports`` holds ``card`` (the samples'),
+    """Write the OCI layout. ``models`` holds the ``tuned`` one and its ``base``; ``reports`` ``card`` (the samples'),
     ``evaluation`` and ``gate``."""
     require(reports["gate"])
     history = site.history()
-    facts = _facts(name, model, leaves, reports, history)
-    tree = _first(history, "taxonomy")["fields"]["tree"]
-    files = {
-        "README.md": model_card(facts).encode(),
-        "lineage.json": _json(
-            {
-                **lineage(history, _taxonomy(tree, leaves), {"name": name[0], "version": name[1]}),
-                "gate": {key: reports["gate"][key] for key in ("verdict", "published_anyway")},
-            },
-        ),
-        "evaluation.json": _json(reports["evaluation"]),
-        "gate.json": _json(reports["gate"]),
-    }
+    model = models["tuned"].model
+    facts = card_facts((wanted.name, wanted.version, wanted.license), models, leaves, reports, history)
+    facts = facts.model_copy(update={"form": wanted.form, "base_image": wanted.base_image})
+    files: dict[str, bytes | Path] = {**_papers(facts, model, leaves, reports, site)}
+    if wanted.gguf:
+        files |= gguf_files(model, files, wanted.gguf, wanted.name, site)
     annotations = {
-        "org.opencontainers.image.title": name[0],
-        "org.opencontainers.image.version": name[1],
-        "org.opencontainers.image.licenses": "Apache-2.0",
-        "org.opencontainers.image.description": "A language model built from a taxonomy with ilab",
+        TITLE: wanted.name,
+        VERSION: wanted.version,
+        LICENCE: facts.license,
+        DESCRIPTION: "A language model built from a taxonomy with ilab",
     }
-    write_layout(out.path, model.model, files, annotations, name[1])
+    base = take_image(wanted.base_image, reach_of(site.where), site)
+    write_layout(out.path, model, files, annotations, wanted.version, How(wanted.form, base))
     if problems := verify_layout(out.path):
         raise SetupError(f"the package was damaged while it was written: {problems[0]}", where=str(out.path))
     layout = read_layout(out.path)
     return {"layers": len(layout.layers), "bytes": layout.size}
+
+
+def push(layout: Package, gate: Mapping[str, Any], out: Report, site: Site) -> Counts:
+    """Bring the package to ``where.package.push``, if that is anywhere, and leave a receipt."""
+    require(gate)
+    given = site.where.package
+    digest = read_layout(layout.path).digest
+    size = 0
+    if given.push:
+        done = push_package(layout.path, place_of(given.push), reach_of(site.where), site.work / "sign", site.emit)
+        size = done.size
+    # The place is no part of the artifact, and neither is whether there was one.
+    out.write({"digest": digest})
+    return {"pushed": int(bool(given.push)), "bytes": size}
+
+
+def is_pushed(receipt: Mapping[str, Any], site: Site) -> bool:
+    """Whether the package is where it is to be."""
+    given = site.where.package
+    return not given.push or holds(place_of(given.push), receipt["digest"], reach_of(site.where))
 
 
 def register(
@@ -84,7 +120,7 @@ def register(
     out: Report,
     site: Site,
 ) -> Counts:
-    """Enter the package in the registry under its name and version."""
+    """Enter the package in the registry under its name and version, and tell the other registries."""
     require(gate)
     total = evaluation["total"]["models"]
     entry = Entry(
@@ -92,6 +128,7 @@ def register(
         version=name[1],
         digest=read_layout(layout.path).digest,
         uri=f"{LAYOUT}{layout.path}",
+        remote=_remote(site),
         metrics={
             "score": gate["score"],
             "threshold": gate["threshold"],
@@ -102,10 +139,14 @@ def register(
         },
         lineage={record["step"]: record["key"] for record in site.history()},
     )
+    told = sinks_of(site.where)
+    for sink in told:
+        sink.register(entry)
+    # Last: a registry that could not be told is told again at the next run.
     _registry(site).register(entry)
     # Neither the time nor the place of the registration belongs into the artifact.
     out.write({"name": entry.name, "version": entry.version, "digest": entry.digest, "metrics": entry.metrics})
-    return {"registered": 1}
+    return {"registered": 1 + len(told)}
 
 
 def is_registered(entry: Mapping[str, Any], site: Site) -> bool:
@@ -113,96 +154,44 @@ def is_registered(entry: Mapping[str, Any], site: Site) -> bool:
     if not Path(site.where.registry or "").exists():
         return False
     found = _registry(site).get(entry["name"], entry["version"])
-    if found is None or found.digest != entry["digest"]:
+    if found is None or found.digest != entry["digest"] or found.remote != _remote(site):
         return False
     return not found.uri.startswith(LAYOUT) or Path(found.uri.removeprefix(LAYOUT)).is_dir()
 
 
-def _registry(site: Site) -> Registry:
-    return Registry(Path(site.where.registry or ""))
+def _remote(site: Site) -> str:
+    """Where others find the package; empty where it was pushed nowhere."""
+    if not site.where.package.push:
+        return ""
+    place = place_of(site.where.package.push)
+    if isinstance(place, Path):
+        return str(place)
+    return f"{replace(place, revision='')}:{place.revision}" if place.revision else str(place)
 
 
-def _taxonomy(tree: str, leaves: Sequence[Leaf]) -> dict[str, Any]:
-    """Which taxonomy, what each leaf taught (by digest), and the authors' own words about works and licences."""
+def _papers(
+    facts: CardFacts, model: Path, leaves: Sequence[Leaf], reports: Mapping[str, Mapping[str, Any]], site: Site
+) -> dict[str, bytes]:
+    """What a package holds beside the model."""
+    history = site.history()
+    taxonomy = taught(first(history, "taxonomy")["fields"]["tree"], leaves)
+    gate = {key: reports["gate"][key] for key in ("verdict", "published_anyway")}
+    told = lineage(history, taxonomy, {"name": facts.name, "version": facts.version})
+    site.emit.progress(0, None, "", "asking the model for its probe")
+    probe = take_probe(model, site.where.threads)
+    tools = [f"{name} {version}" for name, version in told["tools"].items()]
     return {
-        "digest": tree,
-        "leaves": {leaf.path: leaf.digest for leaf in leaves},
-        "attributions": {leaf.path: leaf.attribution for leaf in leaves if leaf.attribution},
+        "README.md": model_card(facts).encode(),
+        LINEAGE: _json({**told, "gate": gate}),
+        "evaluation.json": _json(reports["evaluation"]),
+        "gate.json": _json(reports["gate"]),
+        PROBE: _json(probe.model_dump(mode="json")),
+        BOM: bill(facts, probe.files, taxonomy["leaves"], tools),
     }
 
 
-def _facts(
-    name: tuple[str, str],
-    model: Checkpoint,
-    leaves: Sequence[Leaf],
-    reports: Mapping[str, Mapping[str, Any]],
-    history: Sequence[Mapping[str, Any]],
-) -> CardFacts:
-    card, evaluation = reports["card"], reports["evaluation"]
-    base = _first(history, "base")
-    generate = _first(history, "generate")
-    tiny = str(base["fields"]["model"]).startswith("tiny:")
-    made = card["leaves"]
-    return CardFacts(
-        name=name[0],
-        version=name[1],
-        license=LICENSE,
-        base="the tiny built-in model: randomly drawn weights, untrained" if tiny else base["fields"]["model"],
-        taxonomy_revision=_first(history, "taxonomy")["fields"]["tree"],
-        leaves=tuple(
-            LeafFact(
-                path=leaf.path,
-                kind=leaf.kind,
-                created_by=leaf.created_by,
-                attribution=leaf.attribution,
-                samples=made.get(leaf.path, {}).get("accepted", 0),
-            )
-            for leaf in leaves
-        ),
-        flow=card["flow"],
-        teacher=generate["fields"]["teacher"] or None,
-        accepted=sum(leaf["accepted"] for leaf in made.values()),
-        rejected=sum(sum(leaf["rejected"].values()) for leaf in made.values()),
-        phases=tuple(_phases(history, model)),
-        scores=tuple(_score(leaf, evaluation) for leaf in evaluation["leaves"]),
-        baselines={k: v for k, v in evaluation["total"]["baselines"].items() if v is not None},
-        gate=reports["gate"]["line"],
-        demonstration=tiny or base["counts"].get("parameters", SMALL) < SMALL,
-    )
-
-
-def _phases(history: Sequence[Mapping[str, Any]], model: Checkpoint) -> list[PhaseFact]:
-    """The training runs in the order of the work; only the last one's choice is at hand."""
-    runs = [record for record in history if record["type"] == "train"]
-    choice = model.choice()
-    return [
-        PhaseFact(
-            name=record["step"],
-            rows=record["counts"].get("rows", 0),
-            settings={key: record["fields"][key] for key in SHOWN},
-            chosen=f"{choice['name']} ({choice['rule']})" if record is runs[-1] else "see lineage.json",
-        )
-        for record in runs
-    ]
-
-
-def _score(leaf: Mapping[str, Any], evaluation: Mapping[str, Any]) -> ScoreFact:
-    names = evaluation["models"]
-    delta = leaf["deltas"].get(evaluation["candidate"]) or {}
-    low, high = delta.get("low"), delta.get("high")
-    return ScoreFact(
-        leaf=leaf["name"],
-        items=leaf["n"],
-        base=leaf["models"][names[0]]["value"],
-        phase1=leaf["models"][names[1]]["value"] if len(names) > 2 else None,
-        tuned=leaf["models"][names[-1]]["value"],
-        change=delta.get("value"),
-        interval=(low, high) if low is not None and high is not None else None,
-    )
-
-
-def _first(history: Sequence[Mapping[str, Any]], type_: str) -> Mapping[str, Any]:
-    return next(record for record in history if record["type"] == type_)
+def _registry(site: Site) -> Registry:
+    return Registry(Path(site.where.registry or ""))
 
 
 def _json(value: Any) -> bytes:

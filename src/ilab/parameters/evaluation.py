@@ -92,7 +92,7 @@ EVALUATION: tuple[Parameter, ...] = (
         "previous_model",
         str,
         "",
-        "the release to replace, measured beside the new model: `registry`, `registry:VERSION`, or a folder",
+        "the release to replace, measured beside the new model: `registry`, `registry:VERSION` (or alias), or a folder",
     ),
     Parameter(
         "eval_metrics",

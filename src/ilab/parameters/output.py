@@ -8,6 +8,34 @@ OUTPUT: tuple[Parameter, ...] = (
     Parameter("output_model_name", str, "instructlab-model", "registered name"),
     Parameter("output_model_version", str, "0.1.0", "registered version", valid="semantic version", check=version),
     Parameter(
+        "output_format",
+        str,
+        "modelcar",
+        "form of the package: modelcar (KServe: a container image with the files below /models), modelpack (CNCF)",
+        valid="modelcar, modelpack",
+        check=one_of("modelcar", "modelpack"),
+    ),
+    Parameter(
+        "output_modelcar_base_image",
+        str,
+        "",
+        "image that a modelcar stands on: HOST/PATH:TAG, or the folder of an image layout; empty: none",
+    ),
+    Parameter(
+        "output_license", str, "", "licence of the model (SPDX identifier); empty: that of the base model's card"
+    ),
+    Parameter(
+        "output_gguf", str, "", "add a GGUF file of this type (q8_0, f16, …) and a Modelfile for Ollama; empty: none"
+    ),
+    Parameter(
+        "output_oci_model_uri",
+        str,
+        "",
+        "where the package is pushed: oci://HOST/PATH:TAG, HOST/PATH:TAG, or a folder; empty: nowhere",
+        "where",
+    ),
+    Parameter("output_model_registry_api_url", str, "", "Kubeflow Model Registry that is told; empty: none", "where"),
+    Parameter(
         "output_oci_registry_secret",
         str,
         "oci-registry-secret",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ilab.core.step import Step
 from ilab.steps.data import CollectDocuments, Generate, HoldOut, Mix, ReadRows, ReadTaxonomy, Stack
 from ilab.steps.evaluation import Answers, Calibrate, Compare, Evaluate, Gate, MtBench, MtBenchBranch, Select, Suite
-from ilab.steps.packaging import PackageModel, PreviousRelease, Register
+from ilab.steps.packaging import PackageModel, PreviousRelease, Push, Register
 from ilab.steps.training import MakeBase, Train
 
 STEPS: dict[str, type[Step]] = {
@@ -35,6 +35,7 @@ STEPS: dict[str, type[Step]] = {
         Compare,
         Gate,
         PackageModel,
+        Push,
         Register,
     )
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from ilab.artifacts import Candidates, Checkpoint, Package, Report, Samples, Taxonomy
 from ilab.core.step import Counts, Resolve, Site, Step
@@ -21,16 +22,22 @@ class PreviousRelease(Step):
 
 
 class PackageModel(Step):
-    """An OCI image layout with the model, its card and its lineage. Refuses a model that the gate did not pass."""
+    """An OCI image layout with the model, its card, lineage, probe and bill of materials. Refuses a model that the gate
+    did not pass. ``form`` is ``modelcar`` or ``modelpack``; ``license`` is empty for that of the base, ``gguf`` the
+    type of a GGUF file that is added. ``models`` are the ``tuned`` one and its ``base``."""
 
     type: ClassVar[str] = "package"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     name: str
     model_version: str
+    form: Literal["modelcar", "modelpack"] = "modelcar"
+    base_image: Annotated[str, Resolve("image")] = ""
+    license: str = ""
+    gguf: str = ""
 
     def run(
         self,
-        model: Checkpoint,
+        models: Mapping[str, Checkpoint],
         taxonomy: Taxonomy,
         samples: Samples,
         evaluation: Report,
@@ -39,21 +46,42 @@ class PackageModel(Step):
         out: Package,
         site: Site,
     ) -> Counts:
-        from ilab.packaging.stage import package
+        from ilab.packaging.stage import Wanted, package
 
         reports = {"card": samples.card(), "evaluation": evaluation.report(), "gate": gate.report()}
-        return package((self.name, self.model_version), model, taxonomy.leaves(), reports, out, site)
+        wanted = Wanted(self.name, self.model_version, self.form, self.base_image, self.license, self.gguf)
+        return package(wanted, models, taxonomy.leaves(), reports, out, site)
+
+
+class Push(Step):
+    """The package at the place that was asked for, signed if there is a key, and read back: checked again at every run.
+    Where that is, is no part of what it is; without a place it does nothing, and says so."""
+
+    type: ClassVar[str] = "push"
+
+    def run(self, package: Package, gate: Report, *, out: Report, site: Site) -> Counts:
+        from ilab.packaging.stage import push
+
+        return push(package, gate.report(), out, site)
+
+    def still_holds(self, out: Report, site: Site) -> bool:
+        from ilab.packaging.stage import is_pushed
+
+        return is_pushed(out.report(), site)
 
 
 class Register(Step):
-    """An entry in the model registry, which lies outside the store: checked again at every run."""
+    """An entry in the model registry, which lies outside the store: checked again at every run. Other registries that
+    were asked for are told as well."""
 
     type: ClassVar[str] = "register"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     name: str
     model_version: str
 
-    def run(self, package: Package, evaluation: Report, gate: Report, *, out: Report, site: Site) -> Counts:
+    def run(
+        self, package: Package, pushed: Report, evaluation: Report, gate: Report, *, out: Report, site: Site
+    ) -> Counts:
         from ilab.packaging.stage import register
 
         return register((self.name, self.model_version), package, evaluation.report(), gate.report(), out, site)

@@ -36,7 +36,9 @@ class TestRegistry:
         self.asked: list[tuple[str, str, str]] = []  # method, path, Range
         self.uses_of_a_token = 1000
         self.die_after = 0  # bytes of the next blob's body
-        self._uploads: set[str] = set()
+        self.cut_after = 0  # bytes of an upload at which its line is cut; what came stays
+        self.forget = False  # whether an upload that was cut is dropped, as docker's registry does
+        self._uploads: dict[str, bytearray] = {}
 
     @property
     def host(self) -> str:
@@ -56,13 +58,15 @@ class TestRegistry:
             return self._give_token(request)
         name, _, rest = request.path.removeprefix("/v2/").rpartition("/blobs/uploads/")
         kind = "uploads"
-        for marker in ("blobs", "manifests"):
+        for marker in ("blobs", "manifests", "referrers"):
             if not name and f"/{marker}/" in request.path:
                 name, _, rest = request.path.removeprefix("/v2/").partition(f"/{marker}/")
                 kind = marker
         refusal = self._refuse(request, name)
         if refusal is not None or request.path == "/v2/":
             return refusal or web.Response()
+        if kind == "referrers":  # it knows nothing of subjects, as docker's does not
+            return web.Response(status=404)
         if kind == "uploads":
             return await self._upload(request, name, rest)
         return await (self._blob(request, rest) if kind == "blobs" else self._manifest(request, name, rest))
@@ -130,14 +134,39 @@ class TestRegistry:
     async def _upload(self, request: web.Request, name: str, session: str) -> web.Response:
         if request.method == "POST":
             session = uuid.uuid4().hex
-            self._uploads.add(session)
+            self._uploads[session] = bytearray()
             return web.Response(status=202, headers={"Location": f"/v2/{name}/blobs/uploads/{session}?state=1"})
-        body = await request.read()
-        if session not in self._uploads or _digest(body) != request.query.get("digest"):
+        held = self._uploads.get(session)
+        if held is None:
+            return web.json_response({"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}, status=404)
+        place = {"Location": f"/v2/{name}/blobs/uploads/{session}?state=1"}
+        if request.method == "GET":
+            return web.Response(status=204, headers={**place, "Range": f"0-{max(0, len(held) - 1)}"})
+        begins = request.headers.get("Content-Range", "").partition("-")[0]
+        if begins and int(begins) != len(held):
+            return web.Response(status=416, headers={**place, "Range": f"0-{max(0, len(held) - 1)}"})
+        await self._take(request, session, held)
+        if request.method == "PATCH":
+            return web.Response(status=202, headers={**place, "Range": f"0-{len(held) - 1}"})
+        content = bytes(held)
+        del self._uploads[session]
+        if _digest(content) != request.query.get("digest"):
             return web.json_response({"errors": [{"code": "DIGEST_INVALID"}]}, status=400)
-        self._uploads.discard(session)
-        self.blobs[_digest(body)] = body
+        self.blobs[_digest(content)] = content
         return web.Response(status=201)
+
+    async def _take(self, request: web.Request, session: str, held: bytearray) -> None:
+        """A request's body, or its beginning where the line is to be cut."""
+        until = self.cut_after
+        async for block in request.content.iter_chunked(1 << 16):
+            held += block if not until else block[: max(0, until - len(held))]
+            if until and len(held) >= until:
+                self.cut_after = 0
+                if self.forget:
+                    del self._uploads[session]
+                assert request.transport is not None  # noqa: S101 - a request under way has one
+                request.transport.abort()
+                raise ConnectionResetError
 
 
 @contextmanager

@@ -39,11 +39,14 @@ class Login:
         return "Basic " + base64.b64encode(f"{self.name}:{self.password}".encode()).decode()
 
 
-def find_login(host: str) -> Login | None:
-    """The login for a registry, or None. Raises ``SetupError`` for a file or a helper that cannot be used."""
+def find_login(host: str, first: Path | None = None) -> Login | None:
+    """The login for a registry, or None; ``first`` is looked into first: a file, or the folder of a mounted secret.
+
+    Raises ``SetupError`` for a file or a helper that cannot be used.
+    """
     names = [host, f"https://{host}", f"https://{host}/v1/", f"https://{host}/v2/"]
     names += [_HUB] if host in ("docker.io", "registry-1.docker.io") else []
-    for path in _places():
+    for path in (*_secret(first), *_places()):
         config = _read(path)
         helpers, auths = config.get("credHelpers"), config.get("auths")
         helper = helpers.get(host) if isinstance(helpers, dict) else None
@@ -55,6 +58,13 @@ def find_login(host: str) -> Login | None:
         if isinstance(helper, str) and helper and (found := _ask(helper, names[-1] if _HUB in names else host, path)):
             return found
     return None
+
+
+def _secret(path: Path | None) -> list[Path]:
+    """The files that a secret of Kubernetes (``kubernetes.io/dockerconfigjson``, or made by hand) is mounted as."""
+    if path is None or not path.is_dir():
+        return [path] if path else []
+    return [path / name for name in (".dockerconfigjson", "config.json", "auth.json")]
 
 
 def _places() -> Iterator[Path]:

@@ -8,13 +8,9 @@ is not sent again.
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 from ilab.core.events import Emit
 from ilab.core.store import digest_file
@@ -22,15 +18,12 @@ from ilab.errors import InputError, ServiceError, SetupError
 from ilab.transfer.address import Address
 from ilab.transfer.choose import takes
 from ilab.transfer.huggingface import ENDPOINT, MAIN, endpoint, refuse_offline
-from ilab.transfer.registry import FILEPATH, LATEST, LICENCE, MANIFEST, Registry, absolute
+from ilab.transfer.modelpack import RawLayer, model_pack
+from ilab.transfer.pull import manifest_of, parts
+from ilab.transfer.registry import LATEST, LICENCE, MANIFEST, Registry
 from ilab.transfer.s3 import Bucket
 from ilab.transfer.shelf import gguf_parts, is_model
-from ilab.transfer.source import BLOCK
-
-CONFIG = "application/vnd.cncf.model.config.v1+json"
-ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
-_KINDS = {".safetensors": "weight", ".gguf": "weight", ".md": "doc", "": "doc"}
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+from ilab.transfer.upload import Blob, Upload
 
 
 @dataclass(frozen=True)
@@ -130,11 +123,12 @@ def push_registry(model: Outgoing, registry: Registry, licence: str, emit: Emit)
     """An image in a registry under the address's tag. Raises ``InputError`` where we may not write there."""
     sent = _Sent(emit, model.size)
     if model.layout is not None:
-        body, media, blobs = _of_layout(model)
+        body, media, blobs = _of_layout(model.layout)
     else:
         body, media, blobs = _model_pack(model, licence)
+    upload = Upload(registry, sent.add)
     for digest, content in blobs.items():
-        _push_blob(registry, digest, content, sent)
+        upload.push(Blob(digest, content))
     tag = registry.address.revision or LATEST
     answer = registry.ask("PUT", registry.url(f"manifests/{tag}"), {"content-type": media}, body, actions="pull,push")
     if not answer.ok:
@@ -156,78 +150,16 @@ def _model_pack(model: Outgoing, licence: str) -> tuple[bytes, str, dict[str, by
     """Manifest, its media type, and the blobs by digest. Nothing depends on time or place."""
     layers, blobs = [], dict[str, bytes | Path]()
     for name, path in sorted(model.files.items()):
-        digest = f"sha256:{digest_file(path)}"
-        kind = _KINDS.get(Path(name).suffix.lower(), "weight.config")
-        media = f"application/vnd.cncf.model.{kind}.v1.raw"
-        entry = {"mediaType": media, "digest": digest, "size": path.stat().st_size, "annotations": {FILEPATH: name}}
-        layers.append(entry)
-        blobs[digest] = path
-    form = "gguf" if any(name.lower().endswith(".gguf") for name in model.files) else "safetensors"
-    config = _json(
-        {
-            "descriptor": {"name": model.name, **({"licenses": [licence]} if licence else {})},
-            "modelfs": {"type": "layers", "diffIds": [layer["digest"] for layer in layers]},
-            "config": {"format": form},
-        }
-    )
-    named = f"sha256:{hashlib.sha256(config).hexdigest()}"
-    blobs[named] = config
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST[0],
-        "artifactType": ARTIFACT,
-        "config": {"mediaType": CONFIG, "digest": named, "size": len(config)},
-        "layers": layers,
-        **({"annotations": {LICENCE: licence}} if licence else {}),
-    }
-    return _json(manifest), MANIFEST[0], blobs
+        layers.append(RawLayer(name, f"sha256:{digest_file(path)}", path.stat().st_size))
+        blobs[layers[-1].digest] = path
+    descriptor = {"name": model.name, **({"licenses": [licence]} if licence else {})}
+    manifest, config = model_pack(layers, descriptor, {}, {LICENCE: licence} if licence else {})
+    return manifest, MANIFEST[0], blobs | {f"sha256:{hashlib.sha256(config).hexdigest()}": config}
 
 
-def _of_layout(model: Outgoing) -> tuple[bytes, str, dict[str, bytes | Path]]:
+def _of_layout(folder: Path) -> tuple[bytes, str, dict[str, bytes | Path]]:
     """As :func:`_model_pack`, of an image layout with one image."""
-    folder = model.layout or Path()
-    try:
-        entries = json.loads((folder / "index.json").read_text(encoding="utf-8"))["manifests"]
-        [entry] = entries
-        body = _blob(folder, entry["digest"]).read_bytes()
-        manifest = json.loads(body)
-        digests = [part["digest"] for part in (manifest["config"], *manifest["layers"])]
-        return body, str(entry.get("mediaType") or MANIFEST[0]), {digest: _blob(folder, digest) for digest in digests}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = "build it again: ilab run"
-        raise InputError("this is no OCI image layout with one image", where=str(folder), hint=hint) from error
-
-
-def _blob(folder: Path, digest: str) -> Path:
-    if not _DIGEST.fullmatch(digest):
-        raise ValueError("no digest")
-    return folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
-
-
-def _push_blob(registry: Registry, digest: str, content: bytes | Path, sent: _Sent) -> None:
-    """A blob in one request, after asking whether it is there (distribution-spec 1.1, monolithic push)."""
-    size = len(content) if isinstance(content, bytes) else content.stat().st_size
-    if registry.ask("HEAD", registry.url(f"blobs/{digest}"), actions="pull,push").ok:
-        sent.add(size)
-        return
-    begun = registry.ask("POST", registry.url("blobs/uploads/"), {"content-length": "0"}, b"", actions="pull,push")
-    if begun.status != 202:
-        raise registry.failure(begun)
-    url = absolute(begun.headers.get("location", ""), begun.url)
-    url += f"{'&' if '?' in url else '?'}{urlencode({'digest': digest})}"
-    headers = {"content-type": "application/octet-stream", "content-length": str(size)}
-    body = content if isinstance(content, bytes) else _blocks(content, sent)
-    answer = registry.ask("PUT", url, headers, body, actions="pull,push")
-    if answer.status != 201:
-        raise registry.failure(answer)
-
-
-def _blocks(path: Path, sent: _Sent) -> Iterator[bytes]:
-    with path.open("rb") as handle:
-        while block := handle.read(BLOCK):
-            yield block
-            sent.add(len(block))
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    found = manifest_of(folder)
+    blobs = folder / "blobs" / "sha256"
+    listed = parts(found, str(folder))
+    return found.body, found.media, {part.digest: blobs / part.digest.removeprefix("sha256:") for part in listed}

@@ -14,7 +14,8 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlencode, urljoin
 
@@ -36,15 +37,32 @@ ROOT = "models"  # of the files in an image
 LICENCE = "org.opencontainers.image.licenses"
 MODELPACK = "application/vnd.cncf.model."
 MOST_LAYERS = 1000
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+USUAL = ("linux", "amd64")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
-class Registry:
-    """A repository of a registry, with the login for it. May be used from several threads."""
+@dataclass(frozen=True)
+class Manifest:
+    """``body`` is what was sent, ``digest`` (``sha256:…``) its hash, ``contents`` what it says."""
 
-    def __init__(self, http: Http, address: Address) -> None:
-        self._http, self.address = http, address
+    digest: str
+    body: bytes
+    contents: dict[str, Any]
+
+    @property
+    def media(self) -> str:
+        return str(self.contents.get("mediaType") or MANIFEST[0])
+
+
+class Registry:
+    """A repository of a registry, with the login for it. May be used from several threads.
+
+    ``logins`` is a file as docker writes it, or the folder of a mounted secret, that is looked into first.
+    """
+
+    def __init__(self, http: Http, address: Address, logins: Path | None = None) -> None:
+        self._http, self.address, self._logins = http, address, logins
         self._base = ""
         self._access: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -59,7 +77,10 @@ class Registry:
                 if is_local(parsed(self._base).host):
                     try:
                         self._http.ask("GET", f"{self._base}/v2/")
-                    except ServiceError:
+                    except ServiceError as error:
+                        if not error.retryable:  # it speaks TLS, but is not who it should be
+                            self._base = ""
+                            raise
                         self._base = f"http://{host}"
             return self._base
 
@@ -89,7 +110,7 @@ class Registry:
         """
         challenge = refusal.headers.get("www-authenticate", "")
         kind = challenge.partition(" ")[0].lower()
-        login = find_login(self.address.host)
+        login = find_login(self.address.host, self._logins)
         if kind == "basic" and login is not None and login.password:
             self._access = {"authorization": login.basic}
         elif kind == "bearer":
@@ -110,6 +131,45 @@ class Registry:
             hint = "check the name, and give the tag: oci://HOST/PATH:TAG"
             return InputError(f"the registry has no {named}", where=self.address.host, hint=hint)
         return answer.failure()
+
+    def manifest(self, reference: str, *, nested: bool = False) -> Manifest:
+        """The manifest of a tag or digest; of an index that of one machine. It is what its digest says.
+
+        Raises ``InputError`` where there is none, ``ServiceError`` for one that makes no sense.
+        """
+        url = self.url(f"manifests/{reference}")
+        answer = self.ask("GET", url, {"accept": ", ".join((*MANIFEST, *INDEX))})
+        if not answer.ok:
+            raise self.failure(answer)
+        digest = f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
+        if DIGEST.fullmatch(reference) and reference != digest:
+            raise ServiceError("the manifest is not the one that its digest names", where=shown(url))
+        contents = answer.json()
+        if not isinstance(contents, dict):
+            raise ServiceError("the registry gives no manifest", where=shown(url))
+        if isinstance(contents.get("manifests"), list) and not nested:
+            return self.manifest(_of_one_machine(contents["manifests"], shown(url)), nested=True)
+        return Manifest(digest, answer.body, contents)
+
+    def has(self, digest: str) -> bool:
+        """Whether the manifest of this digest is there."""
+        return self.ask("HEAD", self.url(f"manifests/{digest}"), {"accept": ", ".join((*MANIFEST, *INDEX))}).ok
+
+    @contextmanager
+    def blob(self, digest: str, start: int) -> Iterator[Body]:
+        """The bytes of a blob from ``start`` on. Raises ``ServiceError``, ``retryable`` where that may help."""
+        url = self.url(f"blobs/{digest}")
+        try:
+            with self._http.body(url, start, self._access) as body:
+                yield body
+        except InputError as error:
+            if "(401)" not in error.message:
+                raise
+            # A token lives for minutes, a download for hours.
+            refusal = self._http.ask("HEAD", url, {})
+            self.gain_access(refusal, "pull")
+            message = "the registry's token had run out; a new one is there"
+            raise ServiceError(message, where=shown(url), retryable=True) from error
 
     def _token(self, challenge: str, login: Login | None, actions: str) -> str:
         named = dict(_PARAMETER.findall(challenge))
@@ -146,7 +206,8 @@ class Image:
 
     def listing(self) -> Listing:
         address = self._registry.address
-        digest, manifest = self._manifest(address.revision or LATEST)
+        found = self._registry.manifest(address.revision or LATEST)
+        digest, manifest = found.digest, found.contents
         layers = manifest.get("layers")
         if not isinstance(layers, list) or not 0 < len(layers) <= MOST_LAYERS:
             raise InputError("this image has no layers", where=str(address), hint="is it a model?")
@@ -158,39 +219,13 @@ class Image:
 
     @contextmanager
     def open(self, file: RemoteFile, start: int) -> Iterator[Body]:
-        registry = self._registry
-        try:
-            with registry._http.body(file.locator, start, registry._access) as body:
-                yield body
-        except InputError as error:
-            if "(401)" not in error.message:
-                raise
-            # A token lives for minutes, a download for hours.
-            refusal = registry._http.ask("HEAD", file.locator, {})
-            registry.gain_access(refusal, "pull")
-            message = "the registry's token had run out; a new one is there"
-            raise ServiceError(message, where=file.name, retryable=True) from error
-
-    def _manifest(self, reference: str, depth: int = 0) -> tuple[str, dict[str, Any]]:
-        registry = self._registry
-        url = registry.url(f"manifests/{reference}")
-        answer = registry.ask("GET", url, {"accept": ", ".join((*MANIFEST, *INDEX))})
-        if not answer.ok:
-            raise registry.failure(answer)
-        digest = f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
-        if _DIGEST.fullmatch(reference) and reference != digest:
-            raise ServiceError("the manifest is not the one that its digest names", where=shown(url))
-        manifest = answer.json()
-        if not isinstance(manifest, dict):
-            raise ServiceError("the registry gives no manifest", where=shown(url))
-        if isinstance(manifest.get("manifests"), list) and depth == 0:
-            return self._manifest(_of_any_machine(manifest["manifests"], shown(url)), 1)
-        return digest, manifest
+        with self._registry.blob(file.locator, start) as body:
+            yield body
 
     def _file(self, layer: Any, number: int) -> RemoteFile:
         plain = layer if isinstance(layer, dict) else {}
         digest, size, media = plain.get("digest"), plain.get("size"), str(plain.get("mediaType") or "")
-        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest) or not isinstance(size, int) or size < 0:
+        if not isinstance(digest, str) or not DIGEST.fullmatch(digest) or not isinstance(size, int) or size < 0:
             raise ServiceError("a layer has no digest or size", where=str(self._registry.address))
         annotations = plain.get("annotations")
         notes = annotations if isinstance(annotations, dict) else {}
@@ -199,7 +234,7 @@ class Image:
         root = "" if media.startswith(MODELPACK) else ROOT
         label = f"layer {number + 1}{f' ({name})' if name else ''}" if packed else name or f"layer {number + 1}"
         checksum = Checksum("sha256", digest.removeprefix("sha256:"))
-        return RemoteFile(label, size, checksum, self._registry.url(f"blobs/{digest}"), packed, root)
+        return RemoteFile(label, size, checksum, digest, packed, root)
 
 
 def _packed(media: str, notes: Mapping[str, Any]) -> Literal["", "tar", "tar+gzip"]:
@@ -213,13 +248,18 @@ def _packed(media: str, notes: Mapping[str, Any]) -> Literal["", "tar", "tar+gzi
     return "tar+gzip" if media.endswith("gzip") else "tar"
 
 
-def _of_any_machine(entries: list[Any], where: str) -> str:
-    """Of an image for several machines, the first: weights are the same for all."""
+def _of_one_machine(entries: list[Any], where: str) -> str:
+    """Of an image for several machines the one for Linux on amd64, else the first: weights are the same for all."""
+    found: list[tuple[bool, int, str]] = []
     for entry in entries:
         digest = entry.get("digest") if isinstance(entry, dict) else None
-        if isinstance(digest, str) and _DIGEST.fullmatch(digest):
-            return digest
-    raise ServiceError("the registry's index lists no image", where=where)
+        if isinstance(digest, str) and DIGEST.fullmatch(digest):
+            platform = entry.get("platform")
+            usual = isinstance(platform, dict) and (platform.get("os"), platform.get("architecture")) == USUAL
+            found.append((not usual, len(found), digest))
+    if not found:
+        raise ServiceError("the registry's index lists no image", where=where)
+    return min(found)[2]
 
 
 def absolute(location: str, base: str) -> str:

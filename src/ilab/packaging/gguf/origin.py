@@ -33,7 +33,7 @@ class Label:
 
 def describe(folder: Path, label: Label) -> dict[str, Any]:
     """The ``general.…`` keys, and ``ilab.lineage``, for the model in ``folder``."""
-    card = _card(folder / "README.md")
+    card = read_card(folder / "README.md")
     lineage = json_object(folder / LINEAGE)
     named = lineage.get("model")
     if not isinstance(named, dict):
@@ -58,7 +58,7 @@ def describe(folder: Path, label: Label) -> dict[str, Any]:
     return {name: value for name, value in keys.items() if _is_plain(value)}
 
 
-def _card(path: Path) -> dict[str, Any]:
+def read_card(path: Path) -> dict[str, Any]:
     """The YAML head of a model card, empty where there is none. Raises ``InputError`` where it is no YAML."""
     if not path.is_file():
         return {}
