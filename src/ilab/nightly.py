@@ -229,7 +229,7 @@ def _why_full(plain: Build, stable: Entry | None, seen: Since, from_base: bool, 
     if _bases(stable) != [one.step.fields() for one in plain.plan.steps.values() if one.step.type == "base"]:
         return f"the base model is another than that of {stable.version}"
     if (count := len(chain_of(package_of(stable)))) >= most:
-        return f"{count} builds stand on one another, and nightly.increments is {most}"
+        return f"{stable.version} is the end of a chain of {count}, and nightly.increments is {most}"
     return None
 
 

@@ -147,7 +147,6 @@ def test_two_merges_a_kill_and_a_removal(built: Any, tmp_path: Path) -> None:
     # A rolled back channel stays where it is put, though the leaves are the same.
     assert built.ilab("registry", "rollback", "small", "--alias", "nightly").returncode == 0
     assert nightly(built)["channels"] == {"nightly": "0.2.0", "stable": "0.2.0"}
-    assert built.json("pipeline", "gc", "--dry-run")["removed"] is not None
     needed = {"earlier", "mix-knowledge", "mix-skills"}
     lineage = Registry(built.root / ".ilab/registry.sqlite").get("small", "0.2.0")
     assert lineage is not None
@@ -158,12 +157,21 @@ def test_two_merges_a_kill_and_a_removal(built: Any, tmp_path: Path) -> None:
     long = nightly(built, "--dry-run", "--from-base")
     assert (long["how"], long["reason"], long["version"]) == ("full", "asked for", "0.3.0")
     most = built.json("--set", "nightly.increments=1", "pipeline", "nightly", "--dry-run")
-    assert most["how"] == "nothing", "what is built already needs no other build"
+    assert most["how"] == "full" and most["reason"] == "0.2.0 is the end of a chain of 1, and nightly.increments is 1"
     for file in (built.root / "taxonomy" / KILN).iterdir():
         file.unlink()
     (built.root / "taxonomy" / KILN).rmdir()
-    removed = nightly(built, "--dry-run")
-    assert removed["how"] == "full" and removed["leaves"]["removed"] == [KILN] and KILN in removed["reason"]
+    # This one is made, and its gate fails: it tells what it learned, and moves nothing.
+    failed = built.ilab("--json", "pipeline", "nightly", *MARGIN, "-p", "eval_quality_threshold=0.99")
+    assert failed.returncode == 5 and "FAIL" in failed.stderr
+    removed = json.loads(failed.stdout)
+    assert (removed["how"], removed["leaves"]["removed"], removed["channels"]) == ("full", [KILN], {})
+    assert KILN in removed["reason"] and "FAIL" in removed["error"]
+    told = read_json(built.runs()[-1] / "changelog.json")
+    assert (told["how"], told["chain"], told["removed"]) == ("full", [], [KILN]) and told["since"]["version"] == "0.2.0"
+    assert {row["leaf"] for row in rows(built, "mix-knowledge")} == {STATION}, "nothing of the removed leaf is replayed"
+    for alias in ("nightly", "stable"):
+        assert built.json("registry", "show", "small", alias)["version"] == "0.2.0"
 
 
 def test_the_first_release_a_failed_gate_and_a_lost_store(built: Any) -> None:
