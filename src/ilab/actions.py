@@ -299,16 +299,16 @@ def _wanted(build: Build, store: Store) -> set[tuple[str, str]]:
 
 
 def _registered(registries: Iterable[Path], store: Store) -> set[tuple[str, str]]:
-    """(type, key) of the artifacts in the store that the registries' current entries point to."""
+    """(type, key) of the artifacts in the store that the registries' current entries point to, and of the data that
+    they were taught: the next build may start from one of them, and repeats some of it."""
     from ilab.packaging.registry import Registry
+    from ilab.sdg.earlier import EARLIER, MIX
 
-    places = {
-        Path(entry.uri.removeprefix("oci:")).resolve()
-        for path in registries
-        if path.is_file()
-        for entry in Registry(path).list()
-    }
-    return {(place.parent.name, place.name) for place in places if place.parent.parent == store.root.resolve()}
+    entries = [entry for path in registries if path.is_file() for entry in Registry(path).list()]
+    places = {Path(entry.uri.removeprefix("oci:")).resolve() for entry in entries}
+    packages = {(place.parent.name, place.name) for place in places if place.parent.parent == store.root.resolve()}
+    types = ("taxonomy", "documents", EARLIER, MIX)
+    return packages | {(type_, key) for entry in entries for key in entry.lineage.values() for type_ in types}
 
 
 def collect_garbage(build: Build, engine: Engine, *, dry_run: bool) -> list[dict[str, Any]]:

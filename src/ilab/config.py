@@ -110,6 +110,15 @@ class Models(Section):
     )
 
 
+class Nightly(Section):
+    """The nightly build of a model (`ilab pipeline nightly`)."""
+
+    replay: float = Field(
+        0.5, ge=0, lt=1, description="share of what an increment trains on that earlier leaves are repeated with"
+    )
+    increments: int = Field(7, ge=0, description="builds on top of one another, after which one starts from the base")
+
+
 class Config(Section):
     """The whole of ``ilab.yaml``, and of the user's own file."""
 
@@ -123,6 +132,7 @@ class Config(Section):
     )
     models: Models = Models()
     rag: Rag = Rag()
+    nightly: Nightly = Nightly()
     where: Where = Where()
     chat: Chat = Chat()
 

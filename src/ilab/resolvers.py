@@ -13,6 +13,8 @@ from ilab.core.step import Found
 from ilab.errors import InputError
 
 REGISTRY = "registry.sqlite"  # the model registry, beside the store
+NIGHTLY, STABLE = "nightly", "stable"  # aliases in it: the newest build that passed its gate; the one to build on
+STABLE_RELEASE = f"registry:{STABLE}"  # as a locator
 
 
 def registry_path(loaded: Loaded) -> Path:
@@ -134,5 +136,17 @@ def _measuring(loaded: Loaded, entry: tuple[str, str]) -> dict[str, Any]:
         "general": lambda locator: find_general(locator, loaded.base),
         "marks": lambda locator: find_marks(locator, loaded.base),
         "mt-bench": lambda locator: find_mt_bench(locator, loaded.base),
+        "earlier": lambda locator: _earlier(locator, loaded, entry[0]),
         "previous": lambda locator: find_previous(locator, loaded.base, registry_path(loaded), entry),
     }
+
+
+def _earlier(locator: str, loaded: Loaded, name: str) -> Found:
+    """The rows that a registered version was taught: ``registry:VERSION``, or an alias of it."""
+    from ilab.core.store import Store
+    from ilab.packaging.registry import Registry
+    from ilab.packaging.stages import Stages
+    from ilab.sdg.earlier import find_earlier
+
+    entry = Stages(Registry(registry_path(loaded))).find(name, locator.partition(":")[2])
+    return find_earlier(f"{name} {entry.version}", entry.lineage, Store(loaded.store))

@@ -96,9 +96,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "pipeline gc": ("ilab pipeline gc --dry-run",),
     "pipeline logs": ("ilab pipeline logs RUN generate",),
+    "pipeline nightly": (
+        "ilab pipeline nightly --dry-run",
+        "ilab pipeline nightly --promote",
+    ),
     "pipeline params": ("ilab pipeline params", "ilab pipeline params --env prod --env-file pipeline-parameters.env"),
     "pipeline plan": ("ilab plan", "ilab pipeline plan -p sdg_scale_factor=10 --until generate"),
     "pipeline run": ("ilab run", "ilab run --until generate", "ilab run -p train_epochs_phase_1=2 --detach"),
+    "pipeline schedule": ("ilab pipeline schedule --cron '0 2 * * *' --output nightly.yaml",),
     "pipeline status": ("ilab status", "ilab pipeline status --on kubeflow"),
     "pipeline submit": (
         "ilab pipeline submit --parameters pipeline-parameters.env --wait",

@@ -1,8 +1,9 @@
-"""``ilab pipeline``: plan, run, status, params, gc."""
+"""``ilab pipeline``: plan, run, status, params, gc; nightly and schedule are in ``pipeline_schedule``."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -28,10 +29,24 @@ if TYPE_CHECKING:
     from ilab.teacher_at_hand import Teacher
 
 UNTIL = click.option("--until", metavar="STEP", help="Only this step and what it needs.")
+ELSEWHERE = dict.fromkeys(("nightly", "schedule"), "ilab.cli.pipeline_schedule")
 FORCE = click.option("--force", multiple=True, metavar="STEP", help="Make this step again even if it is there.")
 
 
-@click.group(name="pipeline")
+class Verbs(click.Group):
+    """Some of its commands have a file of their own, which stands on this one and is loaded when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(name="pipeline", cls=Verbs)
 def group() -> None:
     """Plan and run the whole build."""
 

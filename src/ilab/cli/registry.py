@@ -70,11 +70,12 @@ def _gate(metrics: Mapping[str, Any]) -> str:
 @click.argument("version", required=False, metavar="[VERSION]")
 @click.pass_obj
 def show(options: Options, name: str, version: str | None) -> None:
-    """One version with its metrics and lineage; without VERSION the newest that was not recalled."""
+    """One version with its metrics, lineage, and what it learned; without VERSION the newest that was not recalled."""
     import json
 
     stages = _stages(options)
-    told = _told(stages.find(name, version or ""), stages)
+    entry = stages.find(name, version or "")
+    told = {**_told(entry, stages), "changelog": _changelog(entry)}
     options.result(told, json.dumps(told, indent=2, sort_keys=True))
 
 
@@ -142,6 +143,15 @@ def history(options: Options, name: str) -> None:
         stages.find(name)  # says what there is, where the name is wrong
     lines = [f"{one.time}  {one.version:<10}{one.what} {one.detail}  ({one.person})" for one in changes]
     options.result([asdict(one) for one in changes], "\n".join(printable(line) for line in lines))
+
+
+def _changelog(entry: Entry) -> dict[str, Any]:
+    """What a version learned, as its package says; empty where its build was no nightly one, or the package is gone."""
+    from ilab.nightly import package_of
+    from ilab.packaging.changelog import changelog_in
+
+    package = package_of(entry)
+    return changelog_in(package) if package.is_dir() else {}
 
 
 def _stages(options: Options) -> Stages:

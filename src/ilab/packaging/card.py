@@ -89,8 +89,8 @@ class CardFacts(Fact):
     limits: tuple[str, ...] = ()
 
 
-def model_card(facts: CardFacts) -> str:
-    """The card as Markdown."""
+def model_card(facts: CardFacts, changelog: str = "") -> str:
+    """The card as Markdown. A ``changelog`` (see :mod:`ilab.packaging.changelog`) is a section of it."""
     sections = (
         _head(facts),
         _summary(facts),
@@ -98,6 +98,7 @@ def model_card(facts: CardFacts) -> str:
         _data(facts),
         _training(facts.phases),
         _evaluation(facts),
+        *((_below("Changelog", changelog),) if changelog else ()),
         *((_terms(facts.terms),) if facts.terms else ()),
         _limits(facts),
         _use(facts),
@@ -205,6 +206,12 @@ def _evaluation(facts: CardFacts) -> str:
         lines += ["", "Beside these, without any training:", ""]
         lines += [f"* {escape(name)}: {_percent(value)}" for name, value in sorted(facts.baselines.items())]
     return "\n".join(lines)
+
+
+def _below(title: str, page: str) -> str:
+    """A page as a section: its headings one level lower, its title replaced."""
+    lines = [f"#{line}" if line.startswith("#") else line for line in page.strip().splitlines()[1:]]
+    return "\n".join([f"## {title}", *lines])
 
 
 def _terms(terms: Sequence[Licence]) -> str:

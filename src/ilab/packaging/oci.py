@@ -171,6 +171,31 @@ def extract_layout(path: Path, to: Path) -> Path:
     return to / ROOT
 
 
+def read_paper(path: Path, name: str) -> bytes | None:
+    """The file ``name`` of the model in a layout; None where there is none. Its digest is checked.
+
+    Raises ``InputError`` for a damaged one, and one of more than ``JSON_LIMIT`` bytes: it is for what a package tells
+    of itself, not for weights.
+    """
+    layer = next((layer for layer in read_layout(path).layers if layer.file == name), None)
+    if layer is None:
+        return None
+    blob = _blob(path, layer)
+    if layer.size > JSON_LIMIT + (1 << 16):
+        raise InputError("this file is too large to be a paper of a package", where=str(blob))
+    if not blob.is_file() or _hash(blob) != layer.digest:
+        raise InputError("this blob does not match its digest", where=str(blob), hint="fetch or build it again")
+    if layer.media.endswith(".raw"):
+        return blob.read_bytes()
+    try:
+        with tarfile.open(blob, "r:") as archive:
+            found = next((one for one in archive if one.isreg() and one.name == f"{ROOT}/{name}"), None)
+            contents = archive.extractfile(found) if found is not None else None
+            return contents.read() if contents is not None else None
+    except tarfile.TarError as error:
+        raise InputError(f"this layer is not a plain tar file: {error}", where=str(blob)) from error
+
+
 def _wrong_config(layout: Layout) -> str:
     """What is wrong between config and manifest. A base image's layers may be compressed: its config names what is
     inside, so only their number is compared; ours are compared by digest."""

@@ -21,6 +21,8 @@ from ilab.packaging.base_image import take_image
 from ilab.packaging.bom import NAME as BOM
 from ilab.packaging.bom import bill
 from ilab.packaging.card import CardFacts, model_card
+from ilab.packaging.changelog import KEY, PAGE, changelog_page
+from ilab.packaging.changelog import NAME as CHANGELOG
 from ilab.packaging.facts import card_facts, first, taught
 from ilab.packaging.image import LICENCE, TITLE, VERSION, How, write_layout
 from ilab.packaging.lineage import NAME as LINEAGE
@@ -69,7 +71,7 @@ def package(
     site: Site,
 ) -> Counts:
     """Write the OCI layout. ``models`` holds the ``tuned`` one and its ``base``; ``reports`` ``card`` (the samples'),
-    ``evaluation`` and ``gate``."""
+    ``evaluation`` and ``gate``, in which there may be a ``changelog``."""
     require(reports["gate"])
     history = site.history()
     model = models["tuned"].model
@@ -177,14 +179,20 @@ def _papers(
     taxonomy = taught(first(history, "taxonomy")["fields"]["tree"], leaves)
     gate = {key: reports["gate"][key] for key in ("verdict", "published_anyway")}
     told = lineage(history, taxonomy, {"name": facts.name, "version": facts.version})
+    decision = dict(reports["gate"])
+    changelog = decision.pop(KEY, None)
+    if changelog is not None:
+        told["chain"] = changelog["chain"]
     site.emit.progress(0, None, "", "asking the model for its probe")
     probe = take_probe(model, site.where.threads)
     tools = [f"{name} {version}" for name, version in told["tools"].items()]
+    page = changelog_page(facts.name, facts.version, changelog) if changelog is not None else ""
     return {
-        "README.md": model_card(facts).encode(),
+        "README.md": model_card(facts, page).encode(),
+        **({CHANGELOG: _json(changelog), PAGE: page.encode()} if changelog is not None else {}),
         LINEAGE: _json({**told, "gate": gate}),
         "evaluation.json": _json(reports["evaluation"]),
-        "gate.json": _json(reports["gate"]),
+        "gate.json": _json(decision),
         PROBE: _json(probe.model_dump(mode="json")),
         BOM: bill(facts, probe.files, taxonomy["leaves"], tools),
     }

@@ -7,21 +7,33 @@ Whatever is imported inside ``run`` is heavy and only needed there.
 from __future__ import annotations
 
 from ilab.core.step import Step
-from ilab.steps.data import CollectDocuments, Generate, HoldOut, Mix, ReadRows, ReadTaxonomy, Stack
+from ilab.steps.data import (
+    CollectDocuments,
+    Earlier,
+    Generate,
+    HoldOut,
+    Mix,
+    PickLeaves,
+    ReadRows,
+    ReadTaxonomy,
+    Stack,
+)
 from ilab.steps.evaluation import Answers, Calibrate, Compare, Evaluate, Gate, MtBench, MtBenchBranch, Select, Suite
-from ilab.steps.packaging import PackageModel, PreviousRelease, Push, Register
+from ilab.steps.packaging import Changelog, PackageModel, PreviousRelease, Push, Register
 from ilab.steps.training import MakeBase, Train
 
 STEPS: dict[str, type[Step]] = {
     step.type: step
     for step in (
         ReadTaxonomy,
+        PickLeaves,
         CollectDocuments,
         HoldOut,
         MakeBase,
         PreviousRelease,
         Suite,
         Generate,
+        Earlier,
         Mix,
         ReadRows,
         Stack,
@@ -34,6 +46,7 @@ STEPS: dict[str, type[Step]] = {
         MtBenchBranch,
         Compare,
         Gate,
+        Changelog,
         PackageModel,
         Push,
         Register,

@@ -25,6 +25,32 @@ class ReadTaxonomy(Step):
         return {"leaves": out.write(reading.leaves), "warnings": len(reading.warnings)}
 
 
+class PickLeaves(Step):
+    """The part of a taxonomy that a build on top of a release makes: the ``leaves`` that it has not been taught yet."""
+
+    type: ClassVar[str] = "pick"
+    cheap: ClassVar[bool] = True
+    leaves: tuple[str, ...]
+
+    def run(self, taxonomy: Taxonomy, *, out: Taxonomy, site: Site) -> Counts:
+        return {"leaves": out.write(leaf for leaf in taxonomy.leaves() if leaf.path in set(self.leaves))}
+
+
+class Earlier(Step):
+    """The rows that a release was taught for ``leaves`` that are still the same. ``release`` is the hash of its
+    datasets."""
+
+    type: ClassVar[str] = "earlier"
+    cheap: ClassVar[bool] = True
+    release: Annotated[str, Resolve("earlier")]
+    leaves: tuple[str, ...]
+
+    def run(self, *, out: Dataset, site: Site) -> Counts:
+        from ilab.sdg.earlier import take_earlier
+
+        return take_earlier(site.locate(self.release), self.leaves, out)
+
+
 class CollectDocuments(Step):
     """The documents the leaves refer to, as Markdown, cut into chunks. ``sources`` is the hash of the files.
 

@@ -53,6 +53,30 @@ class PackageModel(Step):
         return package(wanted, models, taxonomy.leaves(), reports, out, site)
 
 
+class Changelog(Step):
+    """What this build taught the model beside the ``release`` before it (its digest; empty: the first), per leaf.
+
+    ``how`` it was built, on the release or from the base, has a ``reason``; ``leaves`` maps each to a hash of all it
+    teaches, and of them some were ``added`` or ``changed`` since the release; ``removed`` are gone. The result is the
+    gate's decision with the changelog in it, so whoever reads the one can have the other.
+    """
+
+    type: ClassVar[str] = "changelog"
+    cheap: ClassVar[bool] = True
+    release: Annotated[str, Resolve("previous")] = ""
+    how: Literal["increment", "full"]
+    reason: str
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    leaves: dict[str, str]
+
+    def run(self, evaluation: Report, gate: Report, *, out: Report, site: Site) -> Counts:
+        from ilab.packaging.changelog import write_changelog
+
+        return write_changelog(self, evaluation.report(), gate.report(), out, site)
+
+
 class Push(Step):
     """The package at the place that was asked for, signed if there is a key, and read back: checked again at every run.
     Where that is, is no part of what it is; without a place it does nothing, and says so."""

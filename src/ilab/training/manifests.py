@@ -1,4 +1,5 @@
-"""A prepared training job as a manifest for Kubeflow: ``TrainJob`` (Trainer 2) or ``PyTorchJob`` (Training Operator 1).
+"""A prepared training job as a manifest for Kubeflow: ``TrainJob`` (Trainer 2) or ``PyTorchJob`` (Training Operator 1);
+and a command that comes again and again as a ``CronJob`` on the same pods.
 
 Both start what :mod:`ilab.training.launch` starts by hand: ``torchrun`` with the worker, on every machine, on the job's
 folder. That folder, the base and the work folder must lie on volumes that the pods mount at the same paths. Kubeflow
@@ -6,13 +7,13 @@ gives torchrun its arguments by environment variables (``PET_NNODES``, ``PET_NOD
 the command is the same in each pod.
 
 Sources: the API models of kubeflow_trainer_api 2.3 (``trainer.kubeflow.org/v1alpha1``), and
-https://github.com/kubeflow/trainer/tree/release-1.9 (``kubeflow.org/v1``).
+https://github.com/kubeflow/trainer/tree/release-1.9 (``kubeflow.org/v1``); Kubernetes 1.26 and later (``batch/v1``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,6 +118,52 @@ def _pytorch_job(name: str, folder: Path, where: TrainWhere) -> dict[str, Any]:
             "pytorchReplicaSpecs": specs,
         },
     }
+
+
+def cron_job(name: str, times: tuple[str, str], command: Sequence[str], folder: Path, where: TrainWhere) -> str:
+    """YAML of a CronJob that runs ``command`` for the project in ``folder``; ``times`` are its five fields and a time
+    zone (or none). Two never run at once. What a person has to decide (exit codes of :mod:`ilab.errors`) is not tried
+    again; any other failure is, and goes on where the work stopped.
+
+    Raises ``InputError`` as :func:`manifest` does.
+    """
+    check(name, (folder,), where)
+    place = where.kubernetes
+    container = _present(
+        name="build",
+        image=place.image,
+        command=list(command),
+        env=_environment(place),
+        resources=_resources(place),
+        volumeMounts=_mounts(place),
+    )
+    container["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    pod = _present(
+        restartPolicy="Never",
+        serviceAccountName=place.service_account,
+        imagePullSecrets=[{"name": secret} for secret in place.image_pull_secrets],
+        nodeSelector=dict(place.node_selector),
+        tolerations=[dict(one) for one in place.tolerations],
+        securityContext={"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        containers=[container],
+        volumes=_volumes(place),
+    )
+    pod["automountServiceAccountToken"] = False
+    decided = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 5]}}
+    job = {"backoffLimit": 2, "podFailurePolicy": {"rules": [decided]}, "template": {"spec": pod}}
+    spec = _present(
+        schedule=times[0],
+        timeZone=times[1],
+        concurrencyPolicy="Forbid",
+        startingDeadlineSeconds=3600,
+        successfulJobsHistoryLimit=3,
+        failedJobsHistoryLimit=3,
+        jobTemplate={"spec": job},
+    )
+    metadata = _metadata(name, place)
+    metadata["labels"]["app.kubernetes.io/component"] = "nightly"
+    made = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": spec}
+    return yaml.safe_dump(made, sort_keys=False, allow_unicode=True)
 
 
 def _nested(name: str, pod: Mapping[str, Any]) -> dict[str, Any]:
