@@ -65,6 +65,8 @@ COMMANDS = [
     ("pipeline", "cancel"),
     ("pipeline", "compile"),
     ("pipeline", "logs"),
+    ("pipeline", "nightly"),
+    ("pipeline", "schedule"),
     ("pipeline", "submit"),
     ("pipeline", "upload"),
     ("pipeline", "wait"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ import click
 from ilab.cli.app import Options, drop_output
 from ilab.cli.building import Asked, building
 from ilab.cli.pipeline_kubeflow import SERVER, cancel, compile_, logs, options_of, show_runs, submit, upload, wait
+from ilab.cli.pipeline_schedule import nightly, schedule
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
 from ilab.cli.teacher import reaching, served, teacher_of_build
 from ilab.cli.threads import passive_threads
@@ -29,24 +29,10 @@ if TYPE_CHECKING:
     from ilab.teacher_at_hand import Teacher
 
 UNTIL = click.option("--until", metavar="STEP", help="Only this step and what it needs.")
-ELSEWHERE = dict.fromkeys(("nightly", "schedule"), "ilab.cli.pipeline_schedule")
 FORCE = click.option("--force", multiple=True, metavar="STEP", help="Make this step again even if it is there.")
 
 
-class Verbs(click.Group):
-    """Some of its commands have a file of their own, which stands on this one and is loaded when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *ELSEWHERE])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in ELSEWHERE:
-            return super().get_command(ctx, cmd_name)
-        command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)
-        return command if isinstance(command, click.Command) else None
-
-
-@click.group(name="pipeline", cls=Verbs)
+@click.group(name="pipeline")
 def group() -> None:
     """Plan and run the whole build."""
 
@@ -344,5 +330,5 @@ def watching(engine: Engine, folder: Path, *, quiet: bool = False) -> Iterator[N
         sys.stderr.flush()
 
 
-for command in (compile_, submit, upload, logs, wait, cancel):
+for command in (compile_, submit, upload, logs, wait, cancel, nightly, schedule):
     group.add_command(command)

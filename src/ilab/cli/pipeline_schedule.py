@@ -9,7 +9,6 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.building import Asked, building
-from ilab.cli.pipeline import engine_for, run_folder, watching
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
 from ilab.errors import IlabError, InputError
 
@@ -79,6 +78,7 @@ def _make(options: Options, loaded: Loaded, decision: Decision, build: Build | N
 def _build(options: Options, decision: Decision, build: Build) -> Path:
     """Run the plan; draw the report and write the changelog, whatever the gate says. Returns the run's folder."""
     from ilab.actions import note_run
+    from ilab.cli.pipeline import engine_for, run_folder, watching  # which has this command among its own
     from ilab.cli.results import show_outcome
     from ilab.nightly import write_papers
     from ilab.outcome import draw_report, outcome
