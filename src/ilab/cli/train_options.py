@@ -35,7 +35,9 @@ OPTIONS = (
     ),
     click.option("--phased-phase1-data", metavar="FILE", help="Data of the knowledge phase."),
     click.option("--phased-phase2-data", metavar="FILE", help="Data of the skills phase."),
-    click.option("--model-path", "--model-dir", "model_path", metavar="DIR", help="Model to train, or `tiny`."),
+    click.option(
+        "--model-path", "--model-dir", "--model-name", "model_path", metavar="DIR", help="Model to train, or `tiny`."
+    ),
     click.option(
         "--chat-template",
         metavar="NAME|FILE",
@@ -87,6 +89,7 @@ OPTIONS = (
 OLD = OldOptions(
     taken={
         "--checkpoint-at-epoch": "candidates are saved after every epoch (-p output_checkpoint_frequency=N)",
+        "--data-dir": "what was prepared is found again by itself",
         "--data-output-dir": "tokenised data lies beside the run's state in the store",
         "--disable-accelerate-full-state-at-epoch": "only the newest state is kept, and only while it trains",
         "--disable-flash-attn": "attention is torch's own",
