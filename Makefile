@@ -15,7 +15,7 @@ PLACE  := $(if $(NAMESPACE),--namespace $(NAMESPACE))
 
 help:
 	@echo "make quickstart   build a model from examples/quickstart: offline, free, a few minutes"
-	@echo "make test         the tests (under ten minutes)"
+	@echo "make test         the tests (about twenty minutes)"
 	@echo "make test-long    the proofs that take longer"
 	@echo "make check        formatting, lint, types, import rules, generated pages"
 	@echo "make docs         write what is generated again: reference pages, parameters of the deployment"
