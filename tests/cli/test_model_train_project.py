@@ -64,7 +64,7 @@ def test_a_build_goes_on_from_what_was_trained(project: Path) -> None:
     left = {name for name, state in states(project).items() if state != "reuse"}
     scored = {"previous", "score-base", "score-previous", "score-phase-1", "score-phase-2"}
     judged = {"judge", "mt-bench", "mt-bench-branch"}
-    assert left == {*scored, *judged, "final-evaluation", "gate", "package", "register"}
+    assert left == {*scored, *judged, "final-evaluation", "gate", "package", "push", "register"}
     assert made["best"] == str((project / ".ilab/store/latest/select-phase-2").resolve() / "model")
 
 

@@ -230,7 +230,7 @@ def test_show_is_a_file_that_can_be_used(here: Path) -> None:
     (here / "ilab.yaml").write_text("parameters: {train_seed: 5}\nwhere: {threads: 3}\n")
     text = good("config", "show").output
     assert "# epochs" not in text and "# seed of data order and dropout\n  train_seed: 5" in text
-    assert "  # folder that keeps all artifacts\n  store:" in text
+    assert "  # folder that keeps all artifacts, or s3://BUCKET/PREFIX\n  store:" in text
     bare = good("config", "show", "--without-comments").output
     assert "#" not in bare
     assert yaml.safe_load(bare) == yaml.safe_load(text)

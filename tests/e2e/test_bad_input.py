@@ -109,7 +109,7 @@ def test_a_leaf_whose_rows_are_all_refused(project: Any) -> None:
             ("run", "-p", "sdg_scale_facto=3"),
             ("unknown parameter 'sdg_scale_facto'", "did you mean 'sdg_scale_factor'?"),
         ),
-        (("run", "-p", "sdg_scale_factor=many"), ("sdg_scale_factor (-p)", "'many' is not a number")),
+        (("run", "-p", "sdg_scale_factor=many"), ("-p: sdg_scale_factor", "'many' is not a number")),
         (("run", "-p", "sdg_scale_factor=0"), ("out of range", "valid: > 0")),
         (("run", "-p", "gate_on_inconclusive=maybe"), ("'maybe' is out of range", "valid: stop, publish")),
         (("run", "-p", "sdg_scale_factor"), ("-p takes NAME=VALUE", "for example")),
@@ -123,7 +123,7 @@ def test_a_leaf_whose_rows_are_all_refused(project: Any) -> None:
         (("--set", "where.threads=two", "run"), ("where.threads", "--set")),
         (("--set", "where.threads=0", "run"), ("where.threads", "greater than 0")),
         (("--set", "where.threads", "run"), ("--set takes PATH=VALUE", "for example")),
-        (("run", "-p", "sdg_teacher_model=m"), ("no endpoint serves it", "--set where.teacher.url=")),
+        (("run", "-p", "sdg_teacher_model=m"), ("is not on this machine, and no server has it", "where.teacher.url")),
         (("run", "-p", "sdg_base_model=nowhere"), ("no such base model: nowhere", "Hugging Face directory")),
         (("run", "-p", "sdg_base_model=taxonomy"), ("config.json, tokenizer.json is missing", "needs config.json")),
         (("run", "-p", "sdg_repo_url="), ("no sdg_repo_url given", "-p sdg_repo_url=")),
@@ -183,7 +183,7 @@ def free_port() -> int:
 def test_a_teacher_that_cannot_be_reached(project: Any) -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
     teacher = ("--set", f"where.teacher.url={url}")
-    refused(project, 2, "teacher's name is missing", "-p sdg_teacher_model=NAME", command=(*teacher, "run"))
+    refused(project, 4, "no server answers here", "ilab model serve", command=(*teacher, "run"))
     refused(project, 4, url.removesuffix("/v1"), command=(*teacher, "run", "-p", "sdg_teacher_model=m"))
     assert {record.type for record in project.store.records()} >= {"taxonomy", "documents", "items"}
     corrected(project)

@@ -300,6 +300,6 @@ def test_a_budget_holds_for_held_out_questions_too(tmp_path: Path) -> None:
 def test_a_teacher_must_be_named(tmp_path: Path) -> None:
     command = ["-C", str(QUICKSTART), "--store", str(tmp_path), "data", "generate", "--dry-run"]
     done = CliRunner().invoke(main, [*command, "-p", "eval_items=teacher"])
-    assert isinstance(done.exception, InputError) and "no teacher to write them" in done.exception.message
+    assert isinstance(done.exception, InputError) and "eval_items=teacher asks a teacher" in done.exception.message
     done = CliRunner().invoke(main, [*command, "-p", "sdg_verifier_model=second"])
     assert isinstance(done.exception, InputError) and "no endpoint serves it" in done.exception.message

@@ -69,7 +69,7 @@ class Screen:
             took = seconds(time.monotonic() - begun)
             if self.decorated and (said or whole):
                 self._console.print(self._box("".join(said) or NOTHING, title, took if whole else f"stopped, {took}"))
-            elif said:
+            elif said or whole:  # an empty answer is a line too
                 click.echo()
         if not whole:
             self.note("stopped")
