@@ -80,12 +80,13 @@ class Bus:
 
 
 def jsonl_sink(path: Path) -> Sink:
-    """Appends every event to ``path``, a line each, flushed."""
-    handle = path.open("a", encoding="utf-8")
+    """Appends every event to ``path``, a line each. The file is open while it writes, so that nobody has to close it."""
+    path.touch()
 
     def write(event: Event) -> None:
-        handle.write(json.dumps(asdict(event), ensure_ascii=False) + "\n")
-        handle.flush()
+        line = json.dumps(asdict(event), ensure_ascii=False) + "\n"
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write(line)
 
     return write
 
