@@ -37,7 +37,6 @@ branches:
 @pytest.fixture(autouse=True)
 def _no_event_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file of a run's events stays open until the process ends, and here one process has many runs."""
-    monkeypatch.setattr("ilab.core.events.jsonl_sink", lambda path: lambda event: None)
 
 
 @pytest.fixture

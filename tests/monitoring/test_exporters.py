@@ -127,7 +127,6 @@ def test_a_command_that_runs_steps_is_monitored(tmp_path: Path, monkeypatch: pyt
         json.dumps({"version": 2, "created_by": "me", "task_description": "Name colours.", "seed_examples": seeds})
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ilab.core.events.jsonl_sink", lambda path: lambda event: None)  # it stays open as long as we
     sets = ["--set", f"where.monitoring.textfile={tmp_path / 'ilab.prom'}", "--store", str(tmp_path / "store")]
     asked = ["run", "--pipeline", "small.yaml", "-p", "sdg_repo_url=taxonomy", "--metrics-port", "0"]
     done = CliRunner().invoke(main, [*sets, *asked])
