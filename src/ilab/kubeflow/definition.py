@@ -23,7 +23,7 @@ import yaml
 from ilab.core.pipeline import Pipeline, sources
 from ilab.errors import InputError
 from ilab.kubeflow import components
-from ilab.kubeflow.tasks import LOGINS
+from ilab.kubeflow.tasks import LOGINS, TAXONOMY
 from ilab.parameters import TABLE
 from ilab.parameters.files import CONFIG_MAP
 from ilab.parameters.infrastructure import Cluster
@@ -31,7 +31,8 @@ from ilab.parameters.parameter import Environment
 
 NAME = "instructlab"
 VOLUME = "/ilab"  # where a claim of one's own is mounted
-RETRIES = 3
+USUAL_RETRIES = 3
+RETRIES = {"package": 1}  # a gate that said no ends here, says no again, and Kubeflow cannot tell that from a lost pod
 TRAINS, MEASURES = ("train",), ("evaluate", "mt-bench", "mt-bench-branch", "answers")
 STAGES = {  # type of step -> stage of the overview
     "taxonomy": "Data Preparation",
@@ -71,15 +72,17 @@ class Target:
     """What a pipeline is compiled for.
 
     ``claim`` is a volume that is there; without one each run gets a workspace of its own. ``store`` is an address
-    (``s3://…``), empty: a folder of the volume. ``at_exit`` leaves the task `finish` out for ``kfp.local``.
+    (``s3://…``), empty: a folder of the volume. ``given`` are the parameters that somebody gave to this very run: they
+    go before the ConfigMap even where they equal a default. ``at_exit`` leaves the task `finish` out for ``kfp.local``.
     """
 
     image: str
     environment: Environment = "dev"
     claim: str = ""
     store: str = ""
-    storage_secret: str = ""
+    storage_secret: str = "storage-secret"  # noqa: S105 - the name that deploy/secrets gives it
     config_map: str = CONFIG_MAP
+    given: tuple[str, ...] = ()
     at_exit: bool = True
 
 
@@ -195,6 +198,7 @@ class _Graph:
             "environment": self._target.environment,
             "defaults": dict(self._form),
             "config_map": self._target.config_map,
+            "given": list(self._target.given),
         }
         make = self._component("resolve", components.resolve_text(inputs(), self._outputs))
         root = self._root()
@@ -208,14 +212,16 @@ class _Graph:
         self._placed(resolve, given, "Data Preparation: resolve")
         made: dict[str, Any] = {}
         for name, step in self._ordered():
-            task = self._component(*components.step_text(name))(plan=resolve.outputs["plan"])
+            task = self._component(*components.step_text(name))(plan=resolve.outputs["plan"], root=root)
             for source in sources(step.get("from") or {}):
                 task.after(made[source])
             self._placed(task, given, stage(name, step["step"]))
             self._resources(task, resolve, step["step"])
-            task.set_retry(num_retries=RETRIES, backoff_duration="60s", backoff_factor=2)
+            task.set_retry(
+                num_retries=RETRIES.get(step["step"], USUAL_RETRIES), backoff_duration="60s", backoff_factor=2
+            )
             made[name] = task
-        results = self._component("results", components.RESULTS)(plan=resolve.outputs["plan"])
+        results = self._component("results", components.RESULTS)(plan=resolve.outputs["plan"], root=root)
         last = made["gate"] if "gate" in made else list(made.values())[-1]
         self._placed(results.after(last), given, "Results")
 
@@ -256,6 +262,9 @@ class _Graph:
             kubernetes.use_secret_as_env(
                 task, secret_name=given[parameter], secret_key_to_env=dict(keys), optional=True
             )
+        kubernetes.use_secret_as_volume(
+            task, secret_name=given["sdg_repo_secret"], mount_path=str(TAXONOMY), optional=True
+        )
         kubernetes.use_secret_as_volume(
             task, secret_name=given["output_oci_registry_secret"], mount_path=str(LOGINS), optional=True
         )
