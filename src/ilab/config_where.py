@@ -232,7 +232,7 @@ class KubeflowWhere(Section):
     store: str = Field("", description="store of the runs, as s3://BUCKET/PREFIX; empty: a folder of the volume")
     storage_secret: str = Field(
         "storage-secret",
-        description="Secret with the keys of object storage (store, base model), as of a data connection; used if there",
+        description="Secret with the keys of object storage (store, base model), if there is one",
     )
 
     @field_validator("token")

@@ -161,6 +161,14 @@ def test_the_key_of_a_private_taxonomy_reaches_git(
     assert seen == [str(tmp_path / "ssh-privatekey")]
 
 
+def test_a_secret_without_a_name_is_none(tmp_path: Path) -> None:
+    none = dict.fromkeys(("sdg_repo_secret", "output_oci_registry_secret", "sdg_teacher_secret"), "")
+    settings = executor(documents(made(shipped("quickstart"), **none), tmp_path), "generate")[1]
+    assert "secretAsVolume" not in settings, "Kubernetes makes no pod with a volume of no Secret"
+    assert not {"sdg_teacher_secret", "sdg_repo_secret"} & set(json.dumps(settings["secretAsEnv"]).split('"'))
+    assert "eval_judge_secret" in json.dumps(settings["secretAsEnv"])
+
+
 def test_what_cannot_be_a_task_is_told(tmp_path: Path) -> None:
     from ilab.core.pipeline import Pipeline
 

@@ -239,6 +239,28 @@ def test_what_is_wrong_is_told_with_what_to_type(
     assert "pipeline.yaml: " in ilab("pipeline", "compile").output and (tmp_path / "pipeline.yaml").is_file()
 
 
+def test_what_kubeflow_fixes_is_read_again_when_a_run_is_submitted(
+    ilab: Any, server: Server, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    assert "note: ConfigMap" in ilab("pipeline", "submit").output, "a cluster that cannot be asked stops nothing"
+    (tmp_path / "config").write_text(f"""
+current-context: here
+contexts: [{{name: here, context: {{cluster: c, user: u, namespace: another}}}}]
+clusters: [{{name: c, cluster: {{server: "{server.url}", certificate-authority: "{certificate / "ca.crt"}"}}}}]
+users: [{{name: u, user: {{token: "{TOKEN}"}}}}]
+""")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    server.config_map = {"k8s_storage_size": "50Gi", "k8s_storage_class_name": "nfs", "sdg_scale_factor": "9"}
+    assert "note:" not in ilab("pipeline", "submit", "-p", "k8s_storage_class_name=cephfs").output
+    sent = server.runs["run-2"]
+    asked = sent["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["pipelineConfig"]["workspace"]
+    assert asked["size"] == "50Gi"
+    assert asked["kubernetes"]["pvcSpecPatch"]["storageClassName"] == "cephfs", "what the run is given goes before it"
+    form = sent["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
+    assert form["sdg_scale_factor"]["defaultValue"] == 30, "the run reads it itself"
+
+
 LAYERS = {  # parameter -> (compiled with, in the ConfigMap, given to the run) -> what holds
     "sdg_scale_factor": (30, "8", None, 8),
     "sdg_batch_size": (16, "64", 7, 7),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -87,6 +88,8 @@ def submit(options: Options, /, asked: Asked, run_name: str | None, recurring: s
     loaded = _loaded(options, asked, given)
     values = {name: value for layer in (*loaded.given.values(), asked.values) for name, value in layer.items()}
     name = run_name or f"{loaded.config.pipeline.removesuffix('.yaml')} {time.strftime('%Y-%m-%d %H:%M')}"
+    if not dry:
+        asked = _as_patched(loaded, asked, values)
     with tempfile.TemporaryDirectory(prefix="ilab-") as folder:
         package = Path(folder) / "pipeline.yaml"
         made = _compiled(options, asked, given, package, tuple(sorted(values)))
@@ -248,6 +251,22 @@ def _json(run: Run) -> dict[str, Any]:
 
 def _loaded(options: Options, asked: Asked, given: dict[str, Any]) -> Any:
     return asked.load(options, **{f"where__kubeflow__{name}": given.get(name) for name in SETTINGS})
+
+
+def _as_patched(loaded: Any, asked: Asked, values: Mapping[str, Any]) -> Asked:
+    """``asked``, and what Kubeflow fixes when a run is made (volume, Secrets, kinds of pods) as the ConfigMap has it.
+
+    ``values`` are the run's own, which go before it. All other parameters the run reads there itself.
+    """
+    from ilab.kubeflow.configmap import read_as_user
+    from ilab.kubeflow.tasks import FIXED, SECRETS, SHAPES
+    from ilab.parameters.files import CONFIG_MAP
+
+    live = read_as_user(CONFIG_MAP, loaded.config.where.kubeflow.namespace)
+    if live.note:
+        click.echo(f"note: {live.note}; volume, Secrets and GPUs are asked for as they are set here", err=True)
+    fixed = [name for name in (*FIXED, *SECRETS, *SHAPES) if name in live.values and name not in values]
+    return replace(asked, parameters=(*(f"{name}={live.values[name]}" for name in fixed), *asked.parameters))
 
 
 def _server(loaded: Any) -> Kubeflow:

@@ -259,15 +259,15 @@ class _Graph:
         if self._target.claim:
             kubernetes.mount_pvc(task, pvc_name=self._target.claim, mount_path=VOLUME)
         for parameter, keys in SECRETS.items():
-            kubernetes.use_secret_as_env(
-                task, secret_name=given[parameter], secret_key_to_env=dict(keys), optional=True
-            )
-        kubernetes.use_secret_as_volume(
-            task, secret_name=given["sdg_repo_secret"], mount_path=str(TAXONOMY), optional=True
-        )
-        kubernetes.use_secret_as_volume(
-            task, secret_name=given["output_oci_registry_secret"], mount_path=str(LOGINS), optional=True
-        )
+            if self._form[parameter]:  # a Secret without a name would keep the pod from being made
+                kubernetes.use_secret_as_env(
+                    task, secret_name=given[parameter], secret_key_to_env=dict(keys), optional=True
+                )
+        for parameter, folder in (("sdg_repo_secret", TAXONOMY), ("output_oci_registry_secret", LOGINS)):
+            if self._form[parameter]:
+                kubernetes.use_secret_as_volume(
+                    task, secret_name=given[parameter], mount_path=str(folder), optional=True
+                )
         if self._target.storage_secret:
             kubernetes.use_secret_as_env(
                 task, secret_name=self._target.storage_secret, secret_key_to_env=dict(STORAGE_SECRET), optional=True

@@ -37,6 +37,7 @@ PLAN, SETTINGS, GRAPH = "plan.json", "ilab.yaml", "pipeline.yaml"
 FIXED = ("k8s_storage_class_name", "k8s_storage_size")  # KFP makes the volume before the first task runs
 SECRETS = ("sdg_teacher_secret", "eval_judge_secret", "sdg_repo_secret", "output_oci_registry_secret")
 SERVERS = {"teacher": "ILAB_TEACHER", "judge": "ILAB_JUDGE"}  # role -> prefix of the variables its Secret gives
+SHAPES = ("train_num_workers", "train_gpu_per_worker", "train_gpu_identifier", "eval_gpu_identifier")  # of the pods
 IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # a variable that every pod has
 TAXONOMY = Path("/var/run/ilab/taxonomy")  # where the Secret of a private taxonomy is mounted
 SSH_KEY = "ssh-privatekey"  # its key, in a Secret of the type kubernetes.io/ssh-auth
@@ -196,8 +197,9 @@ def finish(folder: Path, state: str, error: str) -> None:
 
 
 def _drawn(folder: Path) -> tuple[Build, dict[str, Path], Path | None, Path]:
-    """The build of ``folder``, the contents of every step that is made, the report's page (maybe an earlier run's, which
-    shows the same), and the folder of what this run keeps beside it."""
+    """The build of ``folder``, the contents of every step that is made, the report's page (maybe that of an earlier run
+    that shows the same), and the folder of what this run keeps beside it.
+    """
     from ilab.core.run import Engine, run_folder
     from ilab.outcome import draw_report
     from ilab.transfer.stores import open_store
