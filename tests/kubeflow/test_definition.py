@@ -161,6 +161,14 @@ def test_the_key_of_a_private_taxonomy_reaches_git(
     assert seen == [str(tmp_path / "ssh-privatekey")]
 
 
+@pytest.mark.parametrize(
+    ("model", "shown"), [("", True), ("s3://bucket/m", True), ("hf://a/b", False), ("tiny", False)]
+)
+def test_the_importer_gets_what_it_takes(model: str, shown: bool, tmp_path: Path) -> None:
+    """Kubeflow's ends the run at an address that it does not know."""
+    assert ("importer" in tasks(documents(made(shipped("quickstart"), sdg_base_model=model), tmp_path)[0])) is shown
+
+
 def test_a_secret_without_a_name_is_none(tmp_path: Path) -> None:
     none = dict.fromkeys(("sdg_repo_secret", "output_oci_registry_secret", "sdg_teacher_secret"), "")
     settings = executor(documents(made(shipped("quickstart"), **none), tmp_path), "generate")[1]

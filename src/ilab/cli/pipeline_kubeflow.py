@@ -259,13 +259,13 @@ def _as_patched(loaded: Any, asked: Asked, values: Mapping[str, Any]) -> Asked:
     ``values`` are the run's own, which go before it. All other parameters the run reads there itself.
     """
     from ilab.kubeflow.configmap import read_as_user
-    from ilab.kubeflow.tasks import FIXED, SECRETS, SHAPES
+    from ilab.kubeflow.tasks import FIXED, IMPORTED, SECRETS, SHAPES
     from ilab.parameters.files import CONFIG_MAP
 
     live = read_as_user(CONFIG_MAP, loaded.config.where.kubeflow.namespace)
     if live.note:
         click.echo(f"note: {live.note}; volume, Secrets and GPUs are asked for as they are set here", err=True)
-    fixed = [name for name in (*FIXED, *SECRETS, *SHAPES) if name in live.values and name not in values]
+    fixed = [name for name in (*FIXED, *SECRETS, *SHAPES, *IMPORTED) if name in live.values and name not in values]
     return replace(asked, parameters=(*(f"{name}={live.values[name]}" for name in fixed), *asked.parameters))
 
 

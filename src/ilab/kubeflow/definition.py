@@ -34,6 +34,8 @@ VOLUME = "/ilab"  # where a claim of one's own is mounted
 USUAL_RETRIES = 3
 RETRIES = {"package": 1}  # a gate that said no ends here, says no again, and Kubeflow cannot tell that from a lost pod
 TRAINS, MEASURES = ("train",), ("evaluate", "mt-bench", "mt-bench-branch", "answers")
+# What Kubeflow's importer takes; a run fails with it for any other address. None yet: the form is to be filled in.
+IMPORTED = ("s3://", "gs://", "minio://", "oci://", "huggingface://")
 STAGES = {  # type of step -> stage of the overview
     "taxonomy": "Data Preparation",
     "documents": "Data Preparation",
@@ -190,9 +192,9 @@ class _Graph:
     def _tasks(self, given: Mapping[str, Any]) -> None:
         from kfp import dsl
 
-        dsl.importer(artifact_uri=given["sdg_base_model"], artifact_class=dsl.Model, reimport=False).set_display_name(
-            "Base Model"
-        )
+        if not self._form["sdg_base_model"] or self._form["sdg_base_model"].startswith(IMPORTED):
+            model = dsl.importer(artifact_uri=given["sdg_base_model"], artifact_class=dsl.Model, reimport=False)
+            model.set_display_name("Base Model")
         compiled = {
             "definition": definition(self._pipeline),
             "environment": self._target.environment,

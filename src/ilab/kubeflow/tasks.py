@@ -37,6 +37,7 @@ PLAN, SETTINGS, GRAPH = "plan.json", "ilab.yaml", "pipeline.yaml"
 FIXED = ("k8s_storage_class_name", "k8s_storage_size")  # KFP makes the volume before the first task runs
 SECRETS = ("sdg_teacher_secret", "eval_judge_secret", "sdg_repo_secret", "output_oci_registry_secret")
 SERVERS = {"teacher": "ILAB_TEACHER", "judge": "ILAB_JUDGE"}  # role -> prefix of the variables its Secret gives
+IMPORTED = ("sdg_base_model",)  # shown by an importer, which takes nothing that a task found
 SHAPES = ("train_num_workers", "train_gpu_per_worker", "train_gpu_identifier", "eval_gpu_identifier")  # of the pods
 IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # a variable that every pod has
 TAXONOMY = Path("/var/run/ilab/taxonomy")  # where the Secret of a private taxonomy is mounted
