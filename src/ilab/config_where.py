@@ -230,7 +230,10 @@ class KubeflowWhere(Section):
     image: str = Field("", description="image of the tasks; empty: where.train.kubernetes.image")
     claim: str = Field("", description="volume claim that runs share; empty: a workspace for each run")
     store: str = Field("", description="store of the runs, as s3://BUCKET/PREFIX; empty: a folder of the volume")
-    storage_secret: str = Field("", description="Secret with the bucket's keys, as a data connection has them")
+    storage_secret: str = Field(
+        "storage-secret",
+        description="Secret with the keys of object storage (store, base model), if there is one",
+    )
 
     @field_validator("token")
     @classmethod

@@ -48,14 +48,17 @@ def where_for(loaded: Loaded, values: Mapping[str, Any], train: TrainWhere | Non
     return where.model_copy(update=update)
 
 
-def in_cluster(asked: Cluster, launcher: Literal["TrainJob", "PyTorchJob"] = "TrainJob") -> dict[str, Any]:
+def in_cluster(
+    asked: Cluster, launcher: Literal["TrainJob", "PyTorchJob"] = "TrainJob", *, as_job: bool = False
+) -> dict[str, Any]:
     """``where.train`` of a pipeline that runs in a cluster: one trainer is the task's own pod, more are a job's.
 
-    Their image and volumes are not said: they are those of the pod that makes the job.
+    ``as_job``: also one is, since the task's own pod was not made to train. Image and volumes are not said: they are
+    those of the pod that makes the job.
     """
     pod = asked.training
     processes = max(1, pod.gpus)
-    if asked.trainers == 1:
+    if asked.trainers == 1 and not as_job:
         return {"processes": processes}
     found: dict[str, Any] = {
         "gpus": pod.gpus,

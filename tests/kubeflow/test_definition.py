@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,54 @@ def test_volume_store_and_environment(tmp_path: Path) -> None:
     assert "s3://bucket/models" in json.dumps(tasks(spec)["resolve"]["inputs"])
 
 
+def test_every_task_gets_the_workspace(compiled: Documents) -> None:
+    """Kubeflow mounts it into tasks that have its path among their inputs, and into no others."""
+    for name, task in tasks(compiled[0]).items():
+        if name != "importer":
+            assert "{{$.workspace_path}}" in json.dumps(task["inputs"]), name
+
+
+def test_a_gate_that_says_no_is_not_asked_often(compiled: Documents) -> None:
+    found = tasks(compiled[0])
+    assert found["package"]["retryPolicy"]["maxRetryCount"] == 1
+    assert found["generate"]["retryPolicy"]["maxRetryCount"] == 3
+
+
+def test_the_key_of_a_private_taxonomy_reaches_git(
+    compiled: Documents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a Secret with ``ssh-privatekey``: mounted in the first task, whose plan names the commit, and in the others."""
+    from ilab.kubeflow import tasks as bodies
+
+    for name in ("resolve", "taxonomy"):
+        mounted = json.dumps(executor(compiled, name)[1]["secretAsVolume"])
+        assert "sdg_repo_secret" in mounted and str(bodies.TAXONOMY) in mounted
+    (tmp_path / "ssh-privatekey").write_text("a key")
+    monkeypatch.setattr(bodies, "TAXONOMY", tmp_path)
+    monkeypatch.setenv("GIT_SSH_KEY", "")
+    monkeypatch.delenv("GIT_SSH_KEY")
+    seen: list[str] = []
+    monkeypatch.setattr(bodies, "_command", lambda arguments: seen.append(os.environ["GIT_SSH_KEY"]))
+    bodies.run_step(tmp_path, "taxonomy")
+    assert seen == [str(tmp_path / "ssh-privatekey")]
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"), [("", True), ("s3://bucket/m", True), ("hf://a/b", False), ("tiny", False)]
+)
+def test_the_importer_gets_what_it_takes(model: str, shown: bool, tmp_path: Path) -> None:
+    """Kubeflow's ends the run at an address that it does not know."""
+    assert ("importer" in tasks(documents(made(shipped("quickstart"), sdg_base_model=model), tmp_path)[0])) is shown
+
+
+def test_a_secret_without_a_name_is_none(tmp_path: Path) -> None:
+    none = dict.fromkeys(("sdg_repo_secret", "output_oci_registry_secret", "sdg_teacher_secret"), "")
+    settings = executor(documents(made(shipped("quickstart"), **none), tmp_path), "generate")[1]
+    assert "secretAsVolume" not in settings, "Kubernetes makes no pod with a volume of no Secret"
+    assert not {"sdg_teacher_secret", "sdg_repo_secret"} & set(json.dumps(settings["secretAsEnv"]).split('"'))
+    assert "eval_judge_secret" in json.dumps(settings["secretAsEnv"])
+
+
 def test_what_cannot_be_a_task_is_told(tmp_path: Path) -> None:
     from ilab.core.pipeline import Pipeline
 
@@ -141,7 +190,9 @@ def test_what_resolve_gives_is_what_the_table_says(environment: Any) -> None:
     from ilab.kubeflow.tasks import outputs
 
     values = {name: one.value for name, one in collect({}, environment).items()}
-    found = outputs(cluster(values))
+    then = cluster({**values, "eval_gpu_identifier": "amd.com/gpu"})
+    found = outputs(cluster(values), then)
+    assert (found["evaluation_gpu"], found["evaluation_gpus"]) == ("amd.com/gpu", "0"), "none of what it was made with"
     assert (found["training_cpu"], found["training_memory"]) == (
         ("4", "120Gi") if environment == "dev" else ("8", "200Gi")
     )

@@ -27,6 +27,7 @@ GIVEN = {
     "eval_quality_threshold": 0.0,
     "gate_on_inconclusive": "publish",
     "train_gpu_per_worker": 0,
+    "output_save_checkpoints": True,
 }
 PROGRAM = """
 import json, sys, warnings
@@ -83,6 +84,7 @@ def test_a_build_begun_here_is_finished_by_kubeflows_tasks(tmp_path: Path) -> No
     assert {key: after[key] for key in before} == before, "what was made before is reused"
     outputs = next((tmp_path / "kfp" / "outputs").glob("*/results"))
     assert (outputs / "trained_model" / "model.safetensors").is_file()
+    assert list((outputs / "artifacts" / "checkpoints" / "train-phase-1").glob("*/model.safetensors"))
     assert (outputs / "training_logs" / "train-phase-1.jsonl").is_file()
     assert json.loads((outputs / "evaluation_results" / "report.json").read_text())["gate"]
     assert (outputs / "report").read_text().lstrip().lower().startswith("<!doctype html")

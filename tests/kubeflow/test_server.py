@@ -35,6 +35,7 @@ class Server:
     states: list[str] = field(default_factory=lambda: ["RUNNING", "SUCCEEDED"])
     refuse: int = 0
     config_map: dict[str, str] | None = None
+    log: str = ""  # what every pod printed last
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         if self.refuse:
@@ -76,7 +77,7 @@ class Server:
             self.runs[name]["state"] = "CANCELING"
             return 200, {}
         if what[2:]:  # …/nodes/POD/log
-            return 200, f"a line of {what[3]}\nanother\n"
+            return 200, f"a line of {what[3]}\nanother\n{self.log}"
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         detail = {
             "task_id": "t1",
@@ -183,6 +184,9 @@ def test_a_run_is_submitted_followed_and_stopped(ilab: Any, server: Server) -> N
     assert "run-1 'instructlab" in told.output
     sent = server.runs["run-1"]["runtime_config"]["parameters"]
     assert sent == {"sdg_scale_factor": 3, "sdg_repo_url": "https://git.example/t.git"}, "what nobody gave is not sent"
+    graph = server.runs["run-1"]["pipeline_spec"]["pipeline_spec"]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    compiled = graph["resolve"]["inputs"]["parameters"]["compiled"]["runtimeValue"]["constant"]
+    assert compiled["given"] == sorted(sent), "else it would count as a default, which the ConfigMap goes before"
     followed = ilab("pipeline", "wait", "run-1")
     assert "Model Packaging: package: running" in followed.output and followed.output.endswith("run-1: succeeded\n")
     assert "Model Packaging: package" in ilab("pipeline", "status", "run-1").output
@@ -198,7 +202,9 @@ def test_a_recurring_run_and_a_new_version(ilab: Any, server: Server) -> None:
     sent = server.recurring[0]
     assert sent["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *" and int(sent["max_concurrency"]) == 1
     assert sent["runtime_config"].get("parameters", {}) == {}, "so that each run takes the ConfigMap as it is then"
-    ilab("pipeline", "submit", "--recurring", "0 2 * * *", code=2)
+    ilab("pipeline", "submit", "--recurring", "0 2 * * *")
+    assert server.recurring[1]["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *", "five fields are as everywhere"
+    assert ilab("pipeline", "submit", "--recurring", "0 99 * * *", code=2).exception.where == "--recurring"
     assert "version 1" in ilab("pipeline", "upload", "--version", "1").output
     assert len(server.versions) >= 1
 
@@ -208,8 +214,11 @@ def test_how_a_run_ends_is_the_exit_code(ilab: Any, server: Server) -> None:
     server.states = ["RUNNING"]
     assert "still running" in str(ilab("pipeline", "wait", "run-1", "--timeout", "0.05", code=6).exception)
     server.states = ["FAILED"]
+    server.log = "ilab.kubeflow.tasks.TaskFailedError: ilab step run ended with 5; what was wrong stands above\n"
     ilab("pipeline", "wait", "run-1", code=5)
     ilab("pipeline", "submit", "--wait", code=5)
+    server.log = server.log.replace("with 5", "with 3")
+    assert ilab("pipeline", "wait", "run-1", code=4).exception, "packaging can fail of other things than the gate"
 
 
 def test_what_is_wrong_is_told_with_what_to_type(
@@ -230,11 +239,36 @@ def test_what_is_wrong_is_told_with_what_to_type(
     assert "pipeline.yaml: " in ilab("pipeline", "compile").output and (tmp_path / "pipeline.yaml").is_file()
 
 
-LAYERS = {  # parameter -> (in the ConfigMap, given to the run) -> what holds
-    "sdg_scale_factor": ("8", None, 8),
-    "sdg_batch_size": ("64", 7, 7),
-    "train_memory_per_worker": (None, None, "120Gi"),
-    "train_num_workers": ("6", None, 6),
+def test_what_kubeflow_fixes_is_read_again_when_a_run_is_submitted(
+    ilab: Any, server: Server, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    assert "note: ConfigMap" in ilab("pipeline", "submit").output, "a cluster that cannot be asked stops nothing"
+    (tmp_path / "config").write_text(f"""
+current-context: here
+contexts: [{{name: here, context: {{cluster: c, user: u, namespace: another}}}}]
+clusters: [{{name: c, cluster: {{server: "{server.url}", certificate-authority: "{certificate / "ca.crt"}"}}}}]
+users: [{{name: u, user: {{token: "{TOKEN}"}}}}]
+""")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    server.config_map = {"k8s_storage_size": "50Gi", "k8s_storage_class_name": "nfs", "sdg_scale_factor": "9"}
+    assert "note:" not in ilab("pipeline", "submit", "-p", "k8s_storage_class_name=cephfs").output
+    sent = server.runs["run-2"]
+    asked = sent["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["pipelineConfig"]["workspace"]
+    assert asked["size"] == "50Gi"
+    assert asked["kubernetes"]["pvcSpecPatch"]["storageClassName"] == "cephfs", "what the run is given goes before it"
+    form = sent["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
+    assert form["sdg_scale_factor"]["defaultValue"] == 30, "the run reads it itself"
+
+
+LAYERS = {  # parameter -> (compiled with, in the ConfigMap, given to the run) -> what holds
+    "sdg_scale_factor": (30, "8", None, 8),
+    "sdg_batch_size": (16, "64", 7, 7),
+    "sdg_num_workers": (5, "64", 5, 5),  # given to the run, and equal to what stands in the form
+    "eval_num_samples": (77, None, None, 77),
+    "chunk_word_count": ("300", None, "", None),  # a field that somebody emptied
+    "train_memory_per_worker": (None, None, None, "120Gi"),
+    "train_num_workers": (None, "1", None, 1),
 }
 
 
@@ -261,14 +295,14 @@ def test_the_live_config_map_lies_between_environment_and_run_form(
     host, _, port = server.url.removeprefix("https://").rpartition(":")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
-    server.config_map = {name: live for name, (live, _, _) in LAYERS.items() if live} | {"k8s_storage_size": "50Gi"}
+    server.config_map = {name: live for name, (_, live, _, _) in LAYERS.items() if live} | {"k8s_storage_size": "50Gi"}
     pipeline = shipped("quickstart")
     example = Path(__file__).resolve().parents[2] / "examples" / "quickstart" / "taxonomy"
     values = {name: one.value for name, one in collect({"file": pipeline.parameters}).items()}
-    values["sdg_scale_factor"] = 30
+    values |= {name: value for name, (value, _, _, _) in LAYERS.items() if value is not None}
     compiled = defaults(values)
     form = {**compiled, "sdg_repo_url": str(example)} | {
-        name: form for name, (_, form, _) in LAYERS.items() if form is not None
+        name: form for name, (_, _, form, _) in LAYERS.items() if form is not None
     }
     where = tasks.Compiled(
         definition(pipeline),
@@ -278,17 +312,20 @@ def test_the_live_config_map_lies_between_environment_and_run_form(
         str(tmp_path),
         "a-run",
         str(tmp_path / "s"),
+        ("sdg_num_workers",),
     )
     found = tasks.resolve(form, where, tmp_path / "plan")
     told = capsys.readouterr().out
     import yaml
 
     settings = yaml.safe_load((tmp_path / "plan" / "ilab.yaml").read_text())
-    for name, (_, _, expected) in LAYERS.items():
+    for name, (_, _, _, expected) in LAYERS.items():
         assert settings["parameters"][name] == expected, name
     assert "sdg_scale_factor = 8  (ConfigMap instructlab-pipeline-params)" in told
     assert "k8s_storage_size is 50Gi now, but this run was made with 20Gi" in told
     assert found["training_memory"] == "120Gi"
+    train = settings["where"]["train"]
+    assert (train["launcher"], train["nodes"]) == ("TrainJob", 1), "the task's own pod was compiled without GPUs"
     assert (tmp_path / "runs" / "a-run" / "plan.json").is_file()
     server.config_map = None
     tasks.resolve(form, where, tmp_path / "again")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +17,7 @@ from ilab.cli.building import Asked, building
 from ilab.errors import GateError, InputError, ServiceError
 
 if TYPE_CHECKING:
-    from ilab.kubeflow.client import Kubeflow, Run
+    from ilab.kubeflow.client import Kubeflow, Run, Task
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,7 +71,7 @@ def compile_(options: Options, /, asked: Asked, output: str, **given: Any) -> No
 @building
 @options_of(SERVER, TARGET)
 @click.option("--run-name", metavar="NAME", help="[default: pipeline and time]")
-@click.option("--recurring", metavar="CRON", help="Run at these times: six fields, seconds first, as '0 0 2 * * *'.")
+@click.option("--recurring", metavar="CRON", help="Run at these times, as '0 2 * * *'; six fields: seconds first.")
 @click.option("--wait", "waits", is_flag=True, help="Stay until it has ended.")
 @click.option("--dry-run", is_flag=True, help="Compile and say what would be sent; send nothing.")
 @click.pass_obj
@@ -83,16 +84,15 @@ def submit(options: Options, /, asked: Asked, run_name: str | None, recurring: s
     waits, dry = given.pop("waits"), given.pop("dry_run")
     if recurring and waits:
         raise InputError("--wait and --recurring exclude each other")
-    if recurring and len(recurring.split()) != 6:
-        raise InputError(
-            f"no six fields: {recurring!r}", where="--recurring", hint="as '0 0 2 * * *': every night at 2"
-        )
+    recurring = _six_fields(recurring) if recurring else None
     loaded = _loaded(options, asked, given)
     values = {name: value for layer in (*loaded.given.values(), asked.values) for name, value in layer.items()}
     name = run_name or f"{loaded.config.pipeline.removesuffix('.yaml')} {time.strftime('%Y-%m-%d %H:%M')}"
+    if not dry:
+        asked = _as_patched(loaded, asked, values)
     with tempfile.TemporaryDirectory(prefix="ilab-") as folder:
         package = Path(folder) / "pipeline.yaml"
-        made = _compiled(options, asked, given, package)
+        made = _compiled(options, asked, given, package, tuple(sorted(values)))
         arguments = {key: value for key, value in made["form"].items() if key in values}
         if dry:
             options.result({"run": name, "arguments": arguments, **made}, f"would run {name!r} with {arguments}")
@@ -204,17 +204,44 @@ def _wait(options: Options, server: Kubeflow, run_id: str, timeout: float | None
     options.result(_json(run), f"{run.id}: {run.state.lower()}")
     if run.state == "SUCCEEDED":
         return
-    failed = [task.name for task in run.tasks if task.state == "FAILED"]
-    if any(name.endswith((": package", ": register")) for name in failed):
+    failed = [task for task in run.tasks if task.state == "FAILED"]
+    if any(_gate_said_no(server, run_id, task) for task in failed):
         raise GateError(
             "the run ended before packaging", hint="the report of the task Results says what the gate found"
         )
-    where = f" at {failed[0]}" if failed else ""
+    where = f" at {failed[0].name}" if failed else ""
     raise ServiceError(
         f"the run ended as {run.state.lower()}{where}{f': {run.error}' if run.error else ''}",
         where=run.id,
         hint="look at the task's log in the dashboard; submitted again it goes on from what is made",
     )
+
+
+def _gate_said_no(server: Kubeflow, run_id: str, task: Task) -> bool:
+    """Whether a task ended with the gate's exit code, by its log; packaging whose log is gone is taken for it."""
+    from ilab.kubeflow.tasks import ENDED
+
+    code = None
+    try:
+        for line in server.log(run_id, task):
+            _, mark, rest = line.partition(ENDED)
+            code = rest.partition(";")[0].strip() if mark else code
+    except ServiceError:
+        pass
+    return task.name.endswith(": package") if code is None else code == str(GateError.exit_code)
+
+
+def _six_fields(cron: str) -> str:
+    """``cron`` as Kubeflow takes it, seconds first. Raises InputError for what is no time."""
+    from ilab.core.cron import read_cron
+
+    fields = cron.split()
+    try:
+        times = read_cron(" ".join(fields[1:]) if len(fields) == 6 else cron)
+    except InputError as error:
+        error.where = "--recurring"
+        raise
+    return cron if len(fields) == 6 else f"0 {times.text}"
 
 
 def _json(run: Run) -> dict[str, Any]:
@@ -226,6 +253,22 @@ def _loaded(options: Options, asked: Asked, given: dict[str, Any]) -> Any:
     return asked.load(options, **{f"where__kubeflow__{name}": given.get(name) for name in SETTINGS})
 
 
+def _as_patched(loaded: Any, asked: Asked, values: Mapping[str, Any]) -> Asked:
+    """``asked``, and what Kubeflow fixes when a run is made (volume, Secrets, kinds of pods) as the ConfigMap has it.
+
+    ``values`` are the run's own, which go before it. All other parameters the run reads there itself.
+    """
+    from ilab.kubeflow.configmap import read_as_user
+    from ilab.kubeflow.tasks import FIXED, IMPORTED, SECRETS, SHAPES
+    from ilab.parameters.files import CONFIG_MAP
+
+    live = read_as_user(CONFIG_MAP, loaded.config.where.kubeflow.namespace)
+    if live.note:
+        click.echo(f"note: {live.note}; volume, Secrets and GPUs are asked for as they are set here", err=True)
+    fixed = [name for name in (*FIXED, *SECRETS, *SHAPES, *IMPORTED) if name in live.values and name not in values]
+    return replace(asked, parameters=(*(f"{name}={live.values[name]}" for name in fixed), *asked.parameters))
+
+
 def _server(loaded: Any) -> Kubeflow:
     from ilab.kubeflow.client import Connection, Kubeflow
 
@@ -234,8 +277,10 @@ def _server(loaded: Any) -> Kubeflow:
     return Kubeflow(Connection(place.host, place.token, place.namespace, ca_file))
 
 
-def _compiled(options: Options, asked: Asked, given: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Compile to ``path``; what there is to tell of it, and the form's values."""
+def _compiled(
+    options: Options, asked: Asked, given: dict[str, Any], path: Path, names: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Compile to ``path``; what there is to tell of it, the form's values. ``names``: what this very run is given."""
     from ilab.kubeflow.client import need_kfp
 
     need_kfp()
@@ -263,6 +308,7 @@ def _compiled(options: Options, asked: Asked, given: dict[str, Any], path: Path)
         claim=place.claim,
         store=place.store,
         storage_secret=place.storage_secret,
+        given=names,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     compile_to(path, kubeflow_pipeline(pipeline, values, cluster(values), target))

@@ -49,6 +49,7 @@ TASKS: tuple[Right, ...] = (  # the Role `ilab`
     *(Right(verb, "kubeflow.org", "pytorchjobs") for verb in WATCHED),
     *(Right(verb, "", "pods") for verb in ("get", "list", "watch")),
     Right("get", "", "pods/log"),
+    Right("list", "", "events"),
 )
 
 

@@ -3,6 +3,9 @@
 kfp takes a component's source text and reads its interface from it. ``resolve`` has an input for every parameter, and
 each step a component of its own, so that the dashboard shows names; the texts are therefore made here. Nothing of a
 user's enters them: names come from the parameter table, and step names are checked.
+
+Every component has the input ``root``, also where nothing reads it: Kubeflow mounts a run's workspace only into tasks
+that have its path among their own inputs (``needsWorkspaceMount`` of its driver).
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ def resolve(
     return tuple(found[name] for name in {names})
 '''
 STEP = '''
-def {function}(plan: dsl.Input[dsl.Artifact]):
+def {function}(plan: dsl.Input[dsl.Artifact], root: str):
     """The step {name} of the plan."""
     from pathlib import Path
 
@@ -42,6 +45,7 @@ def {function}(plan: dsl.Input[dsl.Artifact]):
 RESULTS = '''
 def results(
     plan: dsl.Input[dsl.Artifact],
+    root: str,
     trained_model: dsl.Output[dsl.Model],
     evaluation_results: dsl.Output[dsl.Artifact],
     training_logs: dsl.Output[dsl.Artifact],

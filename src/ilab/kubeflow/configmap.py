@@ -1,14 +1,14 @@
-"""The live ConfigMap of parameters, read in a pod: with plain HTTPS and the service account's own token."""
+"""The ConfigMap of parameters as it is on the cluster now: of the pod that a run begins in, or of whoever submits."""
 
 from __future__ import annotations
 
 import os
-import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-TIMEOUT = 20.0
+from ilab.core.kubeconfig import POD, Account, find_account
+from ilab.core.kubernetes import Api, Refused
+from ilab.errors import IlabError
 
 
 @dataclass(frozen=True)
@@ -19,28 +19,28 @@ class Live:
     note: str = ""
 
 
-def read_live(name: str, account: Path = ACCOUNT) -> Live:
+def read_live(name: str, pod: Path = POD) -> Live:
     """The ConfigMap ``name`` of the pod's own namespace, as it is now. Nothing that fails here stops a run."""
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-    if not host or not name:
-        return Live(note="" if host else "this is no pod of a cluster: there is no ConfigMap to read")
-    import httpx2
+    if not os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return Live(note="this is no pod of a cluster: there is no ConfigMap to read")
+    return read_as_user(name, pod=pod)
 
+
+def read_as_user(name: str, namespace: str = "", pod: Path = POD) -> Live:
+    """The same as the user of the kubeconfig sees it; ``namespace``: empty for the context's own."""
     try:
-        namespace = (account / "namespace").read_text().strip()
-        token = (account / "token").read_text().strip()
-        address = f"https://{f'[{host}]' if ':' in host else host}:{port}"
-        trusted = ssl.create_default_context(cafile=str(account / "ca.crt"))
-        with httpx2.Client(verify=trusted, timeout=TIMEOUT, trust_env=False) as client:
-            answer = client.get(
-                f"{address}/api/v1/namespaces/{namespace}/configmaps/{name}",
-                headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
-            )
-        if answer.status_code != 200:
-            known = {403: "the service account may not read it (deploy/base/rbac.yaml)", 404: "there is none"}
-            reason = known.get(answer.status_code, f"the API server answered {answer.status_code}")
-            return Live(note=f"ConfigMap {name} was not read: {reason}")
-        data = answer.json().get("data") or {}
-        return Live({str(key).lower(): str(value) for key, value in data.items()})
-    except (OSError, ValueError, AttributeError, httpx2.HTTPError) as error:
-        return Live(note=f"ConfigMap {name} was not read: {error}")
+        return _read(find_account(pod=pod), name, namespace) if name else Live()
+    except Refused as refused:
+        known = {403: "the account may not read it (deploy/base/rbac.yaml)"}
+        return Live(note=f"ConfigMap {name} was not read: {known.get(refused.status, refused.message)}")
+    except IlabError as error:
+        return Live(note=f"ConfigMap {name} was not read: {error.message}")
+
+
+def _read(account: Account, name: str, namespace: str) -> Live:
+    with Api(account) as api:
+        found = api.find(f"/api/v1/namespaces/{namespace or account.namespace}/configmaps/{name}")
+    if found is None:
+        return Live(note=f"ConfigMap {name} was not read: there is none")
+    data = found.get("data")
+    return Live({str(key).lower(): str(value) for key, value in data.items()} if isinstance(data, dict) else {})

@@ -23,7 +23,7 @@ import yaml
 from ilab.core.pipeline import Pipeline, sources
 from ilab.errors import InputError
 from ilab.kubeflow import components
-from ilab.kubeflow.tasks import LOGINS
+from ilab.kubeflow.tasks import LOGINS, TAXONOMY
 from ilab.parameters import TABLE
 from ilab.parameters.files import CONFIG_MAP
 from ilab.parameters.infrastructure import Cluster
@@ -31,8 +31,11 @@ from ilab.parameters.parameter import Environment
 
 NAME = "instructlab"
 VOLUME = "/ilab"  # where a claim of one's own is mounted
-RETRIES = 3
+USUAL_RETRIES = 3
+RETRIES = {"package": 1}  # a gate that said no ends here, says no again, and Kubeflow cannot tell that from a lost pod
 TRAINS, MEASURES = ("train",), ("evaluate", "mt-bench", "mt-bench-branch", "answers")
+# What Kubeflow's importer takes; a run fails with it for any other address. None yet: the form is to be filled in.
+IMPORTED = ("s3://", "gs://", "minio://", "oci://", "huggingface://")
 STAGES = {  # type of step -> stage of the overview
     "taxonomy": "Data Preparation",
     "documents": "Data Preparation",
@@ -71,15 +74,17 @@ class Target:
     """What a pipeline is compiled for.
 
     ``claim`` is a volume that is there; without one each run gets a workspace of its own. ``store`` is an address
-    (``s3://…``), empty: a folder of the volume. ``at_exit`` leaves the task `finish` out for ``kfp.local``.
+    (``s3://…``), empty: a folder of the volume. ``given`` are the parameters that somebody gave to this very run: they
+    go before the ConfigMap even where they equal a default. ``at_exit`` leaves the task `finish` out for ``kfp.local``.
     """
 
     image: str
     environment: Environment = "dev"
     claim: str = ""
     store: str = ""
-    storage_secret: str = ""
+    storage_secret: str = "storage-secret"  # noqa: S105 - the name that deploy/secrets gives it
     config_map: str = CONFIG_MAP
+    given: tuple[str, ...] = ()
     at_exit: bool = True
 
 
@@ -187,14 +192,15 @@ class _Graph:
     def _tasks(self, given: Mapping[str, Any]) -> None:
         from kfp import dsl
 
-        dsl.importer(artifact_uri=given["sdg_base_model"], artifact_class=dsl.Model, reimport=False).set_display_name(
-            "Base Model"
-        )
+        if not self._form["sdg_base_model"] or self._form["sdg_base_model"].startswith(IMPORTED):
+            model = dsl.importer(artifact_uri=given["sdg_base_model"], artifact_class=dsl.Model, reimport=False)
+            model.set_display_name("Base Model")
         compiled = {
             "definition": definition(self._pipeline),
             "environment": self._target.environment,
             "defaults": dict(self._form),
             "config_map": self._target.config_map,
+            "given": list(self._target.given),
         }
         make = self._component("resolve", components.resolve_text(inputs(), self._outputs))
         root = self._root()
@@ -208,14 +214,16 @@ class _Graph:
         self._placed(resolve, given, "Data Preparation: resolve")
         made: dict[str, Any] = {}
         for name, step in self._ordered():
-            task = self._component(*components.step_text(name))(plan=resolve.outputs["plan"])
+            task = self._component(*components.step_text(name))(plan=resolve.outputs["plan"], root=root)
             for source in sources(step.get("from") or {}):
                 task.after(made[source])
             self._placed(task, given, stage(name, step["step"]))
             self._resources(task, resolve, step["step"])
-            task.set_retry(num_retries=RETRIES, backoff_duration="60s", backoff_factor=2)
+            task.set_retry(
+                num_retries=RETRIES.get(step["step"], USUAL_RETRIES), backoff_duration="60s", backoff_factor=2
+            )
             made[name] = task
-        results = self._component("results", components.RESULTS)(plan=resolve.outputs["plan"])
+        results = self._component("results", components.RESULTS)(plan=resolve.outputs["plan"], root=root)
         last = made["gate"] if "gate" in made else list(made.values())[-1]
         self._placed(results.after(last), given, "Results")
 
@@ -253,12 +261,15 @@ class _Graph:
         if self._target.claim:
             kubernetes.mount_pvc(task, pvc_name=self._target.claim, mount_path=VOLUME)
         for parameter, keys in SECRETS.items():
-            kubernetes.use_secret_as_env(
-                task, secret_name=given[parameter], secret_key_to_env=dict(keys), optional=True
-            )
-        kubernetes.use_secret_as_volume(
-            task, secret_name=given["output_oci_registry_secret"], mount_path=str(LOGINS), optional=True
-        )
+            if self._form[parameter]:  # a Secret without a name would keep the pod from being made
+                kubernetes.use_secret_as_env(
+                    task, secret_name=given[parameter], secret_key_to_env=dict(keys), optional=True
+                )
+        for parameter, folder in (("sdg_repo_secret", TAXONOMY), ("output_oci_registry_secret", LOGINS)):
+            if self._form[parameter]:
+                kubernetes.use_secret_as_volume(
+                    task, secret_name=given[parameter], mount_path=str(folder), optional=True
+                )
         if self._target.storage_secret:
             kubernetes.use_secret_as_env(
                 task, secret_name=self._target.storage_secret, secret_key_to_env=dict(STORAGE_SECRET), optional=True

@@ -4,9 +4,10 @@ Between tasks goes one folder, the artifact ``plan``: ``pipeline.yaml`` (the gra
 (the settings of this run, secrets by reference) and ``plan.json`` (every key). It is a project's folder, so ``ilab -C``
 works there.
 
-Parameters, lowest first: defaults of the environment, the pipeline file, the ConfigMap as it is now, the run form. A
-form always holds all values; one that equals the default the pipeline was compiled with counts as not given, so that a
-patched ConfigMap takes effect in recurring runs and in runs from the dashboard.
+Parameters, lowest first: defaults of the environment, the pipeline file, what the pipeline was compiled with, the
+ConfigMap as it is now, the run form. A form always holds all values; one that equals what the pipeline was compiled
+with counts as not given, so that a patched ConfigMap takes effect in recurring runs and in runs from the dashboard.
+What `ilab pipeline submit` was given (``Compiled.given``) counts always.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ilab.kubeflow.configmap import read_live
+from ilab.parameters import BY_NAME
 
 if TYPE_CHECKING:
     from ilab.actions import Build
@@ -35,8 +37,13 @@ PLAN, SETTINGS, GRAPH = "plan.json", "ilab.yaml", "pipeline.yaml"
 FIXED = ("k8s_storage_class_name", "k8s_storage_size")  # KFP makes the volume before the first task runs
 SECRETS = ("sdg_teacher_secret", "eval_judge_secret", "sdg_repo_secret", "output_oci_registry_secret")
 SERVERS = {"teacher": "ILAB_TEACHER", "judge": "ILAB_JUDGE"}  # role -> prefix of the variables its Secret gives
+IMPORTED = ("sdg_base_model",)  # shown by an importer, which takes nothing that a task found
+SHAPES = ("train_num_workers", "train_gpu_per_worker", "train_gpu_identifier", "eval_gpu_identifier")  # of the pods
 IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # a variable that every pod has
+TAXONOMY = Path("/var/run/ilab/taxonomy")  # where the Secret of a private taxonomy is mounted
+SSH_KEY = "ssh-privatekey"  # its key, in a Secret of the type kubernetes.io/ssh-auth
 LOGINS = Path("/var/run/ilab/registry")  # where the Secret with the registry's login is mounted
+ENDED = "ilab step run ended with "  # in the log of a task that failed; the exit code follows
 METRICS = {"port": 9464, "address": "0.0.0.0", "linger": 35}  # noqa: S104 - Prometheus asks from another pod
 KEYS = {"api_token": "TOKEN", "model_name": "MODEL", "endpoint": "ENDPOINT"}  # key of such a Secret -> variable
 
@@ -56,6 +63,7 @@ class Compiled:
     root: str  # folder of the run's volume, for what is no artifact
     run: str  # the run's id
     store: str
+    given: Sequence[str] = ()  # parameters that `ilab pipeline submit` was given
 
 
 def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[str, Any]:
@@ -67,29 +75,42 @@ def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[s
 
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / GRAPH, compiled.definition)
+    _show_key()
     live = read_live(compiled.config_map)
-    given = {name: value for name, value in form.items() if value != compiled.defaults[name]}
-    layers = {f"ConfigMap {compiled.config_map}": live.values, "run": given}
+    given = {
+        name: _value(name, value)
+        for name, value in form.items()
+        if name in compiled.given or value != compiled.defaults[name]
+    }
     settings: dict[str, Any] = {"environment": compiled.environment, "pipeline": GRAPH, "where": _where(compiled)}
     write_text(folder / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
-    build = prepare(replace(_load(folder), given=layers))
+    loaded = _load(folder)
+    before = {name: value for name, value in _compiled(loaded, compiled).items() if name not in given}
+    layers = {"compiled": before, f"ConfigMap {compiled.config_map}": live.values, "run": given}
+    build = prepare(replace(loaded, given=layers))
     values = {name: one.value for name, one in build.given.items()}
+    now, then = cluster(values), cluster(compiled.defaults)
     if IN_CLUSTER in os.environ:
-        settings["where"]["train"] = in_cluster(cluster(values))
+        settings["where"]["train"] = in_cluster(now, as_job=then.trainers > 1)
     write_text(folder / SETTINGS, yaml.safe_dump({**settings, "parameters": pinned(build)}, sort_keys=False))
     write_json(folder / PLAN, build.plan.dump())
     _copy(folder, Path(compiled.root, "runs", compiled.run))  # where `finish` finds it
-    for line in (live.note, *build.notes, *_unheard(build.given, form), *_told(build.given)):
+    for line in (live.note, *build.notes, *_unheard(build.given, form), *_shaped(now, then), *_told(build.given)):
         if line:
             print(line, flush=True)  # noqa: T201 - a task's log is what it prints
-    return outputs(cluster(values))
+    return outputs(now, then)
 
 
-def outputs(asked: Cluster) -> dict[str, Any]:
-    """What later tasks take from ``resolve``: for each kind of pod its resources, selector and tolerations."""
+def outputs(asked: Cluster, then: Cluster) -> dict[str, Any]:
+    """What later tasks take from ``resolve``: for each kind of pod its resources, selector and tolerations.
+
+    ``then`` is what the pipeline was compiled for: a kind of pod that had GPUs asks for 0 of the same, where it now has
+    none.
+    """
     found: dict[str, Any] = {}
     for kind in ("task", "evaluation", "training"):
         pod = asdict(getattr(asked, kind))
+        pod["gpu"] = pod["gpu"] or getattr(then, kind).gpu
         found |= {f"{kind}_{name}": pod[name] for name in ("cpu", "memory", "gpu")}
         found[f"{kind}_gpus"] = str(pod["gpus"])
         found[f"{kind}_node_selector"] = dict(pod["node_selector"])
@@ -114,6 +135,7 @@ def pinned(build: Build) -> dict[str, Any]:
 
 def run_step(folder: Path, name: str) -> None:
     """Make one step: the same command as by hand. Raises TaskFailedError; signals go on to the command."""
+    _show_key()
     arguments = ["-C", str(folder), "--config", "DEFAULT", "step", "run", "--plan", str(folder / PLAN), "--step", name]
     _command(arguments)
 
@@ -133,7 +155,7 @@ def results(folder: Path, out: Outputs) -> dict[str, float]:
     """Copy what a run gives out of the store; returns figures for KFP's page. The gate has spoken, maybe with no."""
     from ilab.core.files import read_json
 
-    _, made, page = _drawn(folder)
+    _, made, page, beside_it = _drawn(folder)
     for name, (source, target) in {
         "select-phase-2": ("model", out.trained_model),
         "final-evaluation": (".", out.evaluation_results / "final-evaluation"),
@@ -145,6 +167,7 @@ def results(folder: Path, out: Outputs) -> dict[str, float]:
             _copy(made[name] / source, target)
     for name in (PLAN, SETTINGS, GRAPH):
         _copy(folder / name, out.artifacts / name)
+    _copy(beside_it / "checkpoints", out.artifacts / "checkpoints")  # output_save_checkpoints
     if page is not None:
         _copy(page, out.report)
         for beside in ("report.json", "metrics.csv", "metrics.json"):
@@ -165,7 +188,7 @@ def finish(folder: Path, state: str, error: str) -> None:
     if not (folder / PLAN).is_file():
         print("nothing was planned: look at the log of the task `resolve`")  # noqa: T201
         return
-    build, made, page = _drawn(folder)
+    build, made, page, _ = _drawn(folder)
     missing = [name for name in build.plan.steps if name not in made]
     print(f"made: {len(made)} of {len(build.plan.steps)} steps; the same run again goes on from here")  # noqa: T201
     if missing:
@@ -174,8 +197,10 @@ def finish(folder: Path, state: str, error: str) -> None:
         print(f"report: {page}")  # noqa: T201
 
 
-def _drawn(folder: Path) -> tuple[Build, dict[str, Path], Path | None]:
-    """The build of ``folder``, the contents of every step that is made, and the report's page."""
+def _drawn(folder: Path) -> tuple[Build, dict[str, Path], Path | None, Path]:
+    """The build of ``folder``, the contents of every step that is made, the report's page (maybe that of an earlier run
+    that shows the same), and the folder of what this run keeps beside it.
+    """
     from ilab.core.run import Engine, run_folder
     from ilab.outcome import draw_report
     from ilab.transfer.stores import open_store
@@ -188,7 +213,8 @@ def _drawn(folder: Path) -> tuple[Build, dict[str, Path], Path | None]:
             for name, planned in build.plan.steps.items()
             if (record := engine.store.record(planned.step.type, planned.key)) is not None
         }
-        return build, made, draw_report(build, engine, run_folder(engine.store))
+        own = run_folder(engine.store)
+        return build, made, draw_report(build, engine, own), own
     finally:
         engine.close()
 
@@ -231,6 +257,42 @@ def _where(compiled: Compiled) -> dict[str, Any]:
     return where
 
 
+def _show_key() -> None:
+    """Tell git of the key that the taxonomy's Secret holds, if it holds one. A command that is started knows it too."""
+    if (TAXONOMY / SSH_KEY).is_file():
+        os.environ.setdefault("GIT_SSH_KEY", str(TAXONOMY / SSH_KEY))
+
+
+def _compiled(loaded: Loaded, compiled: Compiled) -> dict[str, Any]:
+    """What whoever compiled the pipeline gave, beside what environment and pipeline file say."""
+    from ilab.actions import parameters_of
+    from ilab.kubeflow.definition import defaults
+
+    usual = defaults({row["name"]: row["value"] for row in parameters_of(loaded, {})})
+    return {name: _value(name, value) for name, value in compiled.defaults.items() if value != usual[name]}
+
+
+def _value(name: str, value: Any) -> Any:
+    """A value of the form; where a parameter may have none, empty text is none."""
+    return None if value == "" and BY_NAME[name].default is None else value
+
+
+def _shaped(now: Cluster, then: Cluster) -> list[str]:
+    """What the tasks cannot be made into since the pipeline was compiled."""
+    lines = []
+    again = "compile it again for the other: ilab pipeline submit, or upload"
+    if now.trainers > 1 and then.trainers == 1:
+        lines.append(
+            f"train_num_workers is {now.trainers} now, but the pipeline was compiled for 1: the task that starts their "
+            f"job holds a trainer's processors, memory and GPUs as well; {again}"
+        )
+    if then.trainers == 1 and now.training.gpus and not then.training.gpus:
+        lines.append(f"the pipeline was compiled for training without GPUs, and none are asked for; {again}")
+    if now.evaluation.gpus and not then.evaluation.gpus:
+        lines.append(f"the pipeline was compiled for evaluation without a GPU, and none is asked for; {again}")
+    return lines
+
+
 def _unheard(given: Mapping[str, Given], form: Mapping[str, Any]) -> list[str]:
     """What somebody patched since this run was submitted, and comes too late for it."""
     lines = []
@@ -266,4 +328,4 @@ def _command(arguments: list[str]) -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
     if code:
-        raise TaskFailedError(f"ilab step run ended with {code}; what was wrong stands above")
+        raise TaskFailedError(f"{ENDED}{code}; what was wrong stands above")
