@@ -345,7 +345,7 @@ def model_to_use(loaded: Loaded, given: str | None, folder: Path = Path()) -> tu
     if default := loaded.config.models.default:
         return model_to_use(loaded, default, loaded.base)
     raise InputError(
-        "this project has no model yet",
+        "no model was built here yet",
         where=str(loaded.base),
-        hint="build one with: ilab run; or give a folder: --model-path DIR",
+        hint="give one: --model-path PATH, or a name of: ilab model list; or build one with: ilab run",
     )

@@ -184,6 +184,7 @@ def test_every_command_has_help(command: tuple[str, ...]) -> None:
     [
         (("pipelin",), "Did you mean 'pipeline'?"),
         (("rnu",), "Did you mean 'run'?"),
+        (("upload",), "Did you mean 'model upload'?"),
         (("frobnicate",), "There is no command 'frobnicate'."),
         (("pipeline", "rn"), "Did you mean 'run'?"),
         (("run", "--forc", "x"), "--force"),

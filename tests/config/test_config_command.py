@@ -298,6 +298,16 @@ def test_no_editor(here: Path, monkeypatch: pytest.MonkeyPatch, name: str, error
     assert not user_file().exists()
 
 
+def test_without_a_terminal_no_editor_is_guessed(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vi").write_text("#!/bin/sh\nexit 9\n")
+    (tmp_path / "vi").chmod(0o755)
+    for name in ("VISUAL", "EDITOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = ilab("config", "edit")
+    assert isinstance(done.exception, InputError) and "no terminal" in done.exception.message
+
+
 def test_validate_names_every_mistake(here: Path) -> None:
     (here / "a.yaml").write_text("where: {jobs: 0}\nparameters:\n  train_sed: 1\n")
     done = ilab("config", "validate", "a.yaml")

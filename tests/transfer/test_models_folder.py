@@ -208,6 +208,9 @@ def test_the_other_commands_find_a_model_by_its_name(ilab: Run, models: Path, ti
     with pytest.raises(InputError, match="there is no model 'lab/lump'") as caught:
         model_to_use(loaded, "lab/lump")
     assert "ilab model download --repository lab/lump" in caught.value.hint
+    with pytest.raises(InputError, match="there is no model") as caught:  # a file is in no hub under its path
+        model_to_use(loaded, "models/ggml-model-f16.gguf")
+    assert "download" not in caught.value.hint
     own = load(tmp_path, sets=[f"models.named.mine.path={NAME}", "models.default=mine"])
     assert model_to_use(own, "mine") == model_to_use(own, None) == (models / NAME, "lamp")
     mine = put(tmp_path, NAME)

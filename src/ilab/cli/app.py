@@ -94,7 +94,10 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in NOUNS and args[0] not in ALIASES and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], [*NOUNS, *ALIASES], n=1)
+            from ilab.cli.examples import EXAMPLES  # has every command by its whole name
+
+            whole = [name for name in EXAMPLES if name.partition(" ")[2] == args[0]]
+            close = whole or difflib.get_close_matches(args[0], [*NOUNS, *ALIASES], n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -167,6 +168,8 @@ def _run_editor(path: Path) -> None:
     program = shutil.which(command[0]) if command and command[0] else None
     if program is None:
         raise SetupError(f"there is no editor {named!r}" if named else "no editor is named", hint="export EDITOR=nano")
+    if not named and not sys.stdin.isatty():  # an editor for terminals would wait for ever
+        raise InputError("there is no terminal to edit in", hint="type: ilab config set PATH VALUE")
     code = subprocess.run([program, *command[1:], str(path)], check=False).returncode
     if code:
         raise InputError(f"{command[0]} ended with exit code {code}", hint="nothing was changed")

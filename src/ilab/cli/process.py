@@ -255,7 +255,8 @@ def stop(options: Options, identity: str, force: bool, grace: float) -> None:
 
     processes = Processes()
     process = processes.find(identity)
-    click.echo(f"stopping {process.id} …", err=True)
+    if process.state == "running":  # else it is refused, and nothing is being stopped
+        click.echo(f"stopping {process.id} …", err=True)
     ended = processes.stop(process, grace if force else None)
     options.result(ended.facts(), _ending(ended))
 

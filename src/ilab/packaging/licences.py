@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -119,8 +118,3 @@ def _asks(licence: str) -> tuple[str, ...]:
 
 def _short(text: str) -> str:
     return " ".join(text.split())[:80]
-
-
-def as_plain(found: Sequence[Licence]) -> list[dict[str, Any]]:
-    """For JSON; without what is empty."""
-    return [one.model_dump(mode="json", exclude_defaults=True) for one in found]

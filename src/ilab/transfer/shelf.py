@@ -285,7 +285,8 @@ def model_at(given: str, folder: Path) -> Path | None:
 
 def not_here(given: str) -> InputError:
     """The error for a name or path that means no model."""
-    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", given, re.ASCII):
+    is_file = given.lower().endswith(".gguf")  # no repository is called so
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", given, re.ASCII) and not is_file:
         hint = f"get it with: ilab model download --repository {given}   or see: ilab model list"
     else:
         hint = "give a model's folder, or a name; see: ilab model list"

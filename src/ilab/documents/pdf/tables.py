@@ -13,8 +13,6 @@ from itertools import pairwise, takewhile
 from ilab.documents.pdf.lines import has_leaders, rows, segments
 from ilab.documents.pdf.marks import Rule, Segment, Word
 
-Cells = tuple[tuple[str, ...], ...]
-
 _NEAR = 3.0  # points: rules that near are one
 _MOST_RULES = 400  # in one direction on one page; more is a drawing
 _MOST_COLUMNS, _MOST_ROWS = 40, 300

@@ -18,7 +18,7 @@ from typing import Any
 
 from ilab.core.step import Site, fingerprint
 from ilab.data import Record, seed_from
-from ilab.errors import InputError, Stopped
+from ilab.errors import Stopped
 from ilab.evaluation.benchmarks.result import BenchmarkResult, Group, Row
 from ilab.evaluation.drawn import drawn
 from ilab.evaluation.prompts import LETTERS, Prompt, Shot, joined, lettered, shots_for
@@ -217,12 +217,6 @@ def summarise(
 def limited(questions: Sequence[Choice], limit: int | None, seed: int) -> list[Choice]:
     """At most ``limit`` questions of each group, drawn by their ids and the seed, in the order of ``questions``."""
     return drawn(questions, limit, seed, lambda one: (one.group, one.id))
-
-
-def check_shots(form: Form) -> None:
-    """Raises ``InputError`` where a form asks for fewer than no shots."""
-    if form.shots < 0:
-        raise InputError(f"{form.shots} shots", hint="--few-shots takes 0 or more")
 
 
 def _shot(one: Choice) -> Shot:

@@ -67,15 +67,6 @@ class Header:
         return frozenset(str(text) for text, kind in zip(tokens, types, strict=False) if kind == CONTROL)
 
 
-def is_gguf(path: Path) -> bool:
-    """Whether ``path`` is a file that begins as GGUF does."""
-    try:
-        with path.open("rb") as handle:
-            return handle.read(4) == MAGIC
-    except OSError:
-        return False
-
-
 def read_header(path: Path) -> Header:
     """The header of ``path``, whose tensors must all be there. Raises ``InputError`` for anything else."""
     try:
