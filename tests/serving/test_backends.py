@@ -388,7 +388,7 @@ def test_a_taken_port_through_the_command(tiny_model: Path) -> None:
     assert done.returncode == 3
     assert "error while attempting to bind on address " in done.stderr
     assert f"process {os.getpid()}" in done.stderr
-    assert "ilab model serve --port" in done.stderr
+    assert "add --port " in done.stderr
 
 
 def test_words_for_nobody(tiny_model: Path) -> None:

@@ -229,7 +229,7 @@ def test_a_port_that_is_taken(tiny_model: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(SetupError, match=f"port {port} of 127.0.0.1 is taken") as caught:
             serve(tiny_model, port=port)
-    assert "ilab model serve --port" in caught.value.hint
+    assert "add --port " in caught.value.hint
     with pytest.raises(SetupError, match="is not known"):
         serve(tiny_model, host="no.such.host.invalid")
     with pytest.raises(InputError, match="no port 99999"):

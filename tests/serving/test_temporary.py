@@ -124,4 +124,6 @@ def test_nobody_answers() -> None:
 def test_last_words() -> None:
     assert last_words("loading\nValueError: too long\n\n  shorten it\n") == "ValueError: too long\n  shorten it"
     assert last_words("\n".join(map(str, range(9)))) == "\n".join(map(str, range(3, 9)))
+    cause = "error: unknown model architecture\nloading\nRuntimeError: no server\nbye\nerror: it ended\n"
+    assert last_words(cause) == "error: unknown model architecture\nRuntimeError: no server\nerror: it ended"
     assert last_words("") == ""

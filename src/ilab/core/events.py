@@ -80,7 +80,7 @@ class Bus:
 
 
 def jsonl_sink(path: Path) -> Sink:
-    """Appends every event to ``path``, a line each. The file is open while it writes, so that nobody has to close it."""
+    """Appends every event to ``path``, a line each. The file is open only while it writes: nobody has to close it."""
     path.touch()
 
     def write(event: Event) -> None:

@@ -42,7 +42,7 @@ def bind(host: str, port: int) -> socket.socket:
         raise SetupError(
             f"error while attempting to bind on address ('{host}', {port}): {str(error.strerror).lower()}; "
             f"port {port} of {host} {reason}",
-            hint=f"stop that server, or type: ilab model serve --port {free}",
+            hint=f"stop that server, or serve at another port: add --port {free}",
         ) from error
     return bound
 

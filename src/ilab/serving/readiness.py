@@ -24,6 +24,7 @@ SPEAK = 5.0  # seconds between two lines about the start
 SILENT = 900.0  # seconds without a word in the log after which a start has failed
 TAIL = 16 << 10  # bytes of a log that are looked at
 LINES = 6  # of a log that an error shows
+CAUSES = 3  # errors before the last one that it shows too
 WRONG = re.compile(r"\berror\b|Error:|Exception:|\bfatal\b|\bfailed\b", re.IGNORECASE)
 
 Tell = Callable[[float, str], None]  # seconds since the start, and the last line of the log
@@ -44,7 +45,10 @@ class Log:
             return source.read().decode("utf-8", "replace")
 
     def last_words(self) -> str:
-        """The end as an error shows it: from its last error on, else its last lines."""
+        """The end as an error shows it: the last errors, with what stands behind the last of them; else the last lines.
+
+        What a program says first is often the cause, and what it says last only that it gives up.
+        """
         return last_words(self.tail())
 
 
@@ -53,7 +57,8 @@ def last_words(text: str) -> str:
     lines = [printable(line).rstrip() for line in text.splitlines() if line.strip()]
     wrong = [at for at, line in enumerate(lines) if WRONG.search(line)]
     begin = wrong[-1] if wrong else max(0, len(lines) - LINES)
-    return "\n".join(lines[begin : begin + LINES])
+    before = [line for line in dict.fromkeys(lines[at] for at in wrong[:-1]) if line != lines[begin]]
+    return "\n".join([*before[-CAUSES:], *lines[begin : begin + LINES]])
 
 
 def printable(line: str) -> str:
