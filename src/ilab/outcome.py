@@ -347,6 +347,6 @@ def model_to_use(loaded: Loaded, given: str | None, folder: Path = Path()) -> tu
     raise InputError(
         "no model was built here yet",
         where=str(loaded.base),
-        hint="give one: --model-path PATH (after `ilab train`: models/ggml-model-f16.gguf), or a name of: ilab model list; "
-        "or build one with: ilab run",
+        hint="give one: --model-path PATH (`ilab train` makes models/ggml-model-f16.gguf), or a name of: ilab model "
+        "list; or build one with: ilab run",
     )
