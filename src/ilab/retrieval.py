@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from ilab.actions import where_of
 from ilab.artifacts import Documents
@@ -63,12 +63,12 @@ def store_path(loaded: Loaded, uri: str | None = None) -> Path:
     given = uri or loaded.config.rag.store
     if not given:
         return _home(loaded) / "embeddings.db"
-    parts = urlsplit(given)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    if "://" in given:
+    scheme, mark, rest = given.partition("://")
+    if mark and scheme == "file":
+        return Path(unquote("/" + rest.partition("/")[2]))
+    if mark:
         hint = "give a file: --document-store-uri embeddings.db"
-        raise InputError(f"a document store is a file here, not {parts.scheme}", where=given, hint=hint)
+        raise InputError(f"a document store is a file here, not {scheme}", where=given, hint=hint)
     return loaded.path(given)
 
 

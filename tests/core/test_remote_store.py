@@ -317,9 +317,9 @@ def test_a_lease_is_held_by_one_renewed_and_taken_over(place: Place, monkeypatch
     with pytest.raises(SetupError, match="is already making"):
         RemoteLease(store.objects, name)
     lease.check()
-    monkeypatch.setattr(remote_lease, "BEAT", 60.0)
     place.corrupt(name, b'{"host": "elsewhere", "pid": 1, "id": "z"}')
     wait_for(lambda: lease._lost)
+    monkeypatch.setattr(remote_lease, "BEAT", 60.0)
     with pytest.raises(ServiceError, match="took this step over"):
         lease.check()
     lease.release()

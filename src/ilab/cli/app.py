@@ -211,6 +211,11 @@ def run() -> None:
             traceback.print_exc()
         show_error(error)
         sys.exit(error.exit_code)
+    except UnicodeEncodeError as error:  # bytes on the command line that are no text, where text is needed
+        if verbose or not isinstance(error.object, str):
+            raise
+        show_error(InputError("this is no text in the terminal's encoding", where=error.object[:60]))
+        sys.exit(InputError.exit_code)
     except OSError as error:  # outside of any step: a full disk, a folder that cannot be written
         from ilab.core.store import disk_error
 

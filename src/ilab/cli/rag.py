@@ -130,7 +130,7 @@ def ingest(options: Options, /, input_dir: str | None, anew: bool, **given: Any)
 @STORE
 @COLLECTION
 @click.option("--embedding-model-path", "embedder", metavar="DIR|NAME", help=EMBEDDER)
-@click.option("-k", "--top-k", type=click.IntRange(1), help="How many passages.  [config: rag.top_k]")
+@click.option("-k", "--top-k", type=click.IntRange(1, 1000), help="How many passages.  [config: rag.top_k]")
 @click.pass_obj
 def search(options: Options, /, question: str, **given: Any) -> None:
     """The passages that answer QUESTION best, with where they stand.

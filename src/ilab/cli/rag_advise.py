@@ -23,7 +23,7 @@ MEASURE = "ilab advise --measure"
 @click.command()
 @click.option("--measure", is_flag=True, help="Ask both models the test questions beside passages that a search finds.")
 @click.option(
-    "-k", "--top-k", type=click.IntRange(1), help="With --measure: passages for a question.  [config: rag.top_k]"
+    "-k", "--top-k", type=click.IntRange(1, 1000), help="With --measure: passages for a question.  [config: rag.top_k]"
 )
 @click.option("--embedding-model-path", "embedder", metavar="DIR|NAME", help=f"With --measure. {EMBEDDER}")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps.  [config: where.device]")

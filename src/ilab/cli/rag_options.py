@@ -32,7 +32,10 @@ def RAG_OPTIONS(command: F) -> F:  # noqa: N802 - read as a constant where it is
     """Add ``--rag`` and where to look: what upstream's ``model chat`` takes."""
     for option in (
         click.option(
-            "--retriever-top-k", "top_k", type=click.IntRange(1), help="Passages for a question.  [config: rag.top_k]"
+            "--retriever-top-k",
+            "top_k",
+            type=click.IntRange(1, 1000),
+            help="Passages for a question.  [config: rag.top_k]",
         ),
         click.option("--retriever-embedding-model-path", "embedder", metavar="DIR|NAME", help=EMBEDDER),
         COLLECTION,

@@ -356,7 +356,7 @@ def list_files(root: Path) -> Files:
 def digest_files(files: Files) -> str:
     """SHA-256 over the sorted relative names, sizes and hashes."""
     lines = (f"{name}\0{size}\0{sha256}\n" for name, (size, sha256) in sorted(files.items()))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def digest_tree(root: Path) -> str:

@@ -97,7 +97,7 @@ def embedder_of(setting: str, where: Where) -> Embedder:
                 f"no server is configured for the embedding model {name!r}", where="where.embedder", hint=hint
             )
         return ServedEmbedder(where.embedder)
-    if not Path(setting).is_dir():
+    if not (Path(setting) / "config.json").is_file():
         hint = "give a Hugging Face folder: --embedding-model-path DIR; or: --embedding-model-path hashed"
         raise InputError("there is no embedding model here", where=setting, hint=hint)
     return LocalEmbedder(Path(setting), where)
