@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -14,6 +14,14 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+def _by_reference(reference: str) -> str:
+    # Refused here, before it can be written into a run's settings; the message must not show it.
+    if reference and not reference.startswith(("env:", "file:")):
+        raise ValueError("a key is given by reference, env:NAME or file:PATH, never itself")
+    return reference
+
+
+Reference = Annotated[str, AfterValidator(_by_reference)]  # env:NAME or file:PATH, which hold a secret; empty: none
 UNSERVED = "http://127.0.0.1:0/v1"  # of a model that is served once it is asked: no server can have this address
 
 
@@ -24,7 +32,7 @@ class Endpoint(Section):
     model: str = Field(
         "", description="name of the model there; sdg_teacher_model, sdg_verifier_model, eval_judge_model go first"
     )
-    api_key: str = Field("", description="env:NAME or file:PATH that holds the key; empty for none")
+    api_key: Reference = Field("", description="env:NAME or file:PATH that holds the key; empty for none")
     in_flight: int | None = Field(
         None, gt=0, description="requests under way at once; empty: sdg_batch_size x sdg_num_workers"
     )
@@ -42,7 +50,7 @@ class Endpoint(Section):
     ca_file: str | None = Field(None, description="certificates to trust besides the system's (PEM)")
     client_cert: str | None = Field(None, description="certificate to show to the server (PEM)")
     client_key: str | None = Field(None, description="its private key, where it is not in the same file (PEM)")
-    client_key_password: str = Field("", description="env:NAME or file:PATH that holds the key's password")
+    client_key_password: Reference = Field("", description="env:NAME or file:PATH that holds the key's password")
     insecure: bool = Field(False, description="do not check the server's certificate; for tests only")
     price_read: float | None = Field(None, ge=0, description="price of a million tokens that the model reads")
     price_written: float | None = Field(None, ge=0, description="price of a million tokens that it writes")
@@ -60,21 +68,13 @@ class Endpoint(Section):
             raise ValueError("a URL with a user name or password in it; give a key with where.teacher.api_key")
         return url
 
-    @field_validator("api_key", "client_key_password")
-    @classmethod
-    def _by_reference(cls, reference: str) -> str:
-        # Refused here, before it can be written into a run's settings; the message must not show it.
-        if reference and not reference.startswith(("env:", "file:")):
-            raise ValueError("a key is given by reference, env:NAME or file:PATH, never itself")
-        return reference
-
 
 class EmbedderWhere(Section):
     """An OpenAI-compatible server of embeddings (``POST /v1/embeddings``), for retrieval."""
 
     url: str = Field(description="base URL, for example http://127.0.0.1:8000/v1")
     model: str = Field(description="name of the embedding model there")
-    api_key: str = Field("", description="env:NAME or file:PATH that holds the key; empty for none")
+    api_key: Reference = Field("", description="env:NAME or file:PATH that holds the key; empty for none")
     timeout: float = Field(120.0, gt=0, description="seconds a single request may take")
     ca_file: str | None = Field(None, description="certificates to trust besides the system's (PEM)")
 
@@ -84,13 +84,6 @@ class EmbedderWhere(Section):
         if "@" in urlsplit(url).netloc:
             raise ValueError("a URL with a user name or password in it; give a key with where.embedder.api_key")
         return url
-
-    @field_validator("api_key")
-    @classmethod
-    def _by_reference(cls, reference: str) -> str:
-        if reference and not reference.startswith(("env:", "file:")):
-            raise ValueError("a key is given by reference, env:NAME or file:PATH, never itself")
-        return reference
 
 
 class DocumentsWhere(Section):
@@ -223,7 +216,9 @@ class KubeflowWhere(Section):
     host: str = Field(
         "", description="address of the pipeline server's API, as https://ds-pipeline-dspa-….apps.example"
     )
-    token: str = Field("", description="env:NAME or file:PATH that holds the token; empty: the service account's own")
+    token: Reference = Field(
+        "", description="env:NAME or file:PATH that holds the token; empty: the service account's own"
+    )
     ca_file: str = Field("", description="certificates to trust besides the system's (PEM)")
     namespace: str = Field("", description="namespace (project) of the runs")
     experiment: str = Field("instructlab", description="experiment that runs belong to")
@@ -234,13 +229,6 @@ class KubeflowWhere(Section):
         "storage-secret",
         description="Secret with the keys of object storage (store, base model), if there is one",
     )
-
-    @field_validator("token")
-    @classmethod
-    def _by_reference(cls, reference: str) -> str:
-        if reference and not reference.startswith(("env:", "file:")):
-            raise ValueError("a token is given by reference, env:NAME or file:PATH, never itself")
-        return reference
 
 
 class EvaluateWhere(Section):
@@ -280,7 +268,9 @@ class ServeWhere(Section):
     gpu_layers: int = Field(-1, ge=-1, description="llama-cpp: layers on the GPU; -1: as many as fit")
     gpus: int | None = Field(None, ge=0, description="vllm: GPUs that share the model")
     vllm_args: tuple[str, ...] = Field((), description="vllm: further words of its command line")
-    api_key: str = Field("", description="env:NAME or file:PATH with the key that requests must bring; empty: none")
+    api_key: Reference = Field(
+        "", description="env:NAME or file:PATH with the key that requests must bring; empty: none"
+    )
     tls_cert: str | None = Field(None, description="certificate to serve https with (PEM)")
     tls_key: str | None = Field(None, description="its private key, where it is not in the same file (PEM)")
     log_file: str | None = Field(None, description="file that what the server says is appended to")
@@ -298,13 +288,6 @@ class ServeWhere(Section):
             raise ValueError("a URL with a user name or password in it; give a key with where.serve.api_key")
         return url
 
-    @field_validator("api_key")
-    @classmethod
-    def _by_reference(cls, reference: str) -> str:
-        if reference and not reference.startswith(("env:", "file:")):
-            raise ValueError("a key is given by reference, env:NAME or file:PATH, never itself")
-        return reference
-
     @field_validator("tls_key")
     @classmethod
     def _with_certificate(cls, key: str | None, info: ValidationInfo) -> str | None:
@@ -320,21 +303,16 @@ class PackageWhere(Section):
     logins: str = Field(
         "", description="docker config file, or folder of a mounted secret; empty: output_oci_registry_secret"
     )
-    sign_key: str = Field("", description="env:NAME or file:PATH of the private key that signs packages (EC, PEM)")
-    sign_key_password: str = Field("", description="env:NAME or file:PATH of that key's password")
+    sign_key: Reference = Field(
+        "", description="env:NAME or file:PATH of the private key that signs packages (EC, PEM)"
+    )
+    sign_key_password: Reference = Field("", description="env:NAME or file:PATH of that key's password")
     model_registry: str = Field(
         "", description="URL of a Kubeflow Model Registry that is told; empty: output_model_registry_api_url"
     )
-    model_registry_token: str = Field("", description="env:NAME or file:PATH of its token")
+    model_registry_token: Reference = Field("", description="env:NAME or file:PATH of its token")
     mlflow: str = Field("", description="URL of an MLflow server whose registry is told")
-    mlflow_token: str = Field("", description="env:NAME or file:PATH of its token")
-
-    @field_validator("sign_key", "sign_key_password", "model_registry_token", "mlflow_token")
-    @classmethod
-    def _by_reference(cls, reference: str) -> str:
-        if reference and not reference.startswith(("env:", "file:")):
-            raise ValueError("a key is given by reference, env:NAME or file:PATH, never itself")
-        return reference
+    mlflow_token: Reference = Field("", description="env:NAME or file:PATH of its token")
 
     @field_validator("push", "model_registry", "mlflow")
     @classmethod
