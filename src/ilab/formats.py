@@ -13,12 +13,11 @@ import csv
 import importlib
 import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ilab.core.files import write_text
+from ilab.core.files import replacing, write_text
 from ilab.data import Leaf, Sample
 from ilab.errors import InputError, SetupError
 from ilab.export import instruction_row, is_pair
@@ -105,12 +104,8 @@ def _parquet(path: Path, samples: Sequence[Sample], leaves: Mapping[str, Leaf]) 
         {**flat(sample, leaves[sample.leaf]), "messages": [message.model_dump() for message in sample.messages]}
         for sample in samples
     ]
-    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as new:
         parquet.write_table(arrow.Table.from_pylist(rows, schema=schema), str(new))
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _write_list(path: Path, rows: list[dict[str, Any]]) -> None:

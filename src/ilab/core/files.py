@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,19 +19,47 @@ from ilab.errors import SetupError
 R = TypeVar("R", bound=BaseModel)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write beside ``path``, fsync, rename over it."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write; at the end it is flushed to the disk and takes the place of ``path``.
+
+    Where the block raises, ``path`` stays what it was. A link is followed. What is there and no file (``/dev/null``,
+    ``/dev/stdout``, a named pipe) is written to instead: renamed over, a device would be gone for the whole machine.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    stream = path.exists() and not path.is_file() and not path.is_dir()
+    target = path if stream else path.resolve()
+    folder = Path(tempfile.gettempdir()) if stream else target.parent
+    temporary = folder / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
+        yield temporary
+        if stream:
+            with temporary.open("rb") as written, target.open("wb") as out:
+                shutil.copyfileobj(written, out)
+        else:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, target)
     except OSError as error:
         error.filename = str(path)  # a full disk is found while writing, and then nothing says where
         raise
-    os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The whole of it or nothing; see :func:`replacing`."""
+    with (
+        replacing(path) as new,
+        new.open("w", encoding="utf-8", newline="\n", errors="surrogatepass") as handle,
+    ):
+        handle.write(text)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The whole of it or nothing; see :func:`replacing`."""
+    with replacing(path) as new:
+        new.write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:

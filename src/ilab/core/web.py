@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -32,7 +31,7 @@ from typing import TYPE_CHECKING, Self
 import httpx2
 
 from ilab.core.addresses import Backend, is_private, resolve
-from ilab.core.files import write_json
+from ilab.core.files import write_bytes, write_json
 from ilab.core.transport import in_our_words, new_client, proxy_for, shown, trust
 from ilab.errors import IlabError, InputError, ServiceError, SetupError
 
@@ -312,14 +311,3 @@ def _keep(home: Path, asked: str, reply: Reply) -> _Copy:
         hint = "free some disk space, or give another folder with --set where.cache=FOLDER"
         raise SetupError(f"cannot keep a fetched page: {error}", where=str(home), hint=hint) from error
     return copy
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write beside ``path``, fsync, rename over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)

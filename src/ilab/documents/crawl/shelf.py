@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from ilab.core.web import write_bytes
+from ilab.core.files import write_bytes
 from ilab.documents.crawl.journal import Entry, Journal, State
 from ilab.documents.crawl.pages import digest, file_name, folded
 
