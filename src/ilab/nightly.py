@@ -24,13 +24,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ilab import resolvers
 from ilab.actions import Build, prepare
 from ilab.config import Loaded
 from ilab.core.pipeline import Pipeline
 from ilab.core.run import Engine
 from ilab.core.store import Lease, Store
 from ilab.errors import GateError, InputError, SetupError
-from ilab.resolvers import NIGHTLY, STABLE, STABLE_RELEASE, registry_path
+from ilab.resolvers import NIGHTLY, STABLE, STABLE_RELEASE, registry_of
 from ilab.transfer.stores import open_store
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def decide(loaded: Loaded, parameters: Mapping[str, Any], *, from_base: bool = F
     store = open_store(loaded)
     name = str(plain.given["output_model_name"].value)
     stages = stages_of(loaded)
-    stable = _stable(stages, name)
+    stable = _stable(loaded, stages, name)
     today = _prints(plain, store)
     before = (_taught(stable, store) if stable else None) or {}
     seen = since(today, before)
@@ -282,14 +283,13 @@ def lease_of(loaded: Loaded, name: str) -> Lease:
 
 
 def stages_of(loaded: Loaded) -> Stages:
-    from ilab.packaging.registry import Registry
     from ilab.packaging.stages import Stages
 
-    return Stages(Registry(registry_path(loaded)))
+    return Stages(registry_of(loaded))
 
 
 def package_of(entry: Entry) -> Path:
-    """Where a registered package lies."""
+    """Where the package of a release lies that was brought to this machine."""
     return Path(entry.uri.removeprefix("oci:"))
 
 
@@ -314,17 +314,19 @@ def _prints(plain: Build, store: Store) -> dict[str, str]:
     return leaf_prints(Taxonomy(found["taxonomy"]), Documents(found["documents"]))
 
 
-def _stable(stages: Stages, name: str) -> Entry | None:
+def _stable(loaded: Loaded, stages: Stages, name: str) -> Entry | None:
+    """The stable release, with its package on this machine."""
     if STABLE not in stages.aliases(name):
         return None
     entry = stages.find(name, STABLE)
-    if not package_of(entry).is_dir():
+    package = resolvers.package_of(loaded, entry)
+    if not package.is_dir():
         raise InputError(
             f"the package of {name} {entry.version} ({STABLE}) is gone",
-            where=str(package_of(entry)),
+            where=entry.uri.removeprefix("oci:"),
             hint=f"build that version again, or point {STABLE} to another: ilab registry alias {name} VERSION {STABLE}",
         )
-    return entry
+    return entry.model_copy(update={"uri": f"oci:{package}"})
 
 
 def _taught(stable: Entry, store: Store) -> dict[str, str] | None:

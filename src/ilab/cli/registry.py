@@ -155,10 +155,10 @@ def _changelog(entry: Entry) -> dict[str, Any]:
 
 
 def _stages(options: Options) -> Stages:
-    from ilab.outcome import open_registry
     from ilab.packaging.stages import Stages
+    from ilab.resolvers import registry_of
 
-    return Stages(open_registry(options.load()))
+    return Stages(registry_of(options.load()))
 
 
 def _told(entry: Entry, stages: Stages) -> dict[str, Any]:

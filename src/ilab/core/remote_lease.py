@@ -16,6 +16,7 @@ from typing import Any
 
 from ilab.core.objects import SHORT, Facts, Objects, patiently
 from ilab.core.pids import born
+from ilab.core.remote_check import unsafe
 from ilab.core.store import STALE
 from ilab.errors import ServiceError, SetupError
 
@@ -82,11 +83,7 @@ class RemoteLease:
     def _check_conditions(self) -> None:
         """A server that ignores conditions would let two machines make the same thing, each over the other's work."""
         if patiently(lambda: self._objects.write(self._name, self._text(), absent=True)):
-            raise SetupError(
-                "this object store ignores If-None-Match, so it cannot be shared safely",
-                where=self._objects.address,
-                hint="use a newer version of it, or a folder: --store DIR",
-            )
+            raise unsafe("ignores If-None-Match", self._objects.address)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):

@@ -65,6 +65,17 @@ class RemoteStore(Store):
 
     # -- reading -------------------------------------------------------------------------------------------------
 
+    def address(self, path: Path) -> str:
+        return f"{self.objects.address}/{path.relative_to(self.root).as_posix()}"
+
+    def named(self, address: str) -> tuple[str, str] | None:
+        folder, *names = address.rsplit("/", 2)
+        # A path is one in a mirror, which has the same name on every machine.
+        if len(names) != 2 or (folder != self.objects.address and Path(folder).name != self.root.name):
+            return None
+        type_, key = names
+        return (type_, key) if _TYPE.fullmatch(type_) and _KEY.fullmatch(key) else None
+
     def record(self, type_: str, key: str) -> RecordFile | None:
         known = self._known.get((type_, key))
         if known is not None:

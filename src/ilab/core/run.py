@@ -234,6 +234,7 @@ class Engine:
             memo=self.memo,
             stopping=self.stop.is_set,
             history=lambda: self._history(plan, name),
+            address=self.store.address,
         )
 
     def _history(self, plan: Plan, name: str) -> list[dict[str, Any]]:

@@ -179,6 +179,15 @@ class Store:
     def directory(self, type_: str, key: str) -> Path:
         return self.root / type_ / key
 
+    def address(self, path: Path) -> str:
+        """What everybody who has this store opens a folder in it by."""
+        return str(path)
+
+    def named(self, address: str) -> tuple[str, str] | None:
+        """(type, key) of the artifact that a path or an :meth:`address` means, None for one that lies elsewhere."""
+        path = Path(address).resolve()
+        return (path.parent.name, path.name) if path.parent.parent == self.root.resolve() else None
+
     def record(self, type_: str, key: str) -> RecordFile | None:
         """The record of an artifact, or None while it does not exist."""
         path = self.directory(type_, key) / RECORD
@@ -243,9 +252,7 @@ class Store:
     def same_contents(self, step: Step, input_digests: dict[str, Any]) -> RecordFile | None:
         """An existing result of the same step over inputs of the same contents, if there is one."""
         pointer = self._pointer(step.type, step.version, step.fields(), input_digests)
-        if not pointer.exists():
-            return None
-        return self.record(step.type, pointer.read_text().strip())
+        return self.record(step.type, pointer.read_text().strip()) if pointer.exists() else None
 
     def link(self, record: RecordFile, older: RecordFile) -> RecordFile:
         """Record that ``record`` has the contents of ``older``."""
