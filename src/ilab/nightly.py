@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from ilab import resolvers
 from ilab.actions import Build, prepare
 from ilab.config import Loaded
+from ilab.core.lease import Held
 from ilab.core.pipeline import Pipeline
 from ilab.core.run import Engine
-from ilab.core.store import Lease, Store
+from ilab.core.store import Store
 from ilab.errors import GateError, InputError, SetupError
 from ilab.resolvers import NIGHTLY, STABLE, STABLE_RELEASE, registry_of
 from ilab.transfer.stores import open_store
@@ -268,12 +269,11 @@ def finish(loaded: Loaded, decision: Decision, *, promote: bool = False) -> dict
     return {alias: aliases[alias] for alias in (NIGHTLY, STABLE) if alias in aliases}
 
 
-def lease_of(loaded: Loaded, name: str) -> Lease:
-    """The right to make the nightly build of a model: one at a time in a store. ``SetupError`` if it is taken."""
-    folder = open_store(loaded).root / "nightly" / re.sub(r"[^A-Za-z0-9._-]", "_", name)
-    folder.mkdir(parents=True, exist_ok=True)
+def lease_of(loaded: Loaded, name: str) -> Held:
+    """The right to make the nightly build of a model: one at a time in a store, on whatever machine. ``SetupError`` if
+    it is taken."""
     try:
-        return Lease(folder / "lease.json")
+        return open_store(loaded).lease(f"nightly/{re.sub(r'[^A-Za-z0-9._-]', '_', name)}")
     except SetupError as error:
         raise SetupError(
             f"another nightly build of {name} is under way",
@@ -289,7 +289,7 @@ def stages_of(loaded: Loaded) -> Stages:
 
 
 def package_of(entry: Entry) -> Path:
-    """Where the package of a release lies that was brought to this machine."""
+    """Where the package lies of a release of which this machine has at least what it tells of itself."""
     return Path(entry.uri.removeprefix("oci:"))
 
 
@@ -315,11 +315,11 @@ def _prints(plain: Build, store: Store) -> dict[str, str]:
 
 
 def _stable(loaded: Loaded, stages: Stages, name: str) -> Entry | None:
-    """The stable release, with its package on this machine."""
+    """The stable release, with what its package tells of itself on this machine."""
     if STABLE not in stages.aliases(name):
         return None
     entry = stages.find(name, STABLE)
-    package = resolvers.package_of(loaded, entry)
+    package = resolvers.package_of(loaded, entry, whole=False)
     if not package.is_dir():
         raise InputError(
             f"the package of {name} {entry.version} ({STABLE}) is gone",

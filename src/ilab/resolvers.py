@@ -36,12 +36,12 @@ def registry_of(loaded: Loaded) -> Registry:
     return open_registry(registry_address(loaded), loaded.config.where)
 
 
-def package_of(loaded: Loaded, entry: Entry) -> Path:
+def package_of(loaded: Loaded, entry: Entry, *, whole: bool = True) -> Path:
     """The folder with the package of a registered release, which need not be there any more. One that lies in a bucket
-    is fetched. Raises ``ServiceError`` where the bucket is out of reach."""
+    is fetched, ``whole`` or without its weights. Raises ``ServiceError`` where the bucket is out of reach."""
     from ilab.transfer.stores import artifact_at
 
-    return artifact_at(loaded, entry.uri.removeprefix("oci:"))
+    return artifact_at(loaded, entry.uri.removeprefix("oci:"), whole=whole)
 
 
 def where_packages_go(loaded: Loaded, values: Mapping[str, Any]) -> PackageWhere:

@@ -14,14 +14,13 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
+from ilab.core.lease import STALE
 from ilab.core.objects import SHORT, Facts, Objects, patiently
 from ilab.core.pids import born
 from ilab.core.remote_check import unsafe
-from ilab.core.store import STALE
 from ilab.errors import ServiceError, SetupError
 
 BEAT = 15.0  # seconds between two renewals; each is a request
-LEASE = "lease.json"
 
 
 class RemoteLease:

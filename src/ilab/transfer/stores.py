@@ -32,8 +32,9 @@ def open_store(loaded: Loaded) -> Store:
     return RemoteStore(loaded.store, objects)
 
 
-def artifact_at(loaded: Loaded, address: str) -> Path:
-    """The folder of an artifact, by its path or its address in a bucket, which is fetched. It need not be there.
+def artifact_at(loaded: Loaded, address: str, *, whole: bool = True) -> Path:
+    """The folder of an artifact, by its path or its address in a bucket, from where it is fetched: all of it, or the
+    small files alone, which tell of it. It need not be there.
 
     A path of another machine's mirror means the same artifact in the same store.
     """
@@ -46,7 +47,9 @@ def artifact_at(loaded: Loaded, address: str) -> Path:
         store = open_store(loaded.with_store(address.rsplit("/", 2)[0]))
         named = store.named(address)
     record = store.record(*named) if named else None
-    return path if record is None else store.contents(record)
+    if record is None:
+        return path
+    return store.contents(record) if whole else store.papers(record)
 
 
 def latest_of(loaded: Loaded, step: str) -> Path:
