@@ -280,7 +280,8 @@ def _wanted(build: Build, store: Store) -> set[tuple[str, str]]:
     every package that a registry points to: it may be the release that the next build is held against.
     """
     newest: dict[str, dict[str, Any]] = {}
-    registries = {registry_address(build.loaded)}
+    # A project whose store went to a bucket may have a registry in a file from before.
+    registries = {registry_address(build.loaded), str(build.loaded.home / REGISTRY)}
     for path in store.runs("plan.json"):
         try:
             noted = read_json(path)

@@ -113,6 +113,11 @@ def test_the_registry_is_told_of(client: Any, endpoint: str, tmp_path: Path) -> 
         registry_of(loaded).register(Entry(name="lamp", version=version, digest=version, uri="oci:/p"))
     [found] = store.registry(loaded)
     assert (found.state, found.found) == ("ok", "s3://lamps/store/registry.sqlite: 2 versions of 1 models")
+    (tmp_path / ".ilab").mkdir()
+    (tmp_path / ".ilab" / "registry.sqlite").touch()
+    earlier, found = store.registry(loaded)
+    assert earlier.state == "note" and f"aws s3 cp {tmp_path}/.ilab/registry.sqlite s3://lamps/" in earlier.fix
+    (tmp_path / ".ilab" / "registry.sqlite").unlink()
     client.put_object(Bucket="lamps", Key="store/registry.sqlite", Body=b"notes " * 100)
     [found] = store.registry(loaded)
     assert found.state == "bad" and "not a database" in found.found

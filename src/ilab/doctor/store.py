@@ -51,9 +51,14 @@ def bucket(loaded: Loaded) -> Iterator[Finding]:
 def registry(loaded: Loaded) -> Iterator[Finding]:
     """The model registry, where there is one."""
     from ilab.packaging.registry import is_there
-    from ilab.resolvers import registry_address, registry_of
+    from ilab.resolvers import REGISTRY, registry_address, registry_of
 
     address = registry_address(loaded)
+    earlier = loaded.home / REGISTRY
+    if "://" in address and earlier.is_file():
+        found = f"{earlier} is not used any more: the registry is {address}"
+        fix = f"aws s3 cp {earlier} {address}   (where nobody registered there yet)   or rm {earlier}"
+        yield Finding("earlier model registry", "note", found, "the versions that are in it", fix)
     if not is_there(address):
         return
     try:
