@@ -63,7 +63,9 @@ def resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     fixed = {name: values[name] for name in (*tasks.FIXED, *tasks.SHAPES)}
     root, store = str(tmp_path / "root"), str(tmp_path / "store")
 
-    def run(settings: str, several: bool = False, store: str = store, **live: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def run(
+        settings: str, several: bool = False, store: str = store, **live: str
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         monkeypatch.setattr(tasks, "read_live", lambda name: Live(live, settings=settings))
         compiled = tasks.Compiled(
             definition(pipeline), "dev", values, CONFIG_MAP, root, "a-run", store, fixed=fixed, several=several
@@ -109,10 +111,18 @@ def test_a_wrong_document_ends_the_run_with_its_line(resolved: Any, text: str, s
 
 
 def test_a_secrets_server_keeps_the_documents_other_settings() -> None:
-    document = read_document("where: {teacher: {in_flight: 3, ca_file: /ca}, judge: {url: 'http://a/v1', model: m}}", "map")
+    document = read_document(
+        "where: {teacher: {in_flight: 3, ca_file: /ca}, judge: {url: 'http://a/v1', model: m}}", "map"
+    )
     mine = {"teacher": {"url": "https://t/v1", "model": "t", "api_key": "env:T"}, "judge": {"url": "https://j/v1"}}
     where = where_of_run(document, mine)
-    assert where["teacher"] == {"in_flight": 3, "ca_file": "/ca", "url": "https://t/v1", "model": "t", "api_key": "env:T"}
+    assert where["teacher"] == {
+        "in_flight": 3,
+        "ca_file": "/ca",
+        "url": "https://t/v1",
+        "model": "t",
+        "api_key": "env:T",
+    }
     assert where["judge"] == {"url": "https://j/v1"}, "nothing that was meant for one server goes to another"
 
 
@@ -130,7 +140,9 @@ def test_the_importer_gets_an_address_that_it_takes(resolved: Any) -> None:
 
 
 def test_secrets_are_found_by_form_and_config_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "read_live", lambda name: Live({"eval_judge_secret": "mine", "sdg_repo_secret": "theirs"}))
+    monkeypatch.setattr(
+        tasks, "read_live", lambda name: Live({"eval_judge_secret": "mine", "sdg_repo_secret": "theirs"})
+    )
     usual = {name: one.value for name, one in collect({}).items() if name in SECRETS}
     form = {**usual, "sdg_teacher_secret": "", "sdg_repo_secret": "form"}
     assert tasks.find_secrets(form, CONFIG_MAP, usual, ()) == {
