@@ -158,7 +158,7 @@ def test_examples_have_the_keys_that_tasks_read(written: Objects) -> None:
     default = {name: one.value for name, one in collect({}).items()}
     for parameter, keys in definition.SECRETS.items():
         assert set(keys) <= set(examples[default[parameter]]["stringData"]), parameter
-    assert set(definition.STORAGE_SECRET) <= set(examples["storage-secret"]["stringData"])
+    assert set(definition.STORAGE) <= set(examples["storage-secret"]["stringData"])
     registry = examples[default["output_oci_registry_secret"]]
     assert "auths" in yaml.safe_load(registry["stringData"][".dockerconfigjson"])
     assert all(".example." in name for name in written if name.startswith("secrets/"))
