@@ -314,6 +314,9 @@ class PackageWhere(Section):
         "", description="URL of a Kubeflow Model Registry that is told; empty: output_model_registry_api_url"
     )
     model_registry_token: Reference = Field("", description="env:NAME or file:PATH of its token")
+    model_registry_name: str = Field(
+        "", description="what the dashboard calls that registry; empty: output_model_registry_name, else by its address"
+    )
     mlflow: str = Field("", description="URL of an MLflow server whose registry is told")
     mlflow_token: Reference = Field("", description="env:NAME or file:PATH of its token")
 

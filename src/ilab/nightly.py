@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ilab import resolvers
-from ilab.actions import Build, prepare
+from ilab.actions import Build, prepare, where_of
 from ilab.config import Loaded
 from ilab.core.lease import Held
 from ilab.core.pipeline import Pipeline
@@ -248,7 +248,14 @@ def finish(loaded: Loaded, decision: Decision, *, promote: bool = False) -> dict
     ``nightly`` moves to a version once: who rolled it back meant it. A model that was published in spite of its gate
     moves nothing. Raises ``GateError`` where a version whose gate did not pass is to be promoted.
     """
+    from ilab.packaging.sinks import followed
+
     stages = stages_of(loaded)
+    with followed(stages, decision.name, where_of(loaded)):
+        return _move(stages, decision, promote)
+
+
+def _move(stages: Stages, decision: Decision, promote: bool) -> dict[str, str]:
     entry = stages.find(decision.name, decision.version)
     verdict = str(entry.metrics.get("verdict", ""))
     moved = any(

@@ -61,6 +61,7 @@ def where_packages_go(loaded: Loaded, values: Mapping[str, Any]) -> PackageWhere
             "push": str(place) if isinstance(place, Path) else given,
             "logins": str(logins) if logins.exists() else "",
             "model_registry": where.model_registry or values["output_model_registry_api_url"],
+            "model_registry_name": where.model_registry_name or values["output_model_registry_name"],
         }
     )
 

@@ -100,6 +100,7 @@ COMMANDS = [
     ("registry",),
     ("registry", "list"),
     ("registry", "show"),
+    ("registry", "sync"),
     ("report",),
     ("report", "diff"),
     ("report", "open"),

@@ -57,6 +57,7 @@ WHERE: dict[str, object] = {  # other values than the defaults, of parameters of
     "output_metrics_format": "csv",
     "output_oci_model_uri": "registry.example/model:1",
     "output_model_registry_api_url": "https://registry.example",
+    "output_model_registry_name": "models",
     "output_oci_registry_secret": "another",
     "output_save_checkpoints": True,
     "output_save_metrics": False,

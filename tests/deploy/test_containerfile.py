@@ -86,7 +86,10 @@ def test_labels_entrypoint_and_extras_are_ours() -> None:
     assert f'org.opencontainers.image.version="{ilab.__version__}"' in labels
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     extras = next(line.rest for line in LINES if line.word == "ARG" and line.rest.startswith("EXTRAS="))
-    assert set(extras.partition("=")[2].split(",")) <= set(known)
+    there = set(extras.partition("=")[2].split(","))
+    assert there <= set(known)
+    # What parameters of the pipeline switch on: output_gguf, output_model_registry_api_url, where.package.sign_key.
+    assert {"train", "lora", "s3", "kubeflow", "gguf", "model-registry", "sign"} <= there
 
 
 def test_the_makefile_builds_it() -> None:

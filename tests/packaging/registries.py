@@ -174,8 +174,9 @@ class Line:
         self._to = (host, int(port))
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.host = f"127.0.0.1:{self._listening.getsockname()[1]}"
-        self.sent = 0
+        self.sent = self.got = 0
         self.cut_at: list[int] = []  # bytes sent at which the line is cut
+        self.cut_back_at: list[int] = []  # bytes received
         self.cuts = 0
 
     def serve(self) -> None:
@@ -193,10 +194,13 @@ class Line:
             while block := source.recv(1 << 16):
                 if counts:
                     self.sent += len(block)
-                    if self.cut_at and self.sent > self.cut_at[0]:
-                        self.cut_at.pop(0)
-                        self.cuts += 1
-                        break
+                else:
+                    self.got += len(block)
+                come, cuts = (self.sent, self.cut_at) if counts else (self.got, self.cut_back_at)
+                if cuts and come > cuts[0]:
+                    cuts.pop(0)
+                    self.cuts += 1
+                    break
                 target.sendall(block)
         for one in (source, target):
             with suppress(OSError):

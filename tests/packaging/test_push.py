@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -104,19 +105,27 @@ def test_dockers_registry_with_a_token_server(layout: Path, tmp_path: Path, algo
             check_package(place, reach(), EMIT)
 
 
-def test_a_line_that_is_cut_in_the_middle_of_a_chunk(layout: Path, tmp_path: Path) -> None:
-    """Docker's registry drops an upload that was cut: the blob is begun again."""
-    tls = pair(tmp_path, "server", SIGNERS["ES256"]())
-    with docker_registry(tmp_path, htpasswd(tmp_path), tls) as host, line(host) as way:
+@pytest.mark.parametrize("access", ["password", "token"])
+def test_a_line_that_is_cut_in_the_middle_of_a_chunk(layout: Path, tmp_path: Path, access: str) -> None:
+    """There and back. Docker's registry drops an upload that was cut: the blob is begun again; a pull goes on."""
+    tls, signer = (pair(tmp_path, name, SIGNERS["ES256"]()) for name in ("server", "tokens"))
+    with ExitStack() as stack:
+        server, auth = stack.enter_context(token_server(signer))
+        auth = htpasswd(tmp_path) if access == "password" else auth
+        host = stack.enter_context(docker_registry(tmp_path, auth, tls))
+        way = stack.enter_context(line(host))
         way.cut_at = [CHUNK // 2, 3 * CHUNK]
         how = Reach(WebWhere(ca_file=str(tls.certificate_file)), docker_login(tmp_path / "docker", way.host))
         place = place_of(f"{way.host}/team/lamp:1.0")
         push_package(layout, place, how, tmp_path / "w", EMIT)
-        assert way.cuts == 2
+        assert way.cuts == 2 and bool(server.given) is (access == "token")
         before = way.sent
         push_package(layout, place, how, tmp_path / "w", EMIT)
         assert way.sent - before < 100_000, "what is there is not sent again"
+        size = read_layout(layout).size
+        got, way.cut_back_at = way.got, [way.got + size // 3, way.got + size // 2]
         assert same(layout, pulled(place, tmp_path / "back", how))
+        assert way.cuts == 4 and way.got - got < 1.5 * size, "what had arrived was kept"
 
 
 @pytest.mark.parametrize("forget", [False, True])
@@ -301,12 +310,13 @@ def test_a_modelcar_stands_on_a_base_image(tmp_path: Path, layout: Path) -> None
         assert (tmp_path / "root/models/config.json").read_bytes() == b"{}"
 
 
-def test_memory_does_not_grow_with_the_package(tmp_path: Path) -> None:
-    """96 MiB in chunks of one, there and back, in a process of its own: less than 64 MB with all libraries."""
+@pytest.mark.parametrize("mib", [96, pytest.param(1024, marks=pytest.mark.long)])
+def test_memory_does_not_grow_with_the_package(tmp_path: Path, mib: int) -> None:
+    """There and back, in a process of its own: less than 64 MB with all libraries."""
     model = tmp_path / "big"
     model.mkdir()
     with (model / "model.safetensors").open("wb") as handle:
-        handle.truncate(96 << 20)
+        handle.truncate(mib << 20)
     write_layout(tmp_path / "large", model, {}, {}, "1.0.0")
     code = (
         "import resource, sys\n"

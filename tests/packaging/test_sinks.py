@@ -1,23 +1,35 @@
-"""Registries of others: Kubeflow's through its own client, against a server that reads bodies with the client's own
-models; MLflow's by its REST API."""
+"""Registries of others: Kubeflow's through its own client, MLflow's by its REST API, also against MLflow itself."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+sys.path.insert(0, str(Path(__file__).parent))
+from told import TOKEN, Kubeflow, Mlflow
+
 from ilab.config import PackageWhere, WebWhere, Where
 from ilab.errors import InputError, ServiceError
 from ilab.packaging.registry import Entry
-from ilab.packaging.sinks import facts_of, sinks_of
+from ilab.packaging.sinks import Release, facts_of, links_of, sinks_of
 from ilab.testing.loopback import serving
 
-TOKEN = "abc"
 ENTRY = Entry(
     name="team/lamp",
     version="0.1.0",
@@ -26,77 +38,6 @@ ENTRY = Entry(
     remote="oci://quay.io/team/lamp:0.1.0",
     metrics={"score": 0.75, "verdict": "pass", "published_anyway": False},
 )
-
-
-class Kubeflow:
-    """The part of the Model Registry's API (v1) that a registration uses; each body must be one of its models."""
-
-    def __init__(self) -> None:
-        self.models: dict[str, dict[str, Any]] = {}
-        self.versions: dict[str, dict[str, Any]] = {}
-        self.artifacts: dict[str, dict[str, Any]] = {}
-        self.writes = 0
-        self.token = TOKEN
-
-    async def handle(self, request: web.Request) -> web.Response:
-        import mr_openapi.models as shapes
-
-        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
-            return web.json_response({"code": "401", "message": "no"}, status=401)
-        what = request.path.removeprefix("/api/model_registry/v1/").split("/")
-        if what == request.path.split("/"):
-            return web.json_response({"code": "404", "message": "no such path"}, status=404)
-        body = await request.json() if request.can_read_body else None
-        self.writes += body is not None
-        match (request.method, what):
-            case ("GET", ["registered_models"]):
-                return self._list(list(self.models.values()))
-            case ("GET", ["registered_model"]):
-                return self._one(self.models, "name", request.query["name"])
-            case ("POST", ["registered_models"]):
-                read = shapes.RegisteredModelCreate.from_dict(body)
-                return self._put(self.models, shapes.RegisteredModel, read)
-            case ("GET", ["model_version"]):
-                found = [
-                    v for v in self.versions.values() if v["registeredModelId"] == request.query["parentResourceId"]
-                ]
-                return self._one({v["id"]: v for v in found}, "name", request.query["name"])
-            case ("POST", ["registered_models", _, "versions"] | ["model_versions"]):
-                read = shapes.ModelVersionCreate.from_dict(body)
-                return self._put(self.versions, shapes.ModelVersion, read)
-            case ("POST", ["model_versions", _, "artifacts"]):
-                shapes.Artifact.from_dict(body)
-                return self._keep(self.artifacts, body)
-            case ("GET", ["model_artifact"]):
-                return self._one(self.artifacts, "name", request.query["name"])
-            case ("PATCH", ["model_versions", number]):
-                shapes.ModelVersionUpdate.from_dict(body)
-                self.versions[number] |= body
-                return web.json_response(self.versions[number])
-            case ("PATCH", ["model_artifacts", number]):
-                shapes.ModelArtifactUpdate.from_dict(body)
-                self.artifacts[number] |= body
-                return web.json_response(self.artifacts[number])
-        return web.json_response({"code": "404", "message": f"{request.method} {request.path}"}, status=404)
-
-    def _list(self, items: list[dict[str, Any]]) -> web.Response:
-        return web.json_response({"items": items, "size": len(items), "pageSize": 1, "nextPageToken": ""})
-
-    def _one(self, held: dict[str, dict[str, Any]], key: str, value: str) -> web.Response:
-        found = [one for one in held.values() if one[key] == value]
-        return (
-            web.json_response(found[0]) if found else web.json_response({"code": "404", "message": "none"}, status=404)
-        )
-
-    def _put(self, held: dict[str, dict[str, Any]], shape: Any, read: Any) -> web.Response:
-        plain = json.loads(read.to_json())
-        shape.from_dict({**plain, "id": "1"})
-        return self._keep(held, plain)
-
-    def _keep(self, held: dict[str, dict[str, Any]], plain: dict[str, Any]) -> web.Response:
-        number = str(len(held) + 1)
-        held[number] = {**plain, "id": number}
-        return web.json_response(held[number], status=201)
 
 
 @pytest.fixture
@@ -110,9 +51,13 @@ def kubeflow() -> Iterator[tuple[Kubeflow, str]]:
         yield server, url
 
 
-def tell(entry: Entry, **given: str) -> None:
-    for sink in sinks_of(Where(package=PackageWhere(**given), web=WebWhere(timeout=5))):
-        sink.register(entry)
+def where(**given: str) -> Where:
+    return Where(package=PackageWhere(**given), web=WebWhere(timeout=5))
+
+
+def tell(entry: Entry, *aliases: str, **given: str) -> None:
+    for sink in sinks_of(where(**given)):
+        sink.tell(Release(entry, aliases))
 
 
 def test_kubeflow_is_told(kubeflow: tuple[Kubeflow, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +81,52 @@ def test_kubeflow_is_told(kubeflow: tuple[Kubeflow, str], monkeypatch: pytest.Mo
     assert version["customProperties"]["digest"]["string_value"] == "sha256:b" and artifact["uri"].endswith(":new")
 
 
+def test_kubeflow_is_told_of_stage_aliases_and_recall(kubeflow: tuple[Kubeflow, str]) -> None:
+    server, url = kubeflow
+    server.token = ""
+
+    def told() -> tuple[str, dict[str, str]]:
+        (version,) = server.versions.values()
+        given = version["customProperties"].items()
+        names = ("stage", "aliases", "recalled", "theirs")
+        return version["state"], {name: one["string_value"] for name, one in given if name in names}
+
+    tell(ENTRY, model_registry=url)
+    assert told() == ("LIVE", {"stage": "candidate"})
+    (version,) = server.versions.values()
+    version["customProperties"]["theirs"] = {"string_value": "x", "metadataType": "MetadataStringValue"}
+    production = ENTRY.model_copy(update={"stage": "production"})
+    tell(production, "nightly", "stable", model_registry=url)
+    assert told() == ("LIVE", {"stage": "production", "aliases": "nightly, stable", "theirs": "x"})
+    writes = server.writes
+    tell(production, "nightly", "stable", model_registry=url)
+    assert server.writes == writes
+    tell(ENTRY.model_copy(update={"stage": "archived", "recalled": "14 sides"}), model_registry=url)
+    assert told() == ("ARCHIVED", {"stage": "archived", "recalled": "14 sides", "theirs": "x"})
+    tell(production, model_registry=url)
+    assert told() == ("LIVE", {"stage": "production", "theirs": "x"})
+    new = ENTRY.model_copy(update={"version": "0.0.9", "stage": "archived"})
+    tell(new, model_registry=url)
+    assert [one["state"] for one in server.versions.values()] == ["LIVE", "ARCHIVED"]
+
+
+def test_the_dashboard_finds_the_version(kubeflow: tuple[Kubeflow, str]) -> None:
+    server, url = kubeflow
+    server.token = ""
+    assert links_of(where(model_registry=url), "team/lamp", "0.1.0") == {}
+    tell(ENTRY, model_registry=url)
+    links = links_of(where(model_registry=url, model_registry_name="models"), "team/lamp", "0.1.0")
+    assert links == {
+        "modelRegistryName": "models",
+        "registeredModelName": "team/lamp",
+        "registeredModelId": "1",
+        "modelVersionName": "0.1.0",
+        "modelVersionId": "1",
+    }
+    assert links_of(where(model_registry=url), "team/lamp", "0.1.0")["modelRegistryName"] == "127"
+    assert links_of(where(model_registry=url), "team/lamp", "9.9.9") == {} == links_of(where(), "team/lamp", "0.1.0")
+
+
 def test_kubeflow_that_refuses_is_an_error_of_ours(kubeflow: tuple[Kubeflow, str]) -> None:
     server, url = kubeflow
     with pytest.raises(InputError, match=r"refuses access \(401\)"):
@@ -152,37 +143,6 @@ def test_kubeflow_that_refuses_is_an_error_of_ours(kubeflow: tuple[Kubeflow, str
         tell(ENTRY, model_registry="registry:8080")
 
 
-class Mlflow:
-    """MLflow's REST API 2.0, as its documentation has it, so far as a registration uses it."""
-
-    def __init__(self) -> None:
-        self.models: set[str] = set()
-        self.versions: list[dict[str, Any]] = []
-
-    async def handle(self, request: web.Request) -> web.Response:
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return web.json_response({"error_code": "UNAUTHENTICATED"}, status=401)
-        call = request.path.removeprefix("/api/2.0/mlflow/")
-        if (request.method, call) == ("GET", "model-versions/search"):
-            name = request.query["filter"].removeprefix("name='").removesuffix("'")
-            page = int(request.query.get("page_token", "0"))
-            found = [one for one in self.versions if one["name"] == name]
-            more = {"next_page_token": str(page + 1)} if len(found) > page + 1 else {}
-            return web.json_response({"model_versions": found[page : page + 1], **more})
-        body = await request.json()
-        if call == "registered-models/create":
-            if "/" in body["name"]:
-                return web.json_response({"error_code": "INVALID_PARAMETER_VALUE"}, status=400)
-            if body["name"] in self.models:
-                return web.json_response({"error_code": "RESOURCE_ALREADY_EXISTS"}, status=400)
-            self.models.add(body["name"])
-            return web.json_response({"registered_model": {"name": body["name"]}})
-        if call == "model-versions/create" and body["name"] in self.models and body["source"]:
-            self.versions.append({**body, "version": str(len(self.versions) + 1)})
-            return web.json_response({"model_version": self.versions[-1]})
-        return web.json_response({"error_code": "ENDPOINT_NOT_FOUND"}, status=404)
-
-
 def test_mlflow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Mlflow()
     application = web.Application()
@@ -192,14 +152,111 @@ def test_mlflow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         given = {"mlflow": url, "mlflow_token": "env:ML_TOKEN"}
         for digest in ("sha256:a", "sha256:b", "sha256:a", "sha256:b"):
             tell(ENTRY.model_copy(update={"digest": digest}), **given)
-        assert server.models == {"team-lamp"} and len(server.versions) == 2
-        tags = {tag["key"]: tag["value"] for tag in server.versions[0]["tags"]}
-        assert tags == {name: str(value) for name, value in facts_of(ENTRY).items()}
+        assert server.models == {"team-lamp": {}} and len(server.versions) == 2
+        told = {name: str(value) for name, value in facts_of(Release(ENTRY)).items()}
+        assert server.tags("1") == {**told, "stage": "superseded"}
+        assert server.tags("2") == {**told, "digest": "sha256:b"}
+        writes = server.writes
+        tell(ENTRY.model_copy(update={"digest": "sha256:b"}), **given)
+        assert server.writes == writes, "telling twice is telling once"
         assert server.versions[0]["source"] == "oci://quay.io/team/lamp:0.1.0"
         with pytest.raises(InputError, match="refuses access"):
             tell(ENTRY, mlflow=url)
         with pytest.raises(ServiceError, match="ENDPOINT_NOT_FOUND"):
             tell(ENTRY, mlflow=f"{url}/x", mlflow_token="env:ML_TOKEN")
+
+
+@contextmanager
+def mlflow_itself(folder: Path) -> Iterator[str]:
+    """MLflow's own server; skips where it is not installed."""
+    program = shutil.which("mlflow")
+    if program is None:
+        pytest.skip("mlflow is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [program, "server", "--port", str(port), "--backend-store-uri", f"sqlite:///{folder}/m.db"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--workers", "1"], cwd=folder, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            with suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            assert time.monotonic() < deadline and process.poll() is None, (folder / "log").read_text()
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+@contextmanager
+def mlflow_of_ours() -> Iterator[str]:
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", Mlflow().handle)
+    with serving(application) as url:
+        yield url
+
+
+@pytest.mark.parametrize("itself", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_mlflow_is_told_of_stage_aliases_and_recall(
+    itself: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_TOKEN", TOKEN)
+    with mlflow_itself(tmp_path) if itself else mlflow_of_ours() as url:
+        given = {"mlflow": url, "mlflow_token": "env:ML_TOKEN"}
+        http = {"authorization": f"Bearer {TOKEN}"}
+
+        def read(call: str, **asked: str) -> Any:
+            address = f"{url}/api/2.0/mlflow/{call}?{urllib.parse.urlencode(asked)}"
+            with urllib.request.urlopen(urllib.request.Request(address, headers=http), timeout=30) as answer:
+                return json.load(answer)
+
+        def aliases() -> dict[str, str]:
+            told = read("registered-models/get", name="team-lamp")["registered_model"].get("aliases", [])
+            return {one["alias"]: one["version"] for one in told}
+
+        def state(number: str) -> dict[str, str]:
+            found: list[Any] = []
+            page = ""
+            while page is not None:
+                more = read(
+                    "model-versions/search", filter="name='team-lamp'", **({"page_token": page} if page else {})
+                )
+                found += more["model_versions"]
+                page = more.get("next_page_token")
+            (version,) = [one for one in found if one["version"] == number]
+            return {t["key"]: t["value"] for t in version["tags"] if t["key"] in ("stage", "aliases", "recalled")}
+
+        first, second = ENTRY, ENTRY.model_copy(update={"version": "0.2.0", "digest": "sha256:c"})
+        tell(first.model_copy(update={"stage": "production"}), "stable", "v1", "1.x", **given)
+        assert aliases() == {"stable": "1", "production": "1"}, "as far as MLflow takes the names"
+        assert state("1") == {"stage": "production", "aliases": "stable, v1, 1.x"}
+        theirs = {"name": "team-lamp", "alias": "champion", "version": "1"}
+        request = urllib.request.Request(
+            f"{url}/api/2.0/mlflow/registered-models/alias",
+            json.dumps(theirs).encode(),
+            {**http, "content-type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=30).close()
+        # The second takes both over, before the first hears of it.
+        tell(second.model_copy(update={"stage": "production"}), "stable", **given)
+        tell(first.model_copy(update={"stage": "archived"}), **given)
+        assert aliases() == {"stable": "2", "production": "2", "champion": "1"}
+        assert state("1") == {"stage": "archived"}
+        tell(second.model_copy(update={"stage": "archived", "recalled": "14 sides"}), **given)
+        assert aliases() == {"champion": "1"}, "what others set there is theirs"
+        assert state("2") == {"stage": "archived", "recalled": "14 sides"}
+        tell(second.model_copy(update={"digest": "sha256:d"}), "stable", **given)
+        assert state("2") == {"stage": "superseded", "recalled": "14 sides"}
+        assert (state("3"), aliases()) == (
+            {"stage": "candidate", "aliases": "stable"},
+            {"stable": "3", "champion": "1"},
+        )
 
 
 def test_secrets_are_given_by_reference() -> None:

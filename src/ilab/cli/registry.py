@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,7 @@ REFERENCE = click.argument("reference", metavar="VERSION")
 def group() -> None:
     """The registered models: versions, stages, aliases.
 
+    What is changed here is told to the other registries that the settings name (where.package.model_registry, mlflow).
     VERSION is a version, an alias, a stage (candidate, staging, production, archived), or `latest`.
     """
 
@@ -88,7 +90,8 @@ def show(options: Options, name: str, version: str | None) -> None:
 @click.pass_obj
 def promote(options: Options, name: str, reference: str, stage: str) -> None:
     """Bring a version to a stage. What was in production before is archived."""
-    _result(options, _stages(options).promote(name, reference, stage), "is in the stage {stage}")
+    with _told_on(options, name) as stages:
+        _result(options, stages.promote(name, reference, stage), "is in the stage {stage}")
 
 
 @group.command()
@@ -97,10 +100,10 @@ def promote(options: Options, name: str, reference: str, stage: str) -> None:
 @click.pass_obj
 def rollback(options: Options, name: str, alias: str) -> None:
     """Go back to the version that was in production before, or that an alias meant."""
-    stages = _stages(options)
-    left, now = stages.rollback(name, alias)
-    told = {"from": _told(left, stages), "to": _told(now, stages)}
-    options.result(told, f"{name}: {alias or 'production'} is {now.version} again, no more {left.version}")
+    with _told_on(options, name) as stages:
+        left, now = stages.rollback(name, alias)
+        told = {"from": _told(left, stages), "to": _told(now, stages)}
+        options.result(told, f"{name}: {alias or 'production'} is {now.version} again, no more {left.version}")
 
 
 @group.command()
@@ -110,7 +113,8 @@ def rollback(options: Options, name: str, alias: str) -> None:
 @click.pass_obj
 def alias(options: Options, name: str, reference: str, alias: str) -> None:
     """Point ALIAS (stable, nightly …) to a version."""
-    _result(options, _stages(options).alias(name, reference, alias), f"is {alias}")
+    with _told_on(options, name) as stages:
+        _result(options, stages.alias(name, reference, alias), f"is {alias}")
 
 
 @group.command()
@@ -123,11 +127,34 @@ def recall(options: Options, name: str, reference: str, reason: str, undo: bool)
     """Withdraw a version: it is archived, its aliases go, whoever fetches it is warned, nothing can promote it."""
     if undo and reason:
         raise InputError("--undo and --reason exclude each other")
+    said = "is not recalled any more; it stays archived until it is promoted" if undo else "is recalled"
+    with _told_on(options, name) as stages:
+        entry = stages.reinstate(name, reference) if undo else stages.recall(name, reference, reason)
+        _result(options, entry, said)
+
+
+@group.command()
+@click.argument("name", required=False)
+@click.pass_obj
+def sync(options: Options, name: str | None) -> None:
+    """Tell the other registries of every version as it is here: of NAME, or of all models.
+
+    For one that is named in the settings only now, or could not be reached when something changed.
+    """
+    from ilab.actions import where_of
+    from ilab.packaging.sinks import any_sinks, releases, tell_later
+
+    where = where_of(options.load())
+    if not any_sinks(where):
+        hint = "name one: ilab config set where.package.model_registry https://…   (or where.package.mlflow)"
+        raise InputError("the settings name no other registry", hint=hint)
     stages = _stages(options)
-    entry = stages.reinstate(name, reference) if undo else stages.recall(name, reference, reason)
-    _result(
-        options, entry, "is not recalled any more; it stays archived until it is promoted" if undo else "is recalled"
-    )
+    names = [stages.find(name).name] if name else sorted({entry.name for entry in stages.registry.list()})
+    changed = [release for one in names for release in releases(stages, one)]
+    count = tell_later(changed, where)
+    told = {"models": names, "versions": len(changed), "registries": count}
+    places = [one for one in (where.package.model_registry, where.package.mlflow) if one]
+    options.result(told, f"{', '.join(places)}: told of {len(changed)} version{'s' * (len(changed) != 1)}")
 
 
 @group.command()
@@ -154,6 +181,17 @@ def _changelog(options: Options, entry: Entry) -> dict[str, Any]:
 
     package = package_of(options.load(), entry, whole=False)
     return changelog_in(package) if package.is_dir() else {}
+
+
+@contextmanager
+def _told_on(options: Options, name: str) -> Iterator[Stages]:
+    """The stages to change; what the block changed is told to the other registries after it."""
+    from ilab.actions import where_of
+    from ilab.packaging.sinks import followed
+
+    stages = _stages(options)
+    with followed(stages, name, where_of(options.load())):
+        yield stages
 
 
 def _stages(options: Options) -> Stages:

@@ -64,11 +64,12 @@ def results(
     """What the run gives: the model, its evaluation, the logs of training, plan and settings; figures and a report."""
     from pathlib import Path
 
-    from ilab.kubeflow.tasks import Outputs, results as work
+    from ilab.kubeflow.tasks import Outputs, links, results as work
 
     paths = (trained_model.path, evaluation_results.path, training_logs.path, artifacts.path, report.path)
     for name, value in work(Path(plan.path), Outputs(*map(Path, paths))).items():
         metrics.log_metric(name, value)
+    trained_model.metadata.update(links(Path(plan.path)))
 '''
 FINISH = '''
 def finish(root: str, run: str, store: str, config_map: str, status: dsl.PipelineTaskFinalStatus):

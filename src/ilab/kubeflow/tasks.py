@@ -212,6 +212,25 @@ def results(folder: Path, out: Outputs) -> dict[str, float]:
     return {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
 
 
+def links(folder: Path) -> dict[str, str]:
+    """What the dashboard finds a run's model in the Model Registry by; nothing where it was not registered. A registry
+    that cannot be asked makes a line in the log: the model is registered all the same."""
+    from ilab.errors import IlabError
+    from ilab.packaging.sinks import links_of
+    from ilab.transfer.stores import open_store
+
+    build = _build(folder)
+    store, planned = open_store(build.loaded), build.plan.steps.get("register")
+    if planned is None or store.record(planned.step.type, planned.key) is None:
+        return {}
+    name, version = (str(build.plan.parameters[f"output_model_{what}"]) for what in ("name", "version"))
+    try:
+        return links_of(build.where, name, version)
+    except IlabError as error:
+        print(f"the model is not linked to the Model Registry: {error.message}")  # noqa: T201
+        return {}
+
+
 def finish(kept: Kept, config_map: str, state: str, error: str) -> None:
     """The last word of a run, whatever became of it: its state, the report if it came that far, what to type."""
     print(f"the run ended: {state}{f': {error}' if error else ''}", flush=True)  # noqa: T201

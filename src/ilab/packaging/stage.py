@@ -33,7 +33,8 @@ from ilab.packaging.probe import NAME as PROBE
 from ilab.packaging.probe import take_probe
 from ilab.packaging.publish import holds, place_of, push_package, reach_of
 from ilab.packaging.registry import Entry, Registry, is_there, open_registry
-from ilab.packaging.sinks import sinks_of
+from ilab.packaging.sinks import sinks_of, to_be
+from ilab.packaging.stages import Stages
 
 LAYOUT = "oci:"  # an image layout on this disk; one in a bucket is entered by its s3:// address
 DESCRIPTION = "org.opencontainers.image.description"
@@ -141,11 +142,12 @@ def register(
         },
         lineage={record["step"]: record["key"] for record in site.history()},
     )
+    registry = _registry(site)
     told = sinks_of(site.where)
     for sink in told:
-        sink.register(entry)
+        sink.tell(to_be(Stages(registry), entry))
     # Last: a registry that could not be told is told again at the next run.
-    _registry(site).register(entry)
+    registry.register(entry)
     # Neither the time nor the place of the registration belongs into the artifact.
     out.write({"name": entry.name, "version": entry.version, "digest": entry.digest, "metrics": entry.metrics})
     return {"registered": 1 + len(told)}

@@ -37,6 +37,15 @@ OUTPUT: tuple[Parameter, ...] = (
     ),
     Parameter("output_model_registry_api_url", str, "", "Kubeflow Model Registry that is told; empty: none", "where"),
     Parameter(
+        "output_model_registry_name",
+        str,
+        "",
+        "name of that registry in the dashboard, which links a run's model to it; empty: what its address begins with",
+        "where",
+        "name of an object of Kubernetes, or nothing",
+        secret_name,
+    ),
+    Parameter(
         "output_oci_registry_secret",
         str,
         "oci-registry-secret",
