@@ -63,23 +63,11 @@ def test_a_pods_account_is_found_and_its_token_read_anew(
 
 
 def test_kubeconfigs_that_cannot_be_used_say_why(stub: Stub, tmp_path: Path) -> None:
-    for user, said in (({"exec": {"command": "aws"}}, "exec of the context"), ({"username": "u"}, "not supported")):
-        with pytest.raises(SetupError, match=said) as caught:
-            find_account(str(stub.kubeconfig(**user)))
-        assert "kubectl create token" in caught.value.hint
-    (stub.folder / "token").write_text(TOKEN)
-    assert find_account(str(stub.kubeconfig(tokenFile="token"))).bearer() == TOKEN
-    certified = {"client-certificate": "server.pem", "client-key": "server.key"}
-    find_account(str(stub.kubeconfig(**certified)))
-    for path, text, said in (
-        (tmp_path / "none", None, "cannot be read"),
-        (tmp_path / "list", "[]", "is no kubeconfig"),
-        (tmp_path / "empty", "{}", "there is no context ''"),
-    ):
-        if text is not None:
-            path.write_text(text)
-        with pytest.raises(SetupError, match=said):
-            find_account(str(path))
+    with pytest.raises(SetupError, match="not supported") as caught:
+        find_account(str(stub.kubeconfig(username="u")))
+    assert "kubectl create token" in caught.value.hint
+    with pytest.raises(SetupError, match="no such file"):
+        find_account(str(tmp_path / "none"))
     plain = yaml.safe_load(stub.kubeconfig().read_text())
     plain["clusters"][0]["cluster"]["server"] = "http://cluster.example"
     (tmp_path / "plain").write_text(yaml.safe_dump(plain))
