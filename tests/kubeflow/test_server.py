@@ -36,6 +36,7 @@ class Server:
     refuse: int = 0
     config_map: dict[str, str] | None = None
     log: str = ""  # what every pod printed last
+    pods: set[str] = field(default_factory=lambda: {"lab-x7-retry-system-container-impl-14", "lab-x7-21"})
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         if self.refuse:
@@ -77,17 +78,11 @@ class Server:
             self.runs[name]["state"] = "CANCELING"
             return 200, {}
         if what[2:]:  # …/nodes/POD/log
+            if what[3] not in self.pods:
+                return 500, {"message": f"pods {what[3]!r} not found"}
             return 200, f"a line of {what[3]}\nanother\n{self.log}"
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        detail = {
-            "task_id": "t1",
-            "display_name": "Model Packaging: package",
-            "state": state,
-            "start_time": "2026-11-21T10:00:00Z",
-            "end_time": "2026-11-21T10:00:30Z",
-            "child_tasks": [{"pod_name": "pod-1"}],
-        }
-        return 200, {**self.runs[name], "state": state, "run_details": {"task_details": [detail]}}
+        return 200, {**self.runs[name], "state": state, "run_details": {"task_details": nodes(state)}}
 
     def _pipelines(self, what: list[str], method: str) -> tuple[int, Any]:
         known = {"pipeline_id": "p1", "display_name": "instructlab"}
@@ -95,6 +90,35 @@ class Server:
             return 200, {"pipelines": [known] if self.versions else []}
         self.versions.append(what[-1])
         return 200, {**known, "pipeline_version_id": f"v{len(self.versions)}"}
+
+
+def nodes(state: str) -> list[dict[str, Any]]:
+    """A workflow's nodes as the server tells them: a retried task, and one whose pod is gone (its log is archived).
+
+    Their order is that of the ids; what comes after a task is told as a child of its pod.
+    """
+    tree = {
+        "lab-x7": ("lab-x7", ["lab-x7-01"]),
+        "lab-x7-01": ("root-driver", ["lab-x7-02"]),
+        "lab-x7-02": ("root", ["lab-x7-10"]),
+        "lab-x7-10": ("package-driver", ["lab-x7-11"]),
+        "lab-x7-11": ("package", ["lab-x7-12"]),
+        "lab-x7-12": ("executor", ["lab-x7-14", "lab-x7-13", "lab-x7-19"]),
+        "lab-x7-13": ("executor(0)", []),
+        "lab-x7-14": ("executor(1)", ["lab-x7-19"]),
+        "lab-x7-19": ("results-driver", ["lab-x7-20"]),
+        "lab-x7-20": ("results", ["lab-x7-21"]),
+        "lab-x7-21": ("executor", []),
+        "lab-x7-22": ("base-driver", ["lab-x7-23"]),
+    }
+    times = {"start_time": "2026-11-21T10:00:00Z", "end_time": "2026-11-21T10:00:30Z"}
+    return [
+        {
+            "task_id": f"task-of-{node}", "pod_name": node, "display_name": name, "state": state, **times,
+            "child_tasks": [{"pod_name": child} for child in children],
+        }
+        for node, (name, children) in tree.items()
+    ]  # fmt: skip
 
 
 def parse(sent: Any) -> None:
@@ -188,10 +212,15 @@ def test_a_run_is_submitted_followed_and_stopped(ilab: Any, server: Server) -> N
     compiled = graph["resolve"]["inputs"]["parameters"]["compiled"]["runtimeValue"]["constant"]
     assert compiled["given"] == sorted(sent), "else it would count as a default, which the ConfigMap goes before"
     followed = ilab("pipeline", "wait", "run-1")
-    assert "Model Packaging: package: running" in followed.output and followed.output.endswith("run-1: succeeded\n")
-    assert "Model Packaging: package" in ilab("pipeline", "status", "run-1").output
-    assert "a line of pod-1\nanother\n" in ilab("pipeline", "logs", "run-1", "package").output
-    assert "tasks: Model Packaging" in str(ilab("pipeline", "logs", "run-1", "train", code=2).exception.hint)
+    assert "package: running" in followed.output and followed.output.endswith("run-1: succeeded\n")
+    tasks = json.loads(ilab("--json", "pipeline", "status", "run-1").output)[0]["tasks"]
+    assert [task["name"] for task in tasks] == ["package", "results"], "drivers and tries are no tasks"
+    last = ilab("pipeline", "logs", "run-1", "package").output
+    assert last == "a line of lab-x7-retry-system-container-impl-14\nanother\n", "the last try's, not the driver's"
+    assert "results: a line of lab-x7-21\n" in ilab("pipeline", "logs", "run-1").output, "of the archive"
+    assert "tasks: package, results" in str(ilab("pipeline", "logs", "run-1", "train", code=2).exception.hint)
+    server.pods.clear()
+    assert "may be gone" in ilab("pipeline", "logs", "run-1", "package", code=4).exception.hint
     ilab("pipeline", "cancel", "run-1")
     assert server.runs["run-1"]["state"] == "CANCELING"
     assert json.loads(ilab("--json", "pipeline", "status", "--on", "kubeflow").output)[0]["run"] == "run-1"
@@ -259,6 +288,33 @@ users: [{{name: u, user: {{token: "{TOKEN}"}}}}]
     assert asked["kubernetes"]["pvcSpecPatch"]["storageClassName"] == "cephfs", "what the run is given goes before it"
     form = sent["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
     assert form["sdg_scale_factor"]["defaultValue"] == 30, "the run reads it itself"
+    dry = ilab("pipeline", "submit", "--dry-run", "-p", "sdg_scale_factor=3")
+    assert f"ConfigMap instructlab-pipeline-params: here at {server.url}, namespace {NAMESPACE}\n" in dry.output
+    assert "k8s_storage_size = 50Gi  (ConfigMap)" in dry.output and "sdg_scale_factor = 3  (given" in dry.output
+    assert f"host: {server.url}\n" in dry.output and len(server.runs) == 2, "nothing is sent"
+    assert "ConfigMap" not in ilab("pipeline", "submit", "--dry-run", "--no-config-map").output
+    assert "there is no context 'other'" in ilab("pipeline", "submit", "--dry-run", "--context", "other").output
+
+
+def test_the_config_map_of_another_cluster_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ilab.kubeflow.configmap import one_cluster, read_as_user
+
+    host = "https://ds-pipeline-dspa-lab.apps.east.example.com"
+    (tmp_path / "config").write_text("""
+current-context: west
+contexts: [{name: west, context: {cluster: c}}, {name: east, context: {cluster: e}}]
+clusters: [{name: c, cluster: {server: "https://api.west.example.com:6443"}},
+           {name: e, cluster: {server: "https://127.0.0.1:9", proxy-url: "http://127.0.0.1:9"}}]
+""")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    told = read_as_user("params", "lab", host)
+    assert "https://api.west.example.com:6443, which is another cluster" in told.note and "--context" in told.note
+    assert "cannot be reached" in read_as_user("params", "lab", host, "east").note, "whoever names one is not asked"
+    assert one_cluster("https://api.east.example.com:6443", host) is True
+    assert one_cluster("https://api.east.example.com", "https://api.east.example.com:8443/pipeline") is True
+    for server in ("https://127.0.0.1:6443", "https://ABC.gr7.eu-west-1.eks.amazonaws.com"):
+        assert one_cluster(server, host) is None
+    assert one_cluster("https://api.east.example.com:6443", "https://pipelines.example.com") is None
 
 
 LAYERS = {  # parameter -> (compiled with, in the ConfigMap, given to the run) -> what holds

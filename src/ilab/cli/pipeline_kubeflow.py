@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,11 +17,14 @@ from ilab.cli.building import Asked, building
 from ilab.errors import GateError, InputError, ServiceError
 
 if TYPE_CHECKING:
-    from ilab.kubeflow.client import Kubeflow, Run, Task
+    from ilab.kubeflow.client import Kubeflow
+    from ilab.kubeflow.run_details import Run, Task
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SETTINGS = ("host", "token", "ca_file", "namespace", "experiment", "image", "claim", "store", "storage_secret")
+SETTINGS = (
+    "host", "token", "ca_file", "namespace", "experiment", "image", "claim", "store", "storage_secret", "context",
+)  # fmt: skip
 SERVER = (
     click.option("--host", metavar="URL", help="Address of the pipeline server.  [config: where.kubeflow.host]"),
     click.option("--token", metavar="REF", help="env:NAME or file:PATH.  [config: where.kubeflow.token]"),
@@ -74,6 +77,8 @@ def compile_(options: Options, /, asked: Asked, output: str, **given: Any) -> No
 @click.option("--recurring", metavar="CRON", help="Run at these times, as '0 2 * * *'; six fields: seconds first.")
 @click.option("--wait", "waits", is_flag=True, help="Stay until it has ended.")
 @click.option("--dry-run", is_flag=True, help="Compile and say what would be sent; send nothing.")
+@click.option("--context", metavar="NAME", help="Whose ConfigMap is read.  [config: where.kubeflow.context]")
+@click.option("--no-config-map", is_flag=True, help="Do not read the ConfigMap now; the run reads it all the same.")
 @click.pass_obj
 def submit(options: Options, /, asked: Asked, run_name: str | None, recurring: str | None, **given: Any) -> None:
     """Run the pipeline on a cluster.
@@ -81,29 +86,36 @@ def submit(options: Options, /, asked: Asked, run_name: str | None, recurring: s
     What -p and --parameters give goes before the ConfigMap; all else the run takes from the ConfigMap as it is when the
     run begins, also a recurring one.
     """
-    waits, dry = given.pop("waits"), given.pop("dry_run")
+    waits, dry, unread = (given.pop(name) for name in ("waits", "dry_run", "no_config_map"))
     if recurring and waits:
         raise InputError("--wait and --recurring exclude each other")
     recurring = _six_fields(recurring) if recurring else None
     loaded = _loaded(options, asked, given)
     values = {name: value for layer in (*loaded.given.values(), asked.values) for name, value in layer.items()}
     name = run_name or f"{loaded.config.pipeline.removesuffix('.yaml')} {time.strftime('%Y-%m-%d %H:%M')}"
-    if not dry:
-        asked = _as_patched(loaded, asked, values)
+    place = loaded.config.where.kubeflow
+    fixed = {} if unread else _patched(place, values)
+    asked = replace(asked, parameters=(*(f"{key}={value}" for key, value in fixed.items()), *asked.parameters))
     with tempfile.TemporaryDirectory(prefix="ilab-") as folder:
         package = Path(folder) / "pipeline.yaml"
         made = _compiled(options, asked, given, package, tuple(sorted(values)))
         arguments = {key: value for key, value in made["form"].items() if key in values}
         if dry:
-            options.result({"run": name, "arguments": arguments, **made}, f"would run {name!r} with {arguments}")
+            sent: dict[str, Any] = {
+                "run": name,
+                "host": place.host,
+                "namespace": place.namespace,
+                "experiment": place.experiment,
+            }
+            sent |= {"recurring": recurring, "arguments": arguments, "config_map": fixed, **made}
+            options.result(sent, "\n".join(_would_send(sent)))
             return
         server = _server(loaded)
-        experiment = loaded.config.where.kubeflow.experiment
         if recurring:
-            told = server.recur(package, name, experiment, recurring, arguments)
+            told = server.recur(package, name, place.experiment, recurring, arguments)
             options.result({"recurring": told}, f"{told} runs {name!r} at {recurring}")
             return
-        told = server.submit(package, name, experiment, arguments)
+        told = server.submit(package, name, place.experiment, arguments)
     options.result({"run": told, "name": name}, f"{told} {name!r}\nTo follow it: ilab pipeline wait {told}")
     if waits:
         _wait(options, server, told, None)
@@ -171,7 +183,7 @@ def logs(options: Options, /, run_id: str, task: str | None, **given: Any) -> No
     """What the tasks of a run printed; of one TASK alone, by its name in `ilab pipeline status RUN`."""
     server = _server(_loaded(options, Asked(), given))
     run = server.run(run_id)
-    chosen = [one for one in run.tasks if task is None or task in (one.name, one.name.rpartition(": ")[2])]
+    chosen = [one for one in run.tasks if task is None or task in (one.name, one.step)]
     if not chosen:
         known = ", ".join(one.name for one in run.tasks) or "none yet"
         raise InputError(f"the run has no task {task!r}", where=run_id, hint=f"its tasks: {known}")
@@ -228,7 +240,7 @@ def _gate_said_no(server: Kubeflow, run_id: str, task: Task) -> bool:
             code = rest.partition(";")[0].strip() if mark else code
     except ServiceError:
         pass
-    return task.name.endswith(": package") if code is None else code == str(GateError.exit_code)
+    return task.step == "package" if code is None else code == str(GateError.exit_code)
 
 
 def _six_fields(cron: str) -> str:
@@ -253,20 +265,35 @@ def _loaded(options: Options, asked: Asked, given: dict[str, Any]) -> Any:
     return asked.load(options, **{f"where__kubeflow__{name}": given.get(name) for name in SETTINGS})
 
 
-def _as_patched(loaded: Any, asked: Asked, values: Mapping[str, Any]) -> Asked:
-    """``asked``, and what Kubeflow fixes when a run is made (volume, Secrets, kinds of pods) as the ConfigMap has it.
+def _patched(place: Any, values: Mapping[str, Any]) -> dict[str, str]:
+    """What Kubeflow fixes when a run is made (volume, Secrets, kinds of pods) as the ConfigMap has it.
 
-    ``values`` are the run's own, which go before it. All other parameters the run reads there itself.
+    ``place``: where.kubeflow. ``values`` are the run's own, which go before it. All other parameters the run reads
+    there itself. From where it was read is told.
     """
     from ilab.kubeflow.configmap import read_as_user
     from ilab.kubeflow.tasks import FIXED, IMPORTED, SECRETS, SHAPES
     from ilab.parameters.files import CONFIG_MAP
 
-    live = read_as_user(CONFIG_MAP, loaded.config.where.kubeflow.namespace)
+    live = read_as_user(CONFIG_MAP, place.namespace, place.host, place.context)
     if live.note:
         click.echo(f"note: {live.note}; volume, Secrets and GPUs are asked for as they are set here", err=True)
-    fixed = [name for name in (*FIXED, *SECRETS, *SHAPES, *IMPORTED) if name in live.values and name not in values]
-    return replace(asked, parameters=(*(f"{name}={live.values[name]}" for name in fixed), *asked.parameters))
+    else:
+        click.echo(f"ConfigMap {CONFIG_MAP}: {live.place}", err=True)
+    names = (*FIXED, *SECRETS, *SHAPES, *IMPORTED)
+    return {name: live.values[name] for name in names if name in live.values and name not in values}
+
+
+def _would_send(told: Mapping[str, Any]) -> Iterator[str]:
+    """What a dry run shows, by line."""
+    when = f" at {told['recurring']}" if told["recurring"] else ""
+    yield f"would run {told['run']!r}{when}: {told['tasks']} tasks"
+    for name in ("host", "namespace", "experiment", "image"):
+        yield f"{name}: {told[name] or '(none)'}"
+    for name, value in told["arguments"].items():
+        yield f"{name} = {value}  (given to the run)"
+    for name, value in told["config_map"].items():
+        yield f"{name} = {value}  (ConfigMap)"
 
 
 def _server(loaded: Any) -> Kubeflow:
