@@ -114,6 +114,11 @@ class KubernetesWhere(Section):
     start_seconds: float = Field(
         900.0, gt=0, description="seconds that pods may be unable to start before the job is given up"
     )
+    unattended_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="seconds that pods train on when nobody waits for them any more; empty: to the end",
+    )
     namespace: str | None = Field(None, description="namespace of the job; empty: that of whoever applies it")
     image: str | None = Field(None, description="container image with ilab and what training needs")
     runtime: str = Field("torch-distributed", description="training runtime that a TrainJob refers to")

@@ -202,7 +202,7 @@ def test_roles_grant_nothing_wholesale(written: Objects) -> None:
     assert granted["", "configmaps"] == {"get"}
     assert [rule["resourceNames"] for rule in found if rule["resources"] == ["configmaps"]] == [[CONFIG_MAP]]
     for job in (("trainer.kubeflow.org", "trainjobs"), ("kubeflow.org", "pytorchjobs")):
-        assert granted[job] == {"create", "delete", "get", "list", "watch"}
+        assert granted[job] == {"create", "delete", "get", "list"}
     assert granted["", "pods/log"] == {"get"}
 
 

@@ -13,7 +13,7 @@ from ilab.config import TrainWhere
 from ilab.core.kubeconfig import find_account
 from ilab.core.kubernetes import Api
 from ilab.errors import ServiceError, SetupError
-from ilab.training.relay import like_this_pod
+from ilab.training.relay import like_this_pod, this_pod
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 
@@ -56,8 +56,9 @@ def test_a_pods_account_is_found_and_its_token_read_anew(
     with Api(find_account(pod=tmp_path)) as api:
         with pytest.raises(ServiceError, match="Unauthorized"):
             api.get("/api/v1/namespaces/team/pods/task-1")
+        assert this_pod(api) is None
         (tmp_path / "token").write_text(f"{TOKEN}\n")
-        found = like_this_pod(api, TrainWhere()).kubernetes
+        found = like_this_pod(this_pod(api), TrainWhere()).kubernetes
     assert (found.image, found.volumes, found.image_pull_secrets) == ("team/ilab:2", {"run-1": "/ilab"}, ("quay",))
     assert TOKEN not in repr(api.account)
 

@@ -194,12 +194,21 @@ def logs(options: Options, /, run_id: str, task: str | None, **given: Any) -> No
 
 @click.command()
 @options_of(SERVER)
+@click.option("--context", metavar="NAME", help="Where its training is.  [config: where.kubeflow.context]")
 @RUN
 @click.pass_obj
 def cancel(options: Options, /, run_id: str, **given: Any) -> None:
-    """Stop a run. What it made stays, and the next run goes on from there."""
-    _server(_loaded(options, Asked(), given)).cancel(run_id)
-    options.result({"run": run_id, "state": "canceling"}, f"{run_id} is being stopped")
+    """Stop a run, and delete its training jobs. What it made stays, and the next run goes on from there."""
+    from ilab.kubeflow.training_jobs import end_jobs_of
+
+    loaded = _loaded(options, Asked(), given)
+    _server(loaded).cancel(run_id)
+    place = loaded.config.where.kubeflow
+    ended, note = end_jobs_of(run_id, place.namespace, place.host, place.context)
+    lines = [f"{run_id} is being stopped", *(f"{job} is deleted" for job in ended)]
+    if note:
+        click.echo(f"note: {note}", err=True)
+    options.result({"run": run_id, "state": "canceling", "deleted": ended}, "\n".join(lines))
 
 
 def _wait(options: Options, server: Kubeflow, run_id: str, timeout: float | None) -> None:
@@ -316,8 +325,8 @@ def _compiled(
     from ilab.parameters.infrastructure import cluster
 
     loaded = _loaded(options, asked, given)
-    place = loaded.config.where.kubeflow
-    image = place.image or loaded.config.where.train.kubernetes.image
+    place, train = loaded.config.where.kubeflow, loaded.config.where.train
+    image = place.image or train.kubernetes.image
     if not image:
         hint = "--image REGISTRY/NAME:TAG, or ilab config set where.kubeflow.image …; deploy/Containerfile makes one"
         raise InputError("there is no image for the tasks", where="where.kubeflow.image", hint=hint)
@@ -336,6 +345,7 @@ def _compiled(
         store=place.store,
         storage_secret=place.storage_secret,
         given=names,
+        launcher="" if train.launcher == "here" else train.launcher,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     compile_to(path, kubeflow_pipeline(pipeline, values, cluster(values), target))

@@ -42,12 +42,12 @@ class Right:
         return {**given, **({"subresource": part} if part else {}), **({"name": self.name} if self.name else {})}
 
 
-WATCHED = ("create", "delete", "get", "list", "watch")
+FOLLOWED = ("create", "delete", "get", "list")
 TASKS: tuple[Right, ...] = (  # the Role `ilab`
     Right("get", "", "configmaps", CONFIG_MAP),
-    *(Right(verb, "trainer.kubeflow.org", "trainjobs") for verb in WATCHED),
-    *(Right(verb, "kubeflow.org", "pytorchjobs") for verb in WATCHED),
-    *(Right(verb, "", "pods") for verb in ("get", "list", "watch")),
+    *(Right(verb, "trainer.kubeflow.org", "trainjobs") for verb in FOLLOWED),
+    *(Right(verb, "kubeflow.org", "pytorchjobs") for verb in FOLLOWED),
+    *(Right(verb, "", "pods") for verb in ("get", "list")),
     Right("get", "", "pods/log"),
     Right("list", "", "events"),
 )

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ilab.core.kubeconfig import LOOPBACK, POD, Account, find_account
 from ilab.core.kubernetes import Api, Refused
-from ilab.errors import IlabError
+from ilab.errors import IlabError, SetupError
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,21 @@ def read_as_user(name: str, namespace: str = "", host: str = "", context: str = 
     address of a pipeline server. Nothing that fails here stops anything.
     """
     try:
-        account = find_account(context=context or None)
+        account = account_beside(host, context)
     except IlabError as error:
         return Live(note=f"ConfigMap {name} was not read: {error.message}")
-    if not context and host and not account.pod and one_cluster(account.server, host) is False:
-        return Live(
-            note=f"ConfigMap {name} was not read: the context {account.name} is of {account.server}, which is another "
-            f"cluster than that of {host}; --context NAME says which is its own"
-        )
     return _try(name, lambda: account, namespace)
+
+
+def account_beside(host: str, context: str = "") -> Account:
+    """The user's account in the cluster that ``host`` is of. Raises ``SetupError`` where the context is of another."""
+    account = find_account(context=context or None)
+    if not context and host and not account.pod and one_cluster(account.server, host) is False:
+        raise SetupError(
+            f"the context {account.name} is of {account.server}, which is another cluster than that of {host}; "
+            "--context NAME says which is its own"
+        )
+    return account
 
 
 def one_cluster(server: str, host: str) -> bool | None:

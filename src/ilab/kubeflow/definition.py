@@ -16,7 +16,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -75,7 +75,8 @@ class Target:
 
     ``claim`` is a volume that is there; without one each run gets a workspace of its own. ``store`` is an address
     (``s3://…``), empty: a folder of the volume. ``given`` are the parameters that somebody gave to this very run: they
-    go before the ConfigMap even where they equal a default. ``at_exit`` leaves the task `finish` out for ``kfp.local``.
+    go before the ConfigMap even where they equal a default. ``launcher`` is the kind of training jobs, empty: what the
+    cluster knows. ``at_exit`` leaves the task `finish` out for ``kfp.local``.
     """
 
     image: str
@@ -85,6 +86,7 @@ class Target:
     storage_secret: str = "storage-secret"  # noqa: S105 - the name that deploy/secrets gives it
     config_map: str = CONFIG_MAP
     given: tuple[str, ...] = ()
+    launcher: Literal["", "TrainJob", "PyTorchJob"] = ""
     at_exit: bool = True
 
 
@@ -201,6 +203,7 @@ class _Graph:
             "defaults": dict(self._form),
             "config_map": self._target.config_map,
             "given": list(self._target.given),
+            "launcher": self._target.launcher,
         }
         make = self._component("resolve", components.resolve_text(inputs(), self._outputs))
         root = self._root()

@@ -24,7 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ilab.core.kubeconfig import find_account
+from ilab.core.kubernetes import Api
+from ilab.errors import IlabError
 from ilab.kubeflow.configmap import read_live
+from ilab.kubeflow.training_jobs import Launcher, end_jobs, known_launcher
 from ilab.parameters import BY_NAME
 
 if TYPE_CHECKING:
@@ -64,6 +68,7 @@ class Compiled:
     run: str  # the run's id
     store: str
     given: Sequence[str] = ()  # parameters that `ilab pipeline submit` was given
+    launcher: str = ""  # kind of training jobs; empty: what the cluster knows
 
 
 def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[str, Any]:
@@ -91,7 +96,8 @@ def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[s
     values = {name: one.value for name, one in build.given.items()}
     now, then = cluster(values), cluster(compiled.defaults)
     if IN_CLUSTER in os.environ:
-        settings["where"]["train"] = in_cluster(now, as_job=then.trainers > 1)
+        launcher = _launcher(compiled.launcher) if max(now.trainers, then.trainers) > 1 else "TrainJob"
+        settings["where"]["train"] = in_cluster(now, launcher, as_job=then.trainers > 1)
     write_text(folder / SETTINGS, yaml.safe_dump({**settings, "parameters": pinned(build)}, sort_keys=False))
     write_json(folder / PLAN, build.plan.dump())
     _copy(folder, Path(compiled.root, "runs", compiled.run))  # where `finish` finds it
@@ -185,6 +191,8 @@ def results(folder: Path, out: Outputs) -> dict[str, float]:
 def finish(folder: Path, state: str, error: str) -> None:
     """The last word of a run, whatever became of it: its state, the report if it came that far, what to type."""
     print(f"the run ended: {state}{f': {error}' if error else ''}")  # noqa: T201
+    if IN_CLUSTER in os.environ:
+        _end_jobs(folder.name)
     if not (folder / PLAN).is_file():
         print("nothing was planned: look at the log of the task `resolve`")  # noqa: T201
         return
@@ -293,6 +301,35 @@ def _shaped(now: Cluster, then: Cluster) -> list[str]:
     return lines
 
 
+def _launcher(named: str) -> Launcher:
+    """The kind of training jobs: the one that the pipeline was compiled for, else what the cluster knows."""
+    if named:
+        return "PyTorchJob" if named == "PyTorchJob" else "TrainJob"
+    try:
+        with Api(find_account()) as api:
+            found = known_launcher(api)
+    except IlabError as error:
+        print(f"training jobs are TrainJobs; what the cluster knows could not be read: {error.message}")  # noqa: T201
+        return "TrainJob"
+    if found is None:
+        print("the cluster knows neither TrainJob nor PyTorchJob: Kubeflow's operator is missing")  # noqa: T201
+    elif found == "PyTorchJob":
+        print("the cluster knows no TrainJob: training jobs are PyTorchJobs")  # noqa: T201
+    return found or "TrainJob"
+
+
+def _end_jobs(run: str) -> None:
+    """Delete what a task that was killed left of training jobs, and tell."""
+    try:
+        with Api(find_account()) as api:
+            ended = end_jobs(api, api.account.namespace, run)
+    except IlabError as error:
+        print(f"whether training jobs are left could not be seen: {error.message}")  # noqa: T201
+        return
+    for job in ended:
+        print(f"{job} was still there, and is deleted")  # noqa: T201
+
+
 def _unheard(given: Mapping[str, Given], form: Mapping[str, Any]) -> list[str]:
     """What somebody patched since this run was submitted, and comes too late for it."""
     lines = []
@@ -318,7 +355,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _command(arguments: list[str]) -> None:
-    child = subprocess.Popen([sys.executable, "-m", "ilab", *arguments])
+    # A session of its own: a signal to the pod's whole group would reach it twice, and the second means `at once`.
+    child = subprocess.Popen([sys.executable, "-m", "ilab", *arguments], start_new_session=True)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         for number in before:

@@ -10,26 +10,29 @@ from ilab.config import TrainWhere
 from ilab.core.kubernetes import Api, Refused, plain
 from ilab.training.elsewhere import pass_on, steps_done
 from ilab.training.loop import TrainJob
-from ilab.training.pods import Kind, Object, name_of, running
+from ilab.training.pods import RUN, Kind, Object, name_of, running
 
 LOG = "pods.log"
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT")  # what a line begins with; a server's own complaint does not
 T = TypeVar("T")
 
 
-def like_this_pod(api: Api, where: TrainWhere) -> TrainWhere:
-    """``where``, and what is not said there as the pod has it in which this runs: image, volumes, pull secrets.
-
-    Unchanged outside of pods, or where the account may not read its pod.
-    """
-    place, account = where.kubernetes, api.account
-    if not account.pod or (place.image and place.volumes):
-        return where
+def this_pod(api: Api) -> Object | None:
+    """The pod in which this runs; None outside of pods, or where the account may not read it."""
+    if not api.account.pod:
+        return None
     try:
-        pod = api.find(f"/api/v1/namespaces/{account.namespace}/pods/{account.pod}")
+        return api.find(f"/api/v1/namespaces/{api.account.namespace}/pods/{api.account.pod}")
     except Refused:
+        return None
+
+
+def like_this_pod(pod: Object | None, where: TrainWhere) -> TrainWhere:
+    """``where``, and what is not said there as ``pod`` has it: image, volumes, pull secrets."""
+    place = where.kubernetes
+    if pod is None or (place.image and place.volumes):
         return where
-    spec: Mapping[str, Any] = (pod or {}).get("spec") or {}
+    spec: Mapping[str, Any] = pod.get("spec") or {}
     containers: dict[Any, dict[str, Any]] = {one.get("name"): one for one in spec.get("containers") or []}
     mine = containers.get("main") or next(iter(containers.values()), {})  # what Argo calls a task's own
     claims = {
@@ -49,6 +52,23 @@ def like_this_pod(api: Api, where: TrainWhere) -> TrainWhere:
         "image_pull_secrets": place.image_pull_secrets or pulled,
     }
     return where.model_copy(update={"kubernetes": place.model_copy(update=update)})
+
+
+def owned_like(pod: Object | None, body: dict[str, Any], namespace: str, pods_namespace: str) -> dict[str, Any]:
+    """The job ``body`` with the label of the run that ``pod`` is of, and with the same owner: the run's workflow.
+
+    Kubernetes deletes an object with its owner, where both are in one namespace.
+    """
+    metadata: Mapping[str, Any] = (pod or {}).get("metadata") or {}
+    run = (metadata.get("labels") or {}).get(RUN)
+    keys = ("apiVersion", "kind", "name", "uid")
+    owners = [{key: one[key] for key in keys} for one in metadata.get("ownerReferences") or [] if one.get("controller")]
+    made = dict(body["metadata"])
+    if run:
+        made["labels"] = {**made.get("labels", {}), RUN: run}
+    if owners and namespace == pods_namespace:
+        made["ownerReferences"] = owners
+    return {**body, "metadata": made}
 
 
 def _belongs(event: Object, name: str, since: str) -> bool:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ilab.core.events import Bus, Event
-from ilab.errors import IlabError
+from ilab.errors import IlabError, Stopped
 from ilab.monitoring.trainjob import reporting
+from ilab.training.attendance import Attendance, leave
 from ilab.training.elsewhere import ERROR, STOP, note_error, note_finished
 from ilab.training.handover import read_job
 from ilab.training.loop import TrainJob, train
@@ -27,11 +29,13 @@ def main(folder: Path) -> int:
     work = folder.parent
     with reporting() as sinks:
         bus = Bus([_tell, *sinks])
-        job, device = read_job(folder, bus.for_step("train"), lambda: bool(asked) or (work / STOP).exists())
-        return _train(job, device, work)
+        job, device = read_job(folder, bus.for_step("train"), lambda: False)
+        attended = Attendance(work, job.where.kubernetes.unattended_seconds)
+        job = replace(job, stopping=lambda: bool(asked) or attended.lost() or (work / STOP).exists())
+        return _train(job, device, work, attended)
 
 
-def _train(job: TrainJob, device: str, work: Path) -> int:
+def _train(job: TrainJob, device: str, work: Path, attended: Attendance) -> int:
     with joined(device) as world:
         if world.leads:
             (work / ERROR).unlink(missing_ok=True)  # of an earlier try, where a pod was started again
@@ -39,9 +43,10 @@ def _train(job: TrainJob, device: str, work: Path) -> int:
         try:
             steps = train(job, world)
         except IlabError as error:
+            unattended = isinstance(error, Stopped) and bool(world.total((float(attended.lost()),))[0])
             if world.leads:
-                note_error(work, error)
-            return 1
+                leave(work) if unattended else note_error(work, error)
+            return 0 if unattended else 1  # nobody is to start the pods again
         if world.leads:
             note_finished(work, steps)
     return 0
