@@ -119,6 +119,9 @@ class KubernetesWhere(Section):
         gt=0,
         description="seconds that pods train on when nobody waits for them any more; empty: to the end",
     )
+    metrics_port: int | None = Field(
+        None, gt=0, le=65535, description="port at which the first of the pods serves /metrics; empty: none"
+    )
     namespace: str | None = Field(None, description="namespace of the job; empty: that of whoever applies it")
     image: str | None = Field(None, description="container image with ilab and what training needs")
     runtime: str = Field("torch-distributed", description="training runtime that a TrainJob refers to")

@@ -96,7 +96,7 @@ def running(made: Server) -> Iterator[Server]:
     thread.join()
 
 
-def config(server: Server, certificates: Path, user: dict[str, Any] | None = None, **cluster: Any) -> dict[str, Any]:
+def config(server: Server, certificates: Path, user: Any = None, **cluster: Any) -> dict[str, Any]:
     ca = base64.b64encode((certificates / "ca.pem").read_bytes()).decode()
     place = {"server": server.url, "certificate-authority-data": ca, **cluster}
     return {

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,10 @@ class Server:
         if self.refuse:
             return self.refuse, {"message": "no"}
         parts = path.strip("/").split("/")
+        if parts == ["apis", "kubeflow.org", "v1"]:
+            return 200, {"resources": [{"name": "pytorchjobs"}, {"name": "pytorchjobs/status"}]}
+        if parts[:2] == ["apis", "trainer.kubeflow.org"]:
+            return 404, {"message": "the server could not find the requested resource"}
         if parts[:2] == ["api", "v1"]:
             assert parts[2:] == ["namespaces", NAMESPACE, "configmaps", "instructlab-pipeline-params"]
             return (404, {}) if self.config_map is None else (200, {"data": self.config_map})
@@ -189,6 +193,7 @@ def ilab(server: Server, certificate: Path, tmp_path: Path, monkeypatch: pytest.
     from ilab.errors import IlabError
 
     monkeypatch.setenv("KUBEFLOW_TOKEN", TOKEN)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
     monkeypatch.setattr("ilab.kubeflow.client.POLL", 0.01)
     place = f"host: {server.url}, token: env:KUBEFLOW_TOKEN, ca_file: {certificate / 'ca.crt'}, image: '{IMAGE}'"
     (tmp_path / "ilab.yaml").write_text(f"where: {{kubeflow: {{{place}, namespace: {NAMESPACE}}}}}\n")
@@ -221,7 +226,7 @@ def test_a_run_is_submitted_followed_and_stopped(ilab: Any, server: Server) -> N
     assert "tasks: package, results" in str(ilab("pipeline", "logs", "run-1", "train", code=2).exception.hint)
     server.pods.clear()
     assert "may be gone" in ilab("pipeline", "logs", "run-1", "package", code=4).exception.hint
-    ilab("pipeline", "cancel", "run-1")
+    assert "note: its training jobs could not be looked for" in ilab("pipeline", "cancel", "run-1").output
     assert server.runs["run-1"]["state"] == "CANCELING"
     assert json.loads(ilab("--json", "pipeline", "status", "--on", "kubeflow").output)[0]["run"] == "run-1"
 
@@ -271,7 +276,6 @@ def test_what_is_wrong_is_told_with_what_to_type(
 def test_what_kubeflow_fixes_is_read_again_when_a_run_is_submitted(
     ilab: Any, server: Server, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
     assert "note: ConfigMap" in ilab("pipeline", "submit").output, "a cluster that cannot be asked stops nothing"
     (tmp_path / "config").write_text(f"""
 current-context: here
@@ -338,6 +342,7 @@ def test_the_live_config_map_lies_between_environment_and_run_form(
     """As a pod does it: with the service account's token and certificates, at the start of the run."""
     from on_kubeflow import shipped
 
+    from ilab.core.kubeconfig import find_account
     from ilab.kubeflow import configmap, tasks
     from ilab.kubeflow.definition import defaults, definition
     from ilab.parameters import collect
@@ -348,6 +353,8 @@ def test_the_live_config_map_lies_between_environment_and_run_form(
     (account / "namespace").write_text(NAMESPACE)
     (account / "ca.crt").write_bytes((certificate / "ca.crt").read_bytes())
     monkeypatch.setattr(tasks, "read_live", lambda name: configmap.read_live(name, account))
+    monkeypatch.setattr(tasks, "find_account", lambda: find_account(pod=account))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
     host, _, port = server.url.removeprefix("https://").rpartition(":")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
@@ -381,10 +388,13 @@ def test_the_live_config_map_lies_between_environment_and_run_form(
     assert "k8s_storage_size is 50Gi now, but this run was made with 20Gi" in told
     assert found["training_memory"] == "120Gi"
     train = settings["where"]["train"]
-    assert (train["launcher"], train["nodes"]) == ("TrainJob", 1), "the task's own pod was compiled without GPUs"
+    assert (train["launcher"], train["nodes"]) == ("PyTorchJob", 1), "the task's own pod was compiled without GPUs"
+    assert "the cluster knows no TrainJob: training jobs are PyTorchJobs" in told
+    assert train["kubernetes"]["unattended_seconds"] == 600 and train["kubernetes"]["metrics_port"] == 9464
     assert (tmp_path / "runs" / "a-run" / "plan.json").is_file()
     server.config_map = None
-    tasks.resolve(form, where, tmp_path / "again")
+    tasks.resolve(form, replace(where, launcher="TrainJob"), tmp_path / "again")
+    assert yaml.safe_load((tmp_path / "again" / "ilab.yaml").read_text())["where"]["train"]["launcher"] == "TrainJob"
     assert "was not read: there is none" in capsys.readouterr().out
     server.refuse = 403
     tasks.resolve(form, where, tmp_path / "again")

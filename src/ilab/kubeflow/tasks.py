@@ -30,6 +30,7 @@ from ilab.errors import IlabError
 from ilab.kubeflow.configmap import read_live
 from ilab.kubeflow.training_jobs import Launcher, end_jobs, known_launcher
 from ilab.parameters import BY_NAME
+from ilab.where import METRICS_PORT
 
 if TYPE_CHECKING:
     from ilab.actions import Build
@@ -48,7 +49,7 @@ TAXONOMY = Path("/var/run/ilab/taxonomy")  # where the Secret of a private taxon
 SSH_KEY = "ssh-privatekey"  # its key, in a Secret of the type kubernetes.io/ssh-auth
 LOGINS = Path("/var/run/ilab/registry")  # where the Secret with the registry's login is mounted
 ENDED = "ilab step run ended with "  # in the log of a task that failed; the exit code follows
-METRICS = {"port": 9464, "address": "0.0.0.0", "linger": 35}  # noqa: S104 - Prometheus asks from another pod
+METRICS = {"port": METRICS_PORT, "address": "0.0.0.0", "linger": 35}  # noqa: S104 - Prometheus asks from another pod
 KEYS = {"api_token": "TOKEN", "model_name": "MODEL", "endpoint": "ENDPOINT"}  # key of such a Secret -> variable
 
 

@@ -10,6 +10,7 @@ the container with it. So the job is tied to the task by this. Words are compare
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -31,7 +32,8 @@ class Waiting:
         """Say that somebody is there, where that was not said lately."""
         now = time.monotonic()
         if self._last is None or now - self._last >= BEAT:
-            write_text(self._path, uuid4().hex)
+            with suppress(OSError):  # a full disk, or one that is away: the next word may get through
+                write_text(self._path, uuid4().hex)
             self._last = now
 
 
