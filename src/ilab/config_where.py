@@ -107,11 +107,20 @@ class KubernetesWhere(Section):
     """What the pods of a training job get, for manifests of Kubeflow. Secrets are named here, never written."""
 
     kubeconfig: str | None = Field(
-        None, description="file that says how to reach the cluster; empty: $KUBECONFIG, this pod's, or ~/.kube/config"
+        None,
+        description="file that says how to reach the cluster; empty: $KUBECONFIG, ~/.kube/config, or this pod's own",
     )
     context: str | None = Field(None, description="context of that file; empty: its current one")
     start_seconds: float = Field(
         900.0, gt=0, description="seconds that pods may be unable to start before the job is given up"
+    )
+    unattended_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="seconds that pods train on when nobody waits for them any more; empty: to the end",
+    )
+    metrics_port: int | None = Field(
+        None, gt=0, le=65535, description="port at which the first of the pods serves /metrics; empty: none"
     )
     namespace: str | None = Field(None, description="namespace of the job; empty: that of whoever applies it")
     image: str | None = Field(None, description="container image with ilab and what training needs")
@@ -221,6 +230,9 @@ class KubeflowWhere(Section):
     )
     ca_file: str = Field("", description="certificates to trust besides the system's (PEM)")
     namespace: str = Field("", description="namespace (project) of the runs")
+    context: str = Field(
+        "", description="context of the kubeconfig by which submit reads the ConfigMap; empty: the current one"
+    )
     experiment: str = Field("instructlab", description="experiment that runs belong to")
     image: str = Field("", description="image of the tasks; empty: where.train.kubernetes.image")
     claim: str = Field("", description="volume claim that runs share; empty: a workspace for each run")

@@ -16,6 +16,8 @@ from ilab.resolvers import registry_address, where_packages_go
 if TYPE_CHECKING:
     from ilab.config import Endpoint, Loaded, TrainWhere, Where
 
+METRICS_PORT = 9464  # that deploy/base/monitoring.yaml scrapes
+UNATTENDED = 600.0  # seconds: longer than a task that failed takes to be tried again, shorter than GPUs may idle
 # Parameters of the pods that train: which setting of where.train each is.
 TRAINING_PODS = {
     "train_num_workers": "nodes",
@@ -67,6 +69,8 @@ def in_cluster(
         "memory": pod.memory,
         "node_selector": dict(pod.node_selector),
         "tolerations": [dict(one) for one in pod.tolerations],
+        "unattended_seconds": UNATTENDED,
+        "metrics_port": METRICS_PORT,
     }
     return {
         "launcher": launcher,

@@ -18,9 +18,9 @@ import pytest
 import yaml
 
 from ilab.config import load
+from ilab.core.kubeconfig import find_account
+from ilab.core.kubernetes import Api
 from ilab.doctor import Finding, cluster
-from ilab.doctor.kubernetes_api import access
-from ilab.errors import SetupError
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 TOKEN = "sesame-of-the-user"
@@ -250,88 +250,10 @@ def test_a_token_that_ran_out_and_a_server_that_is_not_trusted(
     del other["clusters"][0]["cluster"]["certificate-authority-data"]
     config.write_text(yaml.safe_dump(other))
     refused = look(tmp_path)["cluster rights"]
-    assert refused.state == "bad" and "does not answer" in refused.found
+    assert refused.state == "bad" and "cannot be reached" in refused.found
     other["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = True
     config.write_text(yaml.safe_dump(other))
     assert look(tmp_path)["cluster rights"].state == "ok"
-
-
-def test_ways_to_say_who_one_is(
-    server: Cluster, certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "token").write_text(f"{TOKEN}\n")
-    for name in ("client.pem", "client.key"):
-        shutil.copy(certificates / name, tmp_path / name)
-    credential = {"kind": "ExecCredential", "status": {"token": TOKEN}}
-    plugin = tmp_path / "plugin"
-    plugin.write_text(
-        f'#!/bin/sh\n[ -n "$KUBERNETES_EXEC_INFO" ] && [ "$1$REGION" = getnorth ] && echo \'{json.dumps(credential)}\'\n'
-    )
-    plugin.chmod(0o755)
-    pem = {
-        name: base64.b64encode((certificates / f"client.{end}").read_bytes()).decode()
-        for name, end in (("certificate", "pem"), ("key", "key"))
-    }
-    users: list[dict[str, Any]] = [
-        {"tokenFile": "token"},
-        {"client-certificate": "client.pem", "client-key": "client.key"},
-        {f"client-{name}-data": text for name, text in pem.items()},
-        {"exec": {"command": "./plugin", "args": ["get"], "env": [{"name": "REGION", "value": "north"}]}},
-    ]
-    path = tmp_path / "config"
-    for user in users:
-        path.write_text(yaml.safe_dump(kubeconfig(server, certificates, user)))
-        assert access({"KUBECONFIG": str(path), "PATH": "/usr/bin:/bin"}).get(MAP)[0] == 200, user
-    path.write_text(yaml.safe_dump(kubeconfig(server, certificates, {"exec": {"command": "./plugin"}})))
-    with pytest.raises(SetupError, match="plugin, which gives the token, failed"):
-        access({"KUBECONFIG": str(path), "PATH": "/usr/bin:/bin"})
-
-
-def test_a_token_is_in_no_message(server: Cluster, certificates: Path, tmp_path: Path) -> None:
-    path = tmp_path / "config"
-    path.write_text(yaml.safe_dump(kubeconfig(server, certificates, {"token": f"{TOKEN}\nX: y"})))
-    with pytest.raises(SetupError, match="line ends") as caught:
-        access({"KUBECONFIG": str(path)})
-    path.write_text(yaml.safe_dump(kubeconfig(server, certificates, {"tokenFile": "token"})))
-    (tmp_path / "token").write_text(f"{TOKEN}\nX: y")
-    with pytest.raises(SetupError, match="line ends") as again:
-        access({"KUBECONFIG": str(path)})
-    assert TOKEN not in f"{caught.value}{again.value}"
-
-
-def test_of_several_files_the_first_counts(server: Cluster, certificates: Path, tmp_path: Path) -> None:
-    whole = kubeconfig(server, certificates)
-    (tmp_path / "a").write_text(yaml.safe_dump({"current-context": "here"}))
-    (tmp_path / "b").write_text(yaml.safe_dump({**whole, "current-context": "elsewhere"}))
-    found = access({"KUBECONFIG": f"{tmp_path / 'a'}:{tmp_path / 'missing'}:{tmp_path / 'b'}"})
-    assert (found.name, found.namespace, found.get(MAP)[0]) == ("here", "lab", 200)
-    assert TOKEN not in repr(found)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "none is chosen"),
-        ("{broken", "cannot be read"),
-        ("current-context: x", "names no server with https"),
-        (
-            "{current-context: x, contexts: [{name: x, context: {cluster: c}}], "
-            "clusters: [{name: c, cluster: {server: 'https://h', certificate-authority: nowhere}}]}",
-            "names a file that cannot be read",
-        ),
-        (
-            "{current-context: x, contexts: [{name: x, context: {cluster: c}}], "
-            "clusters: [{name: c, cluster: {server: 'https://h', certificate-authority-data: '%%'}}]}",
-            "no base64",
-        ),
-    ],
-)
-def test_a_kubeconfig_that_leads_nowhere(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "config"
-    path.write_text(text)
-    with pytest.raises(SetupError, match=message) as caught:
-        access({"KUBECONFIG": str(path)})
-    assert caught.value.hint
 
 
 def test_in_a_pod_it_asks_as_the_pods_account(server: Cluster, certificates: Path, tmp_path: Path) -> None:
@@ -339,6 +261,8 @@ def test_in_a_pod_it_asks_as_the_pods_account(server: Cluster, certificates: Pat
         (tmp_path / name).write_text(text)
     port = str(server.server_address[1])
     environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": port, "KUBECONFIG": "/nowhere"}
-    found = access(environ, tmp_path)
-    assert (found.namespace, found.get(MAP)[0]) == ("lab", 200)
-    assert found.beside(server.url).get("/apis/v2beta1/healthz")[0] == 200
+    found = find_account(pod=tmp_path, environ=environ)
+    with Api(found) as api:
+        assert (found.namespace, api.answer("GET", MAP)[0]) == ("lab", 200)
+    with Api(found.beside(server.url)) as api:
+        assert api.answer("GET", "/apis/v2beta1/healthz")[0] == 200

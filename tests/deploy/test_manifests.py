@@ -22,6 +22,8 @@ from ilab.doctor.deployment import TASKS, Right
 from ilab.parameters import TABLE, collect
 from ilab.parameters.files import CONFIG_MAP, read_parameters
 from ilab.parameters.infrastructure import cluster
+from ilab.training.manifests import SCRAPED
+from ilab.where import METRICS_PORT
 
 VERSIONS = ("1.28", "1.32", "1.34")
 Objects = dict[str, list[dict[str, Any]]]
@@ -202,7 +204,7 @@ def test_roles_grant_nothing_wholesale(written: Objects) -> None:
     assert granted["", "configmaps"] == {"get"}
     assert [rule["resourceNames"] for rule in found if rule["resources"] == ["configmaps"]] == [[CONFIG_MAP]]
     for job in (("trainer.kubeflow.org", "trainjobs"), ("kubeflow.org", "pytorchjobs")):
-        assert granted[job] == {"create", "delete", "get", "list", "watch"}
+        assert granted[job] == {"create", "delete", "get", "list"}
     assert granted["", "pods/log"] == {"get"}
 
 
@@ -215,13 +217,23 @@ def test_bindings_and_pods_name_what_is_there(built: Objects) -> None:
         if one["kind"] == "RoleBinding":
             assert one["roleRef"]["name"] in roles
             assert {subject["name"] for subject in one["subjects"]} <= {*accounts, f"pipeline-runner-{dspa}"}
-    service = named(objects, "Service", "ilab-metrics")
     monitor = named(objects, "ServiceMonitor", "ilab")["spec"]
-    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    assert monitor["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
-    policy = named(objects, "NetworkPolicy", "ilab-tasks")["spec"]
-    assert policy["podSelector"]["matchLabels"] == service["spec"]["selector"]
-    assert policy["ingress"][0]["ports"][0]["port"] == service["spec"]["ports"][0]["targetPort"]
+    for end, policy in (("", "tasks"), ("training-", "training"), ("training-v1-", "training-v1")):
+        service = named(objects, "Service", f"ilab-{end}metrics")
+        assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        assert monitor["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+        port = service["spec"]["ports"][0]["targetPort"]
+        allowed = [
+            one["port"]
+            for rule in named(objects, "NetworkPolicy", f"ilab-{policy}")["spec"]["ingress"]
+            if "namespaceSelector" in rule["from"][0]
+            for one in rule["ports"]
+        ]
+        assert port == METRICS_PORT and allowed == [port]
+        if end:
+            assert service["spec"]["selector"][SCRAPED] == "true"
+    tasks = named(objects, "NetworkPolicy", "ilab-tasks")["spec"]["podSelector"]["matchLabels"]
+    assert tasks == named(objects, "Service", "ilab-metrics")["spec"]["selector"]
 
 
 def test_the_nightly_build_waits_to_be_wanted_and_types_a_command_that_is_there(built: Objects) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +268,32 @@ def test_what_cannot_be_a_task_is_told(tmp_path: Path) -> None:
     for name in ("Results", "results", "a b", "x--y"):
         with pytest.raises(InputError, match="cannot be the name of a task"):
             made(Pipeline("mine", {}, {name: {"step": "taxonomy", "tree": "$sdg_repo_url"}}, "mine.yaml"))
+
+
+def test_the_kind_of_training_jobs_can_be_chosen(tmp_path: Path) -> None:
+    from ilab.kubeflow.definition import Target
+
+    for launcher in ("", "PyTorchJob"):
+        spec = documents(made(shipped(), target=Target(IMAGE, launcher=launcher)), tmp_path)[0]
+        compiled = tasks(spec)["resolve"]["inputs"]["parameters"]["compiled"]["runtimeValue"]["constant"]
+        assert compiled["launcher"] == launcher
+
+
+def test_a_signal_to_the_whole_pod_reaches_the_command_once(tmp_path: Path) -> None:
+    """The second would mean that it is to end at once, with nothing saved."""
+    command = tmp_path / "command"
+    command.write_text(
+        f"#!/bin/sh\ntrap 'echo x >> {tmp_path}/got' TERM\ntouch {tmp_path}/ready\n"
+        f"while [ ! -e {tmp_path}/got ]; do sleep 0.05; done\nsleep 0.5\n"
+    )
+    command.chmod(0o755)
+    program = "import sys; from ilab.kubeflow import tasks; sys.executable = sys.argv[1]; tasks._command([])"
+    task = subprocess.Popen([sys.executable, "-c", program, str(command)], start_new_session=True)
+    while not (tmp_path / "ready").exists():
+        assert task.poll() is None
+        time.sleep(0.05)
+    os.killpg(task.pid, signal.SIGTERM)
+    assert task.wait(60) == 0 and (tmp_path / "got").read_text() == "x\n"
 
 
 @pytest.mark.parametrize("environment", ["dev", "prod"])

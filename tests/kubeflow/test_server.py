@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,16 @@ class Server:
     refuse: int = 0
     config_map: dict[str, str] | None = None
     log: str = ""  # what every pod printed last
+    pods: set[str] = field(default_factory=lambda: {"lab-x7-retry-system-container-impl-14", "lab-x7-21"})
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         if self.refuse:
             return self.refuse, {"message": "no"}
         parts = path.strip("/").split("/")
+        if parts == ["apis", "kubeflow.org", "v1"]:
+            return 200, {"resources": [{"name": "pytorchjobs"}, {"name": "pytorchjobs/status"}]}
+        if parts[:2] == ["apis", "trainer.kubeflow.org"]:
+            return 404, {"message": "the server could not find the requested resource"}
         if parts[:2] == ["api", "v1"]:
             assert parts[2:] == ["namespaces", NAMESPACE, "configmaps", "instructlab-pipeline-params"]
             return (404, {}) if self.config_map is None else (200, {"data": self.config_map})
@@ -77,17 +82,11 @@ class Server:
             self.runs[name]["state"] = "CANCELING"
             return 200, {}
         if what[2:]:  # …/nodes/POD/log
+            if what[3] not in self.pods:
+                return 500, {"message": f"pods {what[3]!r} not found"}
             return 200, f"a line of {what[3]}\nanother\n{self.log}"
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        detail = {
-            "task_id": "t1",
-            "display_name": "Model Packaging: package",
-            "state": state,
-            "start_time": "2026-11-21T10:00:00Z",
-            "end_time": "2026-11-21T10:00:30Z",
-            "child_tasks": [{"pod_name": "pod-1"}],
-        }
-        return 200, {**self.runs[name], "state": state, "run_details": {"task_details": [detail]}}
+        return 200, {**self.runs[name], "state": state, "run_details": {"task_details": nodes(state)}}
 
     def _pipelines(self, what: list[str], method: str) -> tuple[int, Any]:
         known = {"pipeline_id": "p1", "display_name": "instructlab"}
@@ -95,6 +94,35 @@ class Server:
             return 200, {"pipelines": [known] if self.versions else []}
         self.versions.append(what[-1])
         return 200, {**known, "pipeline_version_id": f"v{len(self.versions)}"}
+
+
+def nodes(state: str) -> list[dict[str, Any]]:
+    """A workflow's nodes as the server tells them: a retried task, and one whose pod is gone (its log is archived).
+
+    Their order is that of the ids; what comes after a task is told as a child of its pod.
+    """
+    tree = {
+        "lab-x7": ("lab-x7", ["lab-x7-01"]),
+        "lab-x7-01": ("root-driver", ["lab-x7-02"]),
+        "lab-x7-02": ("root", ["lab-x7-10"]),
+        "lab-x7-10": ("package-driver", ["lab-x7-11"]),
+        "lab-x7-11": ("package", ["lab-x7-12"]),
+        "lab-x7-12": ("executor", ["lab-x7-14", "lab-x7-13", "lab-x7-19"]),
+        "lab-x7-13": ("executor(0)", []),
+        "lab-x7-14": ("executor(1)", ["lab-x7-19"]),
+        "lab-x7-19": ("results-driver", ["lab-x7-20"]),
+        "lab-x7-20": ("results", ["lab-x7-21"]),
+        "lab-x7-21": ("executor", []),
+        "lab-x7-22": ("base-driver", ["lab-x7-23"]),
+    }
+    times = {"start_time": "2026-11-21T10:00:00Z", "end_time": "2026-11-21T10:00:30Z"}
+    return [
+        {
+            "task_id": f"task-of-{node}", "pod_name": node, "display_name": name, "state": state, **times,
+            "child_tasks": [{"pod_name": child} for child in children],
+        }
+        for node, (name, children) in tree.items()
+    ]  # fmt: skip
 
 
 def parse(sent: Any) -> None:
@@ -165,6 +193,7 @@ def ilab(server: Server, certificate: Path, tmp_path: Path, monkeypatch: pytest.
     from ilab.errors import IlabError
 
     monkeypatch.setenv("KUBEFLOW_TOKEN", TOKEN)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
     monkeypatch.setattr("ilab.kubeflow.client.POLL", 0.01)
     place = f"host: {server.url}, token: env:KUBEFLOW_TOKEN, ca_file: {certificate / 'ca.crt'}, image: '{IMAGE}'"
     (tmp_path / "ilab.yaml").write_text(f"where: {{kubeflow: {{{place}, namespace: {NAMESPACE}}}}}\n")
@@ -188,11 +217,16 @@ def test_a_run_is_submitted_followed_and_stopped(ilab: Any, server: Server) -> N
     compiled = graph["resolve"]["inputs"]["parameters"]["compiled"]["runtimeValue"]["constant"]
     assert compiled["given"] == sorted(sent), "else it would count as a default, which the ConfigMap goes before"
     followed = ilab("pipeline", "wait", "run-1")
-    assert "Model Packaging: package: running" in followed.output and followed.output.endswith("run-1: succeeded\n")
-    assert "Model Packaging: package" in ilab("pipeline", "status", "run-1").output
-    assert "a line of pod-1\nanother\n" in ilab("pipeline", "logs", "run-1", "package").output
-    assert "tasks: Model Packaging" in str(ilab("pipeline", "logs", "run-1", "train", code=2).exception.hint)
-    ilab("pipeline", "cancel", "run-1")
+    assert "package: running" in followed.output and followed.output.endswith("run-1: succeeded\n")
+    tasks = json.loads(ilab("--json", "pipeline", "status", "run-1").output)[0]["tasks"]
+    assert [task["name"] for task in tasks] == ["package", "results"], "drivers and tries are no tasks"
+    last = ilab("pipeline", "logs", "run-1", "package").output
+    assert last == "a line of lab-x7-retry-system-container-impl-14\nanother\n", "the last try's, not the driver's"
+    assert "results: a line of lab-x7-21\n" in ilab("pipeline", "logs", "run-1").output, "of the archive"
+    assert "tasks: package, results" in str(ilab("pipeline", "logs", "run-1", "train", code=2).exception.hint)
+    server.pods.clear()
+    assert "may be gone" in ilab("pipeline", "logs", "run-1", "package", code=4).exception.hint
+    assert "note: its training jobs could not be looked for" in ilab("pipeline", "cancel", "run-1").output
     assert server.runs["run-1"]["state"] == "CANCELING"
     assert json.loads(ilab("--json", "pipeline", "status", "--on", "kubeflow").output)[0]["run"] == "run-1"
 
@@ -269,6 +303,12 @@ def test_what_kubeflow_fixes_is_read_again_when_a_run_is_submitted(
     graph = sent["pipeline_spec"]["pipeline_spec"]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     compiled = graph["resolve"]["inputs"]["parameters"]["compiled"]["runtimeValue"]["constant"]
     assert compiled["fixed"]["k8s_storage_size"] == "50Gi" and compiled["several"] is True
+    dry = ilab("pipeline", "submit", "--dry-run", "-p", "sdg_scale_factor=3")
+    assert f"ConfigMap instructlab-pipeline-params: here at {server.url}, namespace {NAMESPACE}\n" in dry.output
+    assert "k8s_storage_size = 50Gi  (ConfigMap)" in dry.output and "sdg_scale_factor = 3  (given" in dry.output
+    assert f"host: {server.url}\n" in dry.output and len(server.runs) == 2, "nothing is sent"
+    assert "ConfigMap" not in ilab("pipeline", "submit", "--dry-run", "--no-config-map").output
+    assert "there is no context 'other'" in ilab("pipeline", "submit", "--dry-run", "--context", "other").output
     server.config_map = {"train_num_workers": "6"}
     assert "6 workers" in str(ilab("pipeline", "submit", code=2).exception)
     server.config_map = {"train_num_workers": "0"}
@@ -292,6 +332,27 @@ def test_settings_of_this_machine_that_no_pod_has_are_named(
     assert "set here" not in ilab("pipeline", "submit").output
 
 
+def test_the_config_map_of_another_cluster_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ilab.kubeflow.configmap import one_cluster, read_as_user
+
+    host = "https://ds-pipeline-dspa-lab.apps.east.example.com"
+    (tmp_path / "config").write_text("""
+current-context: west
+contexts: [{name: west, context: {cluster: c}}, {name: east, context: {cluster: e}}]
+clusters: [{name: c, cluster: {server: "https://api.west.example.com:6443"}},
+           {name: e, cluster: {server: "https://127.0.0.1:9", proxy-url: "http://127.0.0.1:9"}}]
+""")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    told = read_as_user("params", "lab", host)
+    assert "https://api.west.example.com:6443, which is another cluster" in told.note and "--context" in told.note
+    assert "cannot be reached" in read_as_user("params", "lab", host, "east").note, "whoever names one is not asked"
+    assert one_cluster("https://api.east.example.com:6443", host) is True
+    assert one_cluster("https://api.east.example.com", "https://api.east.example.com:8443/pipeline") is True
+    for server in ("https://127.0.0.1:6443", "https://ABC.gr7.eu-west-1.eks.amazonaws.com"):
+        assert one_cluster(server, host) is None
+    assert one_cluster("https://api.east.example.com:6443", "https://pipelines.example.com") is None
+
+
 LAYERS = {  # parameter -> (compiled with, in the ConfigMap, given to the run) -> what holds
     "sdg_scale_factor": (30, "8", None, 8),
     "sdg_batch_size": (16, "64", 7, 7),
@@ -313,6 +374,7 @@ def test_the_live_config_map_lies_between_environment_and_run_form(
     """As a pod does it: with the service account's token and certificates, at the start of the run."""
     from on_kubeflow import shipped
 
+    from ilab.core.kubeconfig import find_account
     from ilab.kubeflow import configmap, tasks
     from ilab.kubeflow.definition import defaults, definition
     from ilab.parameters import collect
@@ -323,6 +385,8 @@ def test_the_live_config_map_lies_between_environment_and_run_form(
     (account / "namespace").write_text(NAMESPACE)
     (account / "ca.crt").write_bytes((certificate / "ca.crt").read_bytes())
     monkeypatch.setattr(tasks, "read_live", lambda name: configmap.read_live(name, account))
+    monkeypatch.setattr(tasks, "find_account", lambda: find_account(pod=account))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
     host, _, port = server.url.removeprefix("https://").rpartition(":")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
@@ -358,10 +422,13 @@ def test_the_live_config_map_lies_between_environment_and_run_form(
     assert "k8s_storage_size is 50Gi now, but this run was made with 20Gi" in told
     assert found["training_memory"] == "120Gi"
     train = settings["where"]["train"]
-    assert (train["launcher"], train["nodes"]) == ("TrainJob", 1), "the task's own pod was compiled without GPUs"
+    assert (train["launcher"], train["nodes"]) == ("PyTorchJob", 1), "the task's own pod was compiled without GPUs"
+    assert "the cluster knows no TrainJob: training jobs are PyTorchJobs" in told
+    assert train["kubernetes"]["unattended_seconds"] == 600 and train["kubernetes"]["metrics_port"] == 9464
     assert (tmp_path / "runs" / "a-run" / "plan.json").is_file()
     server.config_map = None
-    tasks.resolve(form, where, tmp_path / "again")
+    tasks.resolve(form, replace(where, launcher="TrainJob"), tmp_path / "again")
+    assert yaml.safe_load((tmp_path / "again" / "ilab.yaml").read_text())["where"]["train"]["launcher"] == "TrainJob"
     assert "was not read: there is none" in capsys.readouterr().out
     server.refuse = 403
     tasks.resolve(form, where, tmp_path / "again")

@@ -57,6 +57,7 @@ class Stub:
         self.on_delete: Callable[[], None] = lambda: None
         self.alive: Callable[[], bool] = lambda: False  # whether processes of its pods still run
         self.address = ""
+        self.known = {kind.group: kind.plural for kind in KINDS.values()}  # what discovery tells
 
     def condition(self, type_: str, reason: str = "", message: str = "") -> None:
         for job in self.jobs.values():
@@ -145,10 +146,14 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             for (refused, end), (status, message) in stub.refuse.items():
                 if method == refused and path.endswith(end):
                     return status, {"kind": "Status", "message": message}
+            if path.removeprefix("/apis/") in stub.known:
+                return 200, {"resources": [{"name": stub.known[path.removeprefix("/apis/")]}]}
             if path.startswith("/api/v1/namespaces/team/"):
                 return self._core(path.removeprefix("/api/v1/namespaces/team/"), query)
             if not (match := JOB.fullmatch(path)) or LABELS.get(match["plural"]) is None:
                 return 404, {"message": "the server could not find the requested resource"}
+            if method == "GET" and not match["name"]:
+                return self._listed(match["plural"], query)
             return self._job(method, match["plural"], match["name"], body)
 
         def _core(self, path: str, query: Mapping[str, str]) -> tuple[int, Any]:
@@ -163,6 +168,11 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
                 return 200, "".join(f"{stamp} {line}\n" for stamp, line in said if stamp[:19] >= since)
             pod = next((pod for pod in stub.pods if pod["metadata"]["name"] == path.split("/")[1]), None)
             return (200, pod) if pod else (404, {"message": "no such pod"})
+
+        def _listed(self, plural: str, query: Mapping[str, str]) -> tuple[int, Any]:
+            label, _, value = query["labelSelector"].partition("=")
+            found = [job for job in stub.jobs.values() if job["plural"] == plural]
+            return 200, {"items": [job for job in found if job["metadata"].get("labels", {}).get(label) == value]}
 
         def _job(self, method: str, plural: str, name: str | None, body: Any) -> tuple[int, Any]:
             if method == "POST":

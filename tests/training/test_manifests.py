@@ -55,10 +55,11 @@ TRAIN_JOB = {
                                     "template": {
                                         "spec": {
                                             "template": {
+                                                "metadata?": {"labels": {str: str}},
                                                 "spec": {
                                                     **PLACING,
                                                     "containers": [{"name": "node", "volumeMounts": MOUNTS}],
-                                                }
+                                                },
                                             }
                                         }
                                     },

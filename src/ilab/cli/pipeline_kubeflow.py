@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,12 +16,14 @@ from ilab.cli.building import Asked, building
 from ilab.errors import GateError, InputError, ServiceError
 
 if TYPE_CHECKING:
-    from ilab.kubeflow.client import Kubeflow, Run, Task
+    from ilab.kubeflow.client import Kubeflow
+    from ilab.kubeflow.run_details import Run, Task
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 SETTINGS = (
     "host", "token", "ca_file", "namespace", "experiment", "image", "claim", "access_mode", "store", "storage_secret",
+    "context",
 )  # fmt: skip
 SERVER = (
     click.option("--host", metavar="URL", help="Address of the pipeline server.  [config: where.kubeflow.host]"),
@@ -80,6 +82,8 @@ def compile_(options: Options, /, asked: Asked, output: str, **given: Any) -> No
 @click.option("--recurring", metavar="CRON", help="Run at these times, as '0 2 * * *'; six fields: seconds first.")
 @click.option("--wait", "waits", is_flag=True, help="Stay until it has ended.")
 @click.option("--dry-run", is_flag=True, help="Compile and say what would be sent; send nothing.")
+@click.option("--context", metavar="NAME", help="Whose ConfigMap is read.  [config: where.kubeflow.context]")
+@click.option("--no-config-map", is_flag=True, help="Do not read the ConfigMap now; the run reads it all the same.")
 @click.pass_obj
 def submit(options: Options, /, asked: Asked, run_name: str | None, recurring: str | None, **given: Any) -> None:
     """Run the pipeline on a cluster.
@@ -87,28 +91,35 @@ def submit(options: Options, /, asked: Asked, run_name: str | None, recurring: s
     What -p and --parameters give goes before the ConfigMap; all else the run takes from the ConfigMap as it is when the
     run begins, also a recurring one.
     """
-    waits, dry = given.pop("waits"), given.pop("dry_run")
+    waits, dry, unread = (given.pop(name) for name in ("waits", "dry_run", "no_config_map"))
     if recurring and waits:
         raise InputError("--wait and --recurring exclude each other")
     recurring = _six_fields(recurring) if recurring else None
     loaded = _loaded(options, asked, given)
     values = {name: value for layer in (*loaded.given.values(), asked.values) for name, value in layer.items()}
     name = run_name or f"{loaded.config.pipeline.removesuffix('.yaml')} {time.strftime('%Y-%m-%d %H:%M')}"
-    shape = {} if dry else _as_patched(loaded, values)
+    place = loaded.config.where.kubeflow
+    shape = {} if unread else _as_patched(loaded, values)
     with tempfile.TemporaryDirectory(prefix="ilab-") as folder:
         package = Path(folder) / "pipeline.yaml"
         made = _compiled(options, asked, given, package, tuple(sorted(values)), shape)
         arguments = {key: value for key, value in made["form"].items() if key in values}
         if dry:
-            options.result({"run": name, "arguments": arguments, **made}, f"would run {name!r} with {arguments}")
+            sent: dict[str, Any] = {
+                "run": name,
+                "host": place.host,
+                "namespace": place.namespace,
+                "experiment": place.experiment,
+            }
+            sent |= {"recurring": recurring, "arguments": arguments, "config_map": shape, **made}
+            options.result(sent, "\n".join(_would_send(sent)))
             return
         server = _server(loaded)
-        experiment = loaded.config.where.kubeflow.experiment
         if recurring:
-            told = server.recur(package, name, experiment, recurring, arguments)
+            told = server.recur(package, name, place.experiment, recurring, arguments)
             options.result({"recurring": told}, f"{told} runs {name!r} at {recurring}")
             return
-        told = server.submit(package, name, experiment, arguments)
+        told = server.submit(package, name, place.experiment, arguments)
     options.result({"run": told, "name": name}, f"{told} {name!r}\nTo follow it: ilab pipeline wait {told}")
     if waits:
         _wait(options, server, told, None)
@@ -176,7 +187,7 @@ def logs(options: Options, /, run_id: str, task: str | None, **given: Any) -> No
     """What the tasks of a run printed; of one TASK alone, by its name in `ilab pipeline status RUN`."""
     server = _server(_loaded(options, Asked(), given))
     run = server.run(run_id)
-    chosen = [one for one in run.tasks if task is None or task in (one.name, one.name.rpartition(": ")[2])]
+    chosen = [one for one in run.tasks if task is None or task in (one.name, one.step)]
     if not chosen:
         known = ", ".join(one.name for one in run.tasks) or "none yet"
         raise InputError(f"the run has no task {task!r}", where=run_id, hint=f"its tasks: {known}")
@@ -187,12 +198,21 @@ def logs(options: Options, /, run_id: str, task: str | None, **given: Any) -> No
 
 @click.command()
 @options_of(SERVER)
+@click.option("--context", metavar="NAME", help="Where its training is.  [config: where.kubeflow.context]")
 @RUN
 @click.pass_obj
 def cancel(options: Options, /, run_id: str, **given: Any) -> None:
-    """Stop a run. What it made stays, and the next run goes on from there."""
-    _server(_loaded(options, Asked(), given)).cancel(run_id)
-    options.result({"run": run_id, "state": "canceling"}, f"{run_id} is being stopped")
+    """Stop a run, and delete its training jobs. What it made stays, and the next run goes on from there."""
+    from ilab.kubeflow.training_jobs import end_jobs_of
+
+    loaded = _loaded(options, Asked(), given)
+    _server(loaded).cancel(run_id)
+    place = loaded.config.where.kubeflow
+    ended, note = end_jobs_of(run_id, place.namespace, place.host, place.context)
+    lines = [f"{run_id} is being stopped", *(f"{job} is deleted" for job in ended)]
+    if note:
+        click.echo(f"note: {note}", err=True)
+    options.result({"run": run_id, "state": "canceling", "deleted": ended}, "\n".join(lines))
 
 
 def _wait(options: Options, server: Kubeflow, run_id: str, timeout: float | None) -> None:
@@ -233,7 +253,7 @@ def _gate_said_no(server: Kubeflow, run_id: str, task: Task) -> bool:
             code = rest.partition(";")[0].strip() if mark else code
     except ServiceError:
         pass
-    return task.name.endswith(": package") if code is None else code == str(GateError.exit_code)
+    return task.step == "package" if code is None else code == str(GateError.exit_code)
 
 
 def _six_fields(cron: str) -> str:
@@ -262,7 +282,8 @@ def _as_patched(loaded: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """What Kubeflow fixes when a run is made (volume, kinds of pods), as the ConfigMap has it; nothing else is taken
     from it here, since the run reads it itself. ``values`` are the run's own, which go before it.
 
-    A note says which settings of this machine reach no pod. Raises InputError(s) for values out of range.
+    From where it was read is told; a note says which settings of this machine reach no pod. Raises InputError(s) for
+    values out of range.
     """
     from ilab.kubeflow.configmap import read_as_user
     from ilab.kubeflow.settings import not_in_pods, read_document
@@ -270,9 +291,12 @@ def _as_patched(loaded: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     from ilab.parameters import collect
     from ilab.parameters.files import CONFIG_MAP, SETTINGS_KEY
 
-    live = read_as_user(CONFIG_MAP, loaded.config.where.kubeflow.namespace)
+    place = loaded.config.where.kubeflow
+    live = read_as_user(CONFIG_MAP, place.namespace, place.host, place.context)
     if live.note:
         click.echo(f"note: {live.note}; volume and GPUs are asked for as they are set here", err=True)
+    else:
+        click.echo(f"ConfigMap {CONFIG_MAP}: {live.place}", err=True)
     only_here = [] if live.note else not_in_pods(loaded.origins, read_document(live.settings, CONFIG_MAP))
     if only_here:
         how = f"oc set data configmap/{CONFIG_MAP} --from-file={SETTINGS_KEY}=FILE, which holds `where:`"
@@ -280,6 +304,18 @@ def _as_patched(loaded: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     patched = {name: live.values[name] for name in (*FIXED, *SHAPES) if name in live.values and name not in values}
     found = collect({f"ConfigMap {CONFIG_MAP}": patched}, loaded.config.environment)
     return {name: found[name].value for name in patched}
+
+
+def _would_send(told: Mapping[str, Any]) -> Iterator[str]:
+    """What a dry run shows, by line."""
+    when = f" at {told['recurring']}" if told["recurring"] else ""
+    yield f"would run {told['run']!r}{when}: {told['tasks']} tasks"
+    for name in ("host", "namespace", "experiment", "image"):
+        yield f"{name}: {told[name] or '(none)'}"
+    for name, value in told["arguments"].items():
+        yield f"{name} = {value}  (given to the run)"
+    for name, value in told["config_map"].items():
+        yield f"{name} = {value}  (ConfigMap)"
 
 
 def _server(loaded: Any) -> Kubeflow:
@@ -310,8 +346,8 @@ def _compiled(
     from ilab.parameters.infrastructure import cluster
 
     loaded = _loaded(options, asked, given)
-    place = loaded.config.where.kubeflow
-    image = place.image or loaded.config.where.train.kubernetes.image
+    place, train = loaded.config.where.kubeflow, loaded.config.where.train
+    image = place.image or train.kubernetes.image
     if not image:
         hint = "--image REGISTRY/NAME:TAG, or ilab config set where.kubeflow.image …; deploy/Containerfile makes one"
         raise InputError("there is no image for the tasks", where="where.kubeflow.image", hint=hint)
@@ -332,6 +368,7 @@ def _compiled(
         given=names,
         shape=shape or {},
         access_mode=place.access_mode,
+        launcher="" if train.launcher == "here" else train.launcher,
     )
     wanted = cluster({**values, **target.shape})
     if note := machines(wanted, target.several)[1]:

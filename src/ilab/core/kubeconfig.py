@@ -1,9 +1,15 @@
-"""How to reach a Kubernetes cluster: address, trust and credentials, of a pod's account or of a kubeconfig file.
+"""How to reach a Kubernetes cluster: address, trust and credentials, of kubeconfig files or of a pod's account.
 
-    a file that is named ─▶ $KUBECONFIG ─▶ the account of the pod this runs in ─▶ ~/.kube/config
+    a file that is named ─▶ the files of $KUBECONFIG, else ~/.kube/config ─▶ where none is there: this pod's account
 
-Tokens and certificates are understood. What a kubeconfig would have to run (``exec``, ``auth-provider``) is refused:
-nothing is started because a file says so.
+Of several files the first counts, entry by entry, as kubectl merges them; their paths are relative to the file that
+holds them. Tokens, certificates, and programs that give one of them (:mod:`ilab.core.exec_credential`) are understood;
+what would be another way to be somebody (``auth-provider``, a password, ``as``) is refused, not left out.
+
+The package `kubernetes` would do this too, but it starts ``exec`` programs without a time limit, knows neither
+``tls-server-name`` nor a proxy of a cluster, and weighs more than all that reaches clusters here.
+
+Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
 """
 
 from __future__ import annotations
@@ -13,145 +19,222 @@ import binascii
 import os
 import ssl
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
+from ilab.core.exec_credential import Plugin
 from ilab.errors import SetupError
 
 POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TOKEN = "kubectl create token ACCOUNT gives one for a service account"  # noqa: S105 - says how to get one
+CONTEXTS = "oc login URL   or: kubectl config get-contexts, then: kubectl config use-context NAME"
+REFUSED = ("auth-provider", "username", "as", "as-uid", "as-groups")  # ways to be somebody that are not understood
 
 
 @dataclass(frozen=True)
 class Account:
-    """An API server, and who asks it. ``pod`` is the name of the pod that this runs in, empty elsewhere."""
+    """An API server, and who asks it.
 
+    ``name``: the context, or whose account it is. ``host_name``: what the server's certificate must say; empty: the
+    address's own. ``authority``: PEM of who vouches for the server; empty: those that the system trusts. ``pod``: the
+    name of the pod that this runs in; empty elsewhere.
+    """
+
+    name: str
     server: str
     namespace: str
     tls: ssl.SSLContext = field(repr=False)
     token: str = field(default="", repr=False)
     token_file: Path | None = None
+    plugin: Plugin | None = field(default=None, repr=False)
+    authority: str = field(default="", repr=False)
+    host_name: str = ""
     proxy: str = ""
     pod: str = ""
 
     def bearer(self) -> str:
-        """The token as it is now: a pod's is renewed every hour. Raises ``SetupError`` where it cannot be read."""
+        """The token as it is now: a pod's is renewed every hour. Raises ``SetupError`` where it cannot be had."""
+        if self.plugin is not None:
+            given = self.plugin.credential()
+            _certify(self.tls, given.certificate, given.key)
+            return given.token
         if self.token_file is None:
             return self.token
-        try:
-            return self.token_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise SetupError(f"the token cannot be read: {error.strerror}", where=str(self.token_file)) from error
+        return _of_one_line(_text(self.token_file).strip())
+
+    def beside(self, server: str) -> Account:
+        """The same caller at another server of the cluster, whose certificate may also be one that everybody trusts."""
+        tls = ssl.create_default_context()
+        if self.authority:
+            tls.load_verify_locations(cadata=self.authority)
+        return replace(self, server=server, tls=tls, host_name="")
 
 
-def find_account(kubeconfig: str | None = None, context: str | None = None, pod: Path = POD) -> Account:
-    """The account that this process has. Raises ``SetupError`` where there is none, or its file cannot be used."""
-    named = kubeconfig or next((one for one in os.environ.get("KUBECONFIG", "").split(os.pathsep) if one), "")
-    if named:
-        return read_kubeconfig(Path(named).expanduser(), context)
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-    if host:
-        return _of_pod(f"https://{f'[{host}]' if ':' in host else host}:{port}", pod)
-    usual = Path("~/.kube/config").expanduser()
-    if usual.is_file():
-        return read_kubeconfig(usual, context)
+def find_account(
+    kubeconfig: str | None = None,
+    context: str | None = None,
+    pod: Path = POD,
+    environ: Mapping[str, str] = os.environ,
+) -> Account:
+    """The account that this process has: of ``context`` (empty: the current one) in the files that hold here.
+
+    Raises ``SetupError``, with the line to type, where there is none or it cannot be used.
+    """
+    if kubeconfig:
+        named = Path(kubeconfig).expanduser()
+        if not named.is_file():
+            raise SetupError(
+                "there is no such file", where=kubeconfig, hint="correct where.train.kubernetes.kubeconfig"
+            )
+        return _of_files([named], context, environ)
+    listed = [Path(one) for one in environ.get("KUBECONFIG", "").split(os.pathsep) if one]
+    found = [path for path in listed or [Path("~/.kube/config").expanduser()] if path.is_file()]
+    if found:
+        return _of_files(found, context, environ)
+    host = environ.get("KUBERNETES_SERVICE_HOST")
+    if host and not context:
+        port = environ.get("KUBERNETES_SERVICE_PORT", "443")
+        return _of_pod(f"https://{f'[{host}]' if ':' in host else host}:{port}", pod, environ)
     raise SetupError(
         "no cluster is known here: this is no pod, and there is no kubeconfig",
+        where="KUBECONFIG" if listed else "~/.kube/config",
         hint="log in (oc login URL), or --set where.train.kubernetes.kubeconfig=FILE",
     )
 
 
-def _of_pod(server: str, folder: Path) -> Account:
+def _of_pod(server: str, folder: Path, environ: Mapping[str, str]) -> Account:
     try:
         namespace = (folder / "namespace").read_text(encoding="utf-8").strip()
-        tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
-    except OSError as error:
+        authority = (folder / "ca.crt").read_text(encoding="ascii")
+        tls = ssl.create_default_context(cadata=authority)
+    except (OSError, ValueError) as error:
         raise SetupError(
-            f"the pod's account cannot be read: {error.strerror}",
+            f"the pod's account cannot be read: {error}",
             where=str(folder),
             hint="the pod needs a service account with its token (automountServiceAccountToken)",
         ) from error
-    name = os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME", "")  # a host's name is cut at 63 letters
-    return Account(server, namespace, tls, token_file=folder / "token", pod=name)
-
-
-def read_kubeconfig(path: Path, context: str | None = None) -> Account:
-    """The account of ``context`` (empty: the current one) in the file ``path``. Raises ``SetupError``."""
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise _wrong(path, "cannot be read", "correct where.train.kubernetes.kubeconfig") from error
-    if not isinstance(found, dict):
-        raise _wrong(path, "is no kubeconfig")
-    name = context or str(found.get("current-context") or "")
-    chosen = _entry(found, "context", name, path)
-    cluster = _entry(found, "cluster", str(chosen.get("cluster")), path)
-    user = _entry(found, "user", str(chosen.get("user")), path) if chosen.get("user") else {}
-    server = str(cluster.get("server", "")).rstrip("/")
-    parts = urlsplit(server)
-    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
-        raise _wrong(path, f"the server of the context {name!r} has no https address: {server!r}")
-    for method in ("exec", "auth-provider", "username"):
-        if method in user:
-            raise _wrong(path, f"{method} of the context {name!r} is not supported", f"give a token: {TOKEN}")
-    try:
-        tls = _trust(cluster, path)
-        _certify(tls, user, path)
-    except (OSError, ssl.SSLError, binascii.Error, UnicodeDecodeError) as error:
-        raise _wrong(path, f"a certificate or key of the context {name!r} cannot be read: {error}") from error
-    file = user.get("tokenFile")
+    name = environ.get("KFP_POD_NAME") or environ.get("HOSTNAME", "")  # a host's name is cut at 63 letters
     return Account(
-        server,
-        str(chosen.get("namespace") or "default"),
-        tls,
-        token=str(user.get("token") or ""),
-        token_file=path.parent / str(file) if file else None,
-        proxy=str(cluster.get("proxy-url") or ""),
+        "this pod's account", server, namespace, tls, token_file=folder / "token", authority=authority, pod=name
     )
 
 
-def _entry(found: Mapping[str, Any], kind: str, name: str, path: Path) -> Mapping[str, Any]:
-    """The entry ``name`` of a list of named ones."""
-    listed = found.get(f"{kind}s")
-    for one in listed if isinstance(listed, list) else []:
-        if isinstance(one, dict) and one.get("name") == name and isinstance(one.get(kind), dict):
-            entry: Mapping[str, Any] = one[kind]
-            return entry
-    raise _wrong(path, f"there is no {kind} {name!r}", "kubectl config get-contexts shows what there is")
+@dataclass(frozen=True)
+class _Entry:
+    """What a kubeconfig says under a name; ``path`` is the file that says it."""
+
+    told: Mapping[str, Any]
+    path: Path
+
+    def pem(self, name: str) -> str:
+        """``name`` as text, which stands here itself (``…-data``, base64) or in a file; empty where neither does."""
+        if encoded := self.told.get(f"{name}-data"):
+            try:
+                return base64.b64decode(str(encoded), validate=True).decode("ascii")
+            except (binascii.Error, UnicodeDecodeError) as error:
+                raise _wrong(self.path, f"{name}-data is no base64 of a text") from error
+        file = self.told.get(name)
+        return _text(self.path.parent / str(file)) if file else ""
 
 
-def _trust(cluster: Mapping[str, Any], path: Path) -> ssl.SSLContext:
-    if data := cluster.get("certificate-authority-data"):
-        return ssl.create_default_context(cadata=base64.b64decode(str(data)).decode("ascii"))
-    file = cluster.get("certificate-authority")
-    tls = ssl.create_default_context(cafile=str(path.parent / str(file)) if file else None)
-    if cluster.get("insecure-skip-tls-verify") is True:  # the owner of the file says so
+def _of_files(paths: Sequence[Path], context: str | None, environ: Mapping[str, str]) -> Account:
+    read = {path: _read(path) for path in paths}
+    name = context or next((str(one["current-context"]) for one in read.values() if one.get("current-context")), "")
+    if not name:
+        raise _wrong(paths[0], "no context is chosen")
+    chosen = _entry(read, "context", name)
+    cluster = _entry(read, "cluster", str(chosen.told.get("cluster")))
+    user = _entry(read, "user", str(chosen.told["user"])) if chosen.told.get("user") else _Entry({}, chosen.path)
+    server = str(cluster.told.get("server") or "").rstrip("/")
+    parts = urlsplit(server)
+    if parts.scheme != "https" and parts.hostname not in LOOPBACK:  # a token is not sent in the clear
+        raise _wrong(cluster.path, f"the server of the context {name!r} has no https address: {server!r}")
+    for method in REFUSED:
+        if method in user.told:
+            raise _wrong(user.path, f"{method} of the context {name!r} is not supported", f"give a token: {TOKEN}")
+    told = user.told.get("exec")
+    plugin = Plugin(told, user.path.parent, cluster.told, environ) if isinstance(told, dict) else None
+    authority, token = cluster.pem("certificate-authority"), str(user.told.get("token") or "")
+    file = user.told.get("tokenFile")
+    tls = _trust(cluster, authority)
+    _certify(tls, user.pem("client-certificate"), user.pem("client-key"), user.path)
+    return Account(
+        name,
+        server,
+        str(chosen.told.get("namespace") or "default"),
+        tls,
+        token=_of_one_line(token),
+        token_file=user.path.parent / str(file) if file and not token else None,
+        plugin=plugin,
+        authority=authority,
+        host_name=str(cluster.told.get("tls-server-name") or ""),
+        proxy=str(cluster.told.get("proxy-url") or ""),
+    )
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise _wrong(path, "this kubeconfig cannot be read") from error
+    if found is not None and not isinstance(found, dict):
+        raise _wrong(path, "this is no kubeconfig")
+    return found or {}
+
+
+def _entry(read: Mapping[Path, Mapping[str, Any]], kind: str, name: str) -> _Entry:
+    """The first entry ``name`` of the lists of a kind."""
+    for path, found in read.items():
+        listed = found.get(f"{kind}s")
+        for one in listed if isinstance(listed, list) else []:
+            if isinstance(one, dict) and one.get("name") == name and isinstance(one.get(kind), dict):
+                return _Entry(one[kind], path)
+    raise _wrong(next(iter(read)), f"there is no {kind} {name!r}")
+
+
+def _trust(cluster: _Entry, authority: str) -> ssl.SSLContext:
+    try:
+        tls = ssl.create_default_context(cadata=authority or None)
+    except (ValueError, ssl.SSLError) as error:
+        raise _wrong(cluster.path, f"the certificate of its authority cannot be used: {error}") from error
+    if cluster.told.get("insecure-skip-tls-verify") is True:  # the owner of the file says so
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE
     return tls
 
 
-def _certify(tls: ssl.SSLContext, user: Mapping[str, Any], path: Path) -> None:
+def _certify(tls: ssl.SSLContext, certificate: str, key: str, path: Path | None = None) -> None:
     """Let ``tls`` show the user's certificate, if there is one."""
-    if "client-certificate-data" not in user and "client-certificate" not in user:
+    if not certificate:
         return
-    with tempfile.TemporaryDirectory() as folder:  # ssl reads files only; the folder is this user's alone
-        files = []
-        for name in ("client-certificate", "client-key"):
-            if f"{name}-data" in user:
-                file = Path(folder, name)
-                file.write_bytes(base64.b64decode(str(user[f"{name}-data"])))
-            else:
-                file = path.parent / str(user.get(name, ""))
-            files.append(str(file))
-        tls.load_cert_chain(*files)
+    with tempfile.TemporaryDirectory(prefix="ilab-") as folder:  # OpenSSL reads files only; this is the user's alone
+        file = Path(folder, "client.pem")
+        file.touch(0o600)
+        file.write_text(f"{certificate}\n{key}", encoding="ascii")
+        try:
+            tls.load_cert_chain(file)
+        except (OSError, ValueError) as error:
+            raise _wrong(path, f"the user's certificate or key cannot be used: {error}") from error
 
 
-def _wrong(path: Path, message: str, hint: str = "kubectl config view shows what it holds") -> SetupError:
-    return SetupError(message, where=str(path), hint=hint)
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise _wrong(path, "a file that the kubeconfig names cannot be read") from error
+
+
+def _of_one_line(token: str) -> str:
+    if not token.isprintable():  # it would be taken for another header
+        raise SetupError("the token has line ends or control characters in it", hint=TOKEN)
+    return token
+
+
+def _wrong(path: Path | None, message: str, hint: str = CONTEXTS) -> SetupError:
+    return SetupError(message, where=str(path or "exec"), hint=hint)

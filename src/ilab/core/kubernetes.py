@@ -75,6 +75,15 @@ class Api:
         """Lines of a container's log, at most ``LOG_BYTES``."""
         return self._ask("GET", path, None, {**query, "limitBytes": str(LOG_BYTES)}).decode("utf-8", "replace")
 
+    def answer(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        """Status and object of an answer, of a refusal too; the object is empty where it is none of JSON."""
+        found = self._send(method, path, body, {})
+        try:
+            told = found.json()
+        except ValueError:  # a proxy's page, in place of the API
+            told = {}
+        return found.status_code, told if isinstance(told, dict) else {}
+
     def _object(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
@@ -87,21 +96,33 @@ class Api:
         return found if isinstance(found, dict) else {}
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, str]) -> bytes:
+        answer = self._send(method, path, body, query)
+        if answer.status_code >= 400:
+            raise Refused(answer.status_code, _reason(answer), f"{self.account.server}{path}")
+        return bytes(answer.content)
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, str]) -> Any:
+        """The answer to a request; a token of a program is asked for once more where it is not taken."""
+        answer = self._sent(method, path, body, query)
+        if answer.status_code == 401 and self.account.plugin is not None:
+            self.account.plugin.forget()
+            answer = self._sent(method, path, body, query)
+        return answer
+
+    def _sent(self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, str]) -> Any:
         import httpx2
 
         bearer = self.account.bearer()
-        headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
+        headers = {"accept": "application/json, */*", **({"authorization": f"Bearer {bearer}"} if bearer else {})}
+        named = {"sni_hostname": self.account.host_name} if self.account.host_name else {}
         try:
-            answer = self._http.request(
-                method, self.account.server + path, params=dict(query), json=body, headers=headers
+            return self._http.request(
+                method, self.account.server + path, params=dict(query), json=body, headers=headers, extensions=named
             )
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             message = f"the API server of the cluster cannot be reached: {error or type(error).__name__}"
             hint = "kubectl cluster-info says whether it is there; then the same command again"
             raise ServiceError(message, where=self.account.server, hint=hint, retryable=True) from error
-        if answer.status_code >= 400:
-            raise Refused(answer.status_code, _reason(answer), f"{self.account.server}{path}")
-        return answer.content
 
 
 def _reason(answer: Any) -> str:

@@ -8,7 +8,7 @@
     servers.py    the port of `ilab model serve`; teacher, judge and the other servers
     devices.py    torch, and whether it sees the GPU and suits its driver
     cluster.py    kubectl, and the context of the kubeconfig
-    deployment.py what runs need in its namespace, asked of its API (kubernetes_api.py)
+    deployment.py what runs need in its namespace, asked of its API
 
 Three states: ``ok``; ``note``, where something that not everybody needs is missing; ``bad``, where what the
 configuration asks for cannot work. Every finding that is not ``ok`` has a line to type. Nothing is changed but that an

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ilab.core.kubeconfig import find_account
+from ilab.core.kubernetes import Api
 from ilab.doctor import deployment
 from ilab.doctor.deployment import Right
 from ilab.doctor.finding import Finding
-from ilab.doctor.kubernetes_api import access
 from ilab.errors import SetupError
 
 if TYPE_CHECKING:
@@ -34,11 +35,12 @@ def look(loaded: Loaded) -> Iterator[Finding]:
     else:
         yield Finding("cluster", "ok", tool)
     try:
-        found = access()
+        found = find_account(where.kubernetes.kubeconfig, where.kubernetes.context)
     except SetupError as error:
         yield Finding("cluster context", "bad", error.message, NEEDED, error.hint)
         return
     namespace = where.kubernetes.namespace or found.namespace
     yield Finding("cluster context", "ok", f"{found.name} at {found.server}, namespace {namespace}")
     made = (MADE[where.launcher],) if where.launcher in MADE else ()
-    yield from deployment.look(found, namespace, made, loaded.config.where.kubeflow.access_mode)
+    with Api(found) as api:
+        yield from deployment.look(api, namespace, made, loaded.config.where.kubeflow.access_mode)

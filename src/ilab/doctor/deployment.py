@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ilab.core.kubernetes import Api
 from ilab.doctor.finding import Finding
-from ilab.doctor.kubernetes_api import Access
 from ilab.errors import IlabError, InputError, InputErrors, ServiceError
 from ilab.kubeflow.settings import parsed, read_document
 from ilab.kubeflow.volume import HOW, SEVERAL, machines
@@ -45,34 +45,32 @@ class Right:
         return {**given, **({"subresource": part} if part else {}), **({"name": self.name} if self.name else {})}
 
 
-WATCHED = ("create", "delete", "get", "list", "watch")
+FOLLOWED = ("create", "delete", "get", "list")
 TASKS: tuple[Right, ...] = (  # the Role `ilab`
     Right("get", "", "configmaps", CONFIG_MAP),
-    *(Right(verb, "trainer.kubeflow.org", "trainjobs") for verb in WATCHED),
-    *(Right(verb, "kubeflow.org", "pytorchjobs") for verb in WATCHED),
-    *(Right(verb, "", "pods") for verb in ("get", "list", "watch")),
+    *(Right(verb, "trainer.kubeflow.org", "trainjobs") for verb in FOLLOWED),
+    *(Right(verb, "kubeflow.org", "pytorchjobs") for verb in FOLLOWED),
+    *(Right(verb, "", "pods") for verb in ("get", "list")),
     Right("get", "", "pods/log"),
     Right("list", "", "events"),
 )
 
 
-def look(
-    access: Access, namespace: str, more: tuple[Right, ...] = (), mode: str = "ReadWriteOnce"
-) -> Iterator[Finding]:
+def look(api: Api, namespace: str, more: tuple[Right, ...] = (), mode: str = "ReadWriteOnce") -> Iterator[Finding]:
     """All of it, in the order in which it is put there. ``more`` are rights that the user needs, ``mode`` how the runs'
     volume is accessed. Changes nothing."""
     try:
-        first = _my_rights(access, namespace, (TASKS[0], *more))
+        first = _my_rights(api, namespace, (TASKS[0], *more))
         yield first
         if first.found == EXPIRED:  # nothing else would be answered
             return
-        data, finding = _parameters(access, namespace)
+        data, finding = _parameters(api, namespace)
         yield finding
         values = {name: one.value for name, one in collect(_layers(data)).items()}
-        yield from _secrets(access, namespace, values)
-        yield _tasks_rights(access, namespace)
-        yield _server(access, namespace)
-        yield _storage(access, values, mode)
+        yield from _secrets(api, namespace, values)
+        yield _tasks_rights(api, namespace)
+        yield _server(api, namespace)
+        yield _storage(api, values, mode)
         yield _machines(values, mode)
     except ServiceError as error:
         yield Finding("cluster rights", "bad", error.message, NEEDED, "kubectl cluster-info")
@@ -86,7 +84,7 @@ def _layers(data: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
     return {"ConfigMap": data}
 
 
-def _denied(access: Access, kind: str, spec: Mapping[str, Any], rights: tuple[Right, ...], namespace: str) -> list[str]:
+def _denied(api: Api, kind: str, spec: Mapping[str, Any], rights: tuple[Right, ...], namespace: str) -> list[str]:
     """Those of ``rights`` that the server denies. Raises PermissionError where it will not say."""
     missing = []
     place = f"/namespaces/{namespace}" if kind.startswith("Local") else ""
@@ -97,7 +95,7 @@ def _denied(access: Access, kind: str, spec: Mapping[str, Any], rights: tuple[Ri
             "metadata": {"namespace": namespace} if place else {},
             "spec": {**spec, "resourceAttributes": right.attributes(namespace)},
         }
-        status, found = access.post(f"/apis/authorization.k8s.io/v1{place}/{kind.lower()}s", review)
+        status, found = api.answer("POST", f"/apis/authorization.k8s.io/v1{place}/{kind.lower()}s", review)
         if status not in (200, 201):
             raise PermissionError(status)
         if not found.get("status", {}).get("allowed"):
@@ -105,10 +103,10 @@ def _denied(access: Access, kind: str, spec: Mapping[str, Any], rights: tuple[Ri
     return missing
 
 
-def _my_rights(access: Access, namespace: str, mine: tuple[Right, ...]) -> Finding:
+def _my_rights(api: Api, namespace: str, mine: tuple[Right, ...]) -> Finding:
     name = "cluster rights"
     try:
-        missing = _denied(access, "SelfSubjectAccessReview", {}, mine, namespace)
+        missing = _denied(api, "SelfSubjectAccessReview", {}, mine, namespace)
     except PermissionError as error:
         if error.args[0] == 401:
             return Finding(name, "bad", EXPIRED, NEEDED, "oc login URL   or renew the kubeconfig")
@@ -119,12 +117,12 @@ def _my_rights(access: Access, namespace: str, mine: tuple[Right, ...]) -> Findi
     return Finding(name, "ok", f"you may {', '.join(map(str, mine))} in {namespace}")
 
 
-def _tasks_rights(access: Access, namespace: str) -> Finding:
+def _tasks_rights(api: Api, namespace: str) -> Finding:
     name, fix = "rights of tasks", f"{APPLY} --namespace {namespace}"
     spec = {"user": f"system:serviceaccount:{namespace}:{RUNNER}"}
     groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
     try:
-        missing = _denied(access, "LocalSubjectAccessReview", {**spec, "groups": groups}, TASKS, namespace)
+        missing = _denied(api, "LocalSubjectAccessReview", {**spec, "groups": groups}, TASKS, namespace)
     except PermissionError:
         told = "you may not ask what others may do; a task that lacks a right says so in its log"
         fix = f"kubectl get rolebinding ilab --namespace {namespace}"
@@ -134,10 +132,10 @@ def _tasks_rights(access: Access, namespace: str) -> Finding:
     return Finding(name, "ok", f"{RUNNER} may do what tasks do")
 
 
-def _parameters(access: Access, namespace: str) -> tuple[dict[str, str], Finding]:
+def _parameters(api: Api, namespace: str) -> tuple[dict[str, str], Finding]:
     """The ConfigMap's data, empty where it is not there, and whether it is in order."""
     name = "parameters"
-    status, found = access.get(f"/api/v1/namespaces/{namespace}/configmaps/{CONFIG_MAP}")
+    status, found = api.answer("GET", f"/api/v1/namespaces/{namespace}/configmaps/{CONFIG_MAP}")
     if status == 404:
         told = f"there is no ConfigMap {CONFIG_MAP} in {namespace}: runs take the defaults"
         return {}, Finding(name, "bad", told, NEEDED, f"{APPLY} --namespace {namespace}")
@@ -166,7 +164,7 @@ def _parameters(access: Access, namespace: str) -> tuple[dict[str, str], Finding
     return data, Finding(name, "ok", f"{len(data)} in the ConfigMap {CONFIG_MAP}{beside}")
 
 
-def _secrets(access: Access, namespace: str, values: Mapping[str, Any]) -> Iterator[Finding]:
+def _secrets(api: Api, namespace: str, values: Mapping[str, Any]) -> Iterator[Finding]:
     """Whether each Secret is there, with its keys. Values are not kept, and never shown."""
     literal = " ".join(f"--from-literal={key}=…" for key in MODEL_KEYS[1:])
     model = f"oc create secret generic {{}} -n {namespace} {literal} --from-file=api_token=FILE"
@@ -193,7 +191,7 @@ def _secrets(access: Access, namespace: str, values: Mapping[str, Any]) -> Itera
         if not secret:
             yield Finding(name, "ok", f"none: {parameter} is empty")
             continue
-        status, found = access.get(f"/api/v1/namespaces/{namespace}/secrets/{secret}")
+        status, found = api.answer("GET", f"/api/v1/namespaces/{namespace}/secrets/{secret}")
         keys = {str(key) for key in found.get("data") or {}} if status == 200 else set()
         if status == 404:
             yield Finding(name, "note", f"there is no Secret {secret} in {namespace}", needed, line.format(secret))
@@ -207,11 +205,11 @@ def _secrets(access: Access, namespace: str, values: Mapping[str, Any]) -> Itera
             yield Finding(name, "ok", secret)
 
 
-def _server(access: Access, namespace: str) -> Finding:
+def _server(api: Api, namespace: str) -> Finding:
     """Whether the pipeline server is there, ready, and answers."""
     name = "pipeline server"
     path = f"/apis/{DSPA_GROUP}/v1/namespaces/{namespace}/datasciencepipelinesapplications/{DSPA}"
-    status, found = access.get(path)
+    status, found = api.answer("GET", path)
     if status == 404:
         return Finding(name, "bad", f"there is none in {namespace}", NEEDED, f"{APPLY} --namespace {namespace}")
     if status != 200:
@@ -227,7 +225,8 @@ def _server(access: Access, namespace: str) -> Finding:
     if not url.startswith("https://"):
         return Finding(name, "ok", f"{DSPA} is ready; reached from inside of the cluster only")
     try:
-        status, _ = access.beside(url).get("/apis/v2beta1/healthz")
+        with Api(api.account.beside(url)) as server:
+            status, _ = server.answer("GET", "/apis/v2beta1/healthz")
     except ServiceError as error:
         fix = f"curl -v {url}/apis/v2beta1/healthz"
         return Finding(name, "bad", f"{url}: {error.message}", NEEDED, fix)
@@ -240,12 +239,12 @@ def _server(access: Access, namespace: str) -> Finding:
     return Finding(name, "ok", url)
 
 
-def _storage(access: Access, values: Mapping[str, Any], mode: str) -> Finding:
+def _storage(api: Api, values: Mapping[str, Any], mode: str) -> Finding:
     """Whether the storage class of volumes is there, and gives a volume as it is wanted."""
     name, wanted = "storage class", values["k8s_storage_class_name"]
     if not wanted:
         return Finding(name, "ok", "the cluster's own default")
-    status, found = access.get(f"/apis/storage.k8s.io/v1/storageclasses/{wanted}")
+    status, found = api.answer("GET", f"/apis/storage.k8s.io/v1/storageclasses/{wanted}")
     patch = json.dumps({"data": {"k8s_storage_class_name": "NAME"}})
     fix = f"kubectl get storageclass   then: oc patch configmap {CONFIG_MAP} --type merge -p '{patch}'"
     if status == 404:

@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import quote
 
 from ilab.errors import InputError, ServiceError, SetupError, Stopped
+from ilab.kubeflow.run_details import Run, Task, tasks_of
 
 ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED", "ERROR")
 TIMEOUT = 60.0  # seconds without a byte of a log
 POLL = 5.0  # seconds between two looks at a run
 
@@ -32,32 +32,6 @@ class Connection:
     token: str = ""
     namespace: str = ""
     ca_file: str = ""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task of a run. ``pod`` is empty where it has none; ``seconds`` None while it is not over."""
-
-    name: str
-    state: str
-    seconds: float | None
-    pod: str
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as the server tells it; ``tasks`` in the order in which they began."""
-
-    id: str
-    name: str
-    state: str
-    experiment: str
-    tasks: tuple[Task, ...] = ()
-    error: str = ""
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ENDED
 
 
 class Kubeflow:
@@ -151,26 +125,26 @@ class Kubeflow:
 
     def log(self, run_id: str, task: Task) -> Iterator[str]:
         """The lines that a task's pod printed, as the server still has them (``apis/v1alpha1 …/log``)."""
-        if not task.pod:
-            return
         import httpx2
 
         verify: Any = ssl.create_default_context(cafile=self.connection.ca_file or None)
         headers = {"Authorization": f"Bearer {token}"} if (token := _token(self.connection.token)) else {}
-        path = f"/apis/v1alpha1/runs/{quote(run_id, safe='')}/nodes/{quote(task.pod, safe='')}/log"
+        base, status = f"{self.connection.host.rstrip('/')}/apis/v1alpha1/runs/{quote(run_id, safe='')}/nodes", 0
         try:
-            with (
-                httpx2.Client(verify=verify, headers=headers, timeout=TIMEOUT) as client,
-                client.stream("GET", self.connection.host.rstrip("/") + path) as answer,
-            ):
-                if answer.status_code != 200:
-                    hint = f"the pod {task.pod} may be gone; the run's artifacts keep its main-logs in object storage"
-                    message = f"no log of {task.name}: the server answered {answer.status_code}"
-                    raise ServiceError(message, where=self.connection.host, hint=hint)
-                yield from answer.iter_lines()
+            with httpx2.Client(verify=verify, headers=headers, timeout=TIMEOUT) as client:
+                for pod in task.pods:
+                    with client.stream("GET", f"{base}/{quote(pod, safe='')}/log") as answer:
+                        if answer.status_code == 200:
+                            yield from answer.iter_lines()
+                            return
+                        status = answer.status_code
         except httpx2.HTTPError as error:
             host = self.connection.host
             raise ServiceError(f"the log broke off: {_short(error)}", where=host, retryable=True) from error
+        if task.pods:
+            hint = f"the pod {task.pods[0]} may be gone; the run's artifacts keep its main-logs in object storage"
+            message = f"no log of {task.name}: the server answered {status}"
+            raise ServiceError(message, where=self.connection.host, hint=hint)
 
     def cancel(self, run_id: str) -> None:
         """Stop a run; what it made stays."""
@@ -199,20 +173,13 @@ def _token(reference: str) -> str:
 
 
 def _run(told: Any) -> Run:
-    tasks = []
-    for task in (told.run_details.task_details if told.run_details else None) or []:
-        began, ended = task.start_time or task.create_time, task.end_time
-        seconds = (ended - began).total_seconds() if began and ended and ended.year > 1970 else None
-        pods = [child.pod_name for child in task.child_tasks or [] if child.pod_name]
-        name = str(task.display_name or task.task_id)
-        tasks.append((began, Task(name, str(task.state or "PENDING"), seconds, pods[0] if pods else "")))
-    tasks.sort(key=lambda task: (task[0] is None, str(task[0])))
+    details = (told.run_details.task_details if told.run_details else None) or []
     return Run(
         id=str(told.run_id),
         name=str(told.display_name),
         state=str(told.state or "PENDING"),
         experiment=str(told.experiment_id or ""),
-        tasks=tuple(task for _, task in tasks),
+        tasks=tuple(tasks_of(details)),
         error=str(told.error.message) if told.error else "",
     )
 

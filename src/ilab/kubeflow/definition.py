@@ -68,7 +68,8 @@ class Target:
 
     ``claim`` is a volume that is there; without one each run gets a workspace of its own. ``store`` is an address
     (``s3://…``), empty: a folder of the volume. ``given`` are the parameters that somebody gave to this very run: they
-    go before the ConfigMap even where they equal a default. ``at_exit`` leaves the task `finish` out for ``kfp.local``.
+    go before the ConfigMap even where they equal a default. ``launcher`` is the kind of training jobs, empty: what the
+    cluster knows. ``at_exit`` leaves the task `finish` out for ``kfp.local``.
     """
 
     image: str
@@ -80,6 +81,7 @@ class Target:
     given: tuple[str, ...] = ()
     shape: Mapping[str, Any] = field(default_factory=dict)
     access_mode: AccessMode = "ReadWriteOnce"
+    launcher: Literal["", "TrainJob", "PyTorchJob"] = ""
     at_exit: bool = True
     root: str = VOLUME
 
@@ -255,6 +257,7 @@ class _Graph:
             "given": list(self._target.given),
             "fixed": dict(self._fixed),
             "several": self._target.several,
+            "launcher": self._target.launcher,
         }
 
     def _ordered(self) -> list[tuple[str, Mapping[str, Any]]]:

@@ -22,18 +22,23 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ilab.config import S3
+from ilab.core.kubeconfig import find_account
+from ilab.core.kubernetes import Api
+from ilab.errors import IlabError
 from ilab.kubeflow.configmap import read_live
 from ilab.kubeflow.kept import Kept
 from ilab.kubeflow.secret_names import LOGINS, TAXONOMY, secret_names
 from ilab.kubeflow.settings import parsed, read_document, where_of_run
+from ilab.kubeflow.training_jobs import Launcher, end_jobs, known_launcher
 from ilab.kubeflow.trust import trust_bundle
 from ilab.kubeflow.volume import machines
 from ilab.parameters import BY_NAME, collect
+from ilab.where import METRICS_PORT
 
 if TYPE_CHECKING:
     from ilab.actions import Build
@@ -49,7 +54,7 @@ SHAPES = ("train_num_workers", "train_gpu_per_worker", "train_gpu_identifier", "
 IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # a variable that every pod has
 SSH_KEY = "ssh-privatekey"  # its key, in a Secret of the type kubernetes.io/ssh-auth
 ENDED = "ilab step run ended with "  # in the log of a task that failed; the exit code follows
-METRICS = {"port": 9464, "address": "0.0.0.0", "linger": 35}  # noqa: S104 - Prometheus asks from another pod
+METRICS = {"port": METRICS_PORT, "address": "0.0.0.0", "linger": 35}  # noqa: S104 - Prometheus asks from another pod
 
 
 class TaskFailedError(RuntimeError):
@@ -70,6 +75,7 @@ class Compiled:
     given: Sequence[str] = ()  # parameters that `ilab pipeline submit` was given
     fixed: Mapping[str, Any] = field(default_factory=dict)  # what FIXED and SHAPES were when the run was made
     several: bool = False  # whether several machines see the volume at once
+    launcher: str = ""  # kind of training jobs; empty: what the cluster knows
 
 
 def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[str, Any]:
@@ -97,7 +103,9 @@ def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[s
     now, single = machines(cluster(values), compiled.several)
     then, _ = machines(cluster({**compiled.defaults, **compiled.fixed}), compiled.several)
     if IN_CLUSTER in os.environ:
-        own["train"] = {"launcher": "here", **in_cluster(now, _launcher(loaded), as_job=then.trainers > 1)}
+        named = compiled.launcher or loaded.config.where.train.launcher
+        launcher = _launcher(named) if max(now.trainers, then.trainers) > 1 else "TrainJob"
+        own["train"] = {"launcher": "here", **in_cluster(now, launcher, as_job=then.trainers > 1)}
         settings["where"] = where_of_run(document, own)
     write_text(folder / SETTINGS, yaml.safe_dump({**settings, "parameters": pinned(build)}, sort_keys=False))
     write_json(folder / PLAN, build.plan.dump())
@@ -234,6 +242,8 @@ def links(folder: Path) -> dict[str, str]:
 def finish(kept: Kept, config_map: str, state: str, error: str) -> None:
     """The last word of a run, whatever became of it: its state, the report if it came that far, what to type."""
     print(f"the run ended: {state}{f': {error}' if error else ''}", flush=True)  # noqa: T201
+    if IN_CLUSTER in os.environ:
+        _end_jobs(kept.run)
     trust_bundle()
     where = parsed(read_document(read_live(config_map).settings, config_map))
     folder = kept.found(KEPT, where, Path(tempfile.mkdtemp(prefix="ilab-plan-")))
@@ -299,11 +309,6 @@ def _given(form: Mapping[str, Any], defaults: Mapping[str, Any], given: Sequence
     return {name: _value(name, value) for name, value in form.items() if name in given or value != defaults[name]}
 
 
-def _launcher(loaded: Loaded) -> Literal["TrainJob", "PyTorchJob"]:
-    """The kind of job that several machines train by, where there is a choice: where.train.launcher."""
-    return "PyTorchJob" if loaded.config.where.train.launcher == "PyTorchJob" else "TrainJob"
-
-
 def _where(compiled: Compiled) -> dict[str, Any]:
     """The settings about where of this run's pods. Of a Secret only the name of a variable stands here."""
     root = Path(compiled.root)
@@ -357,6 +362,35 @@ def _shaped(now: Cluster, then: Cluster) -> list[str]:
     return lines
 
 
+def _launcher(named: str) -> Launcher:
+    """The kind of training jobs: the one that was asked for, else what the cluster knows."""
+    if named in ("TrainJob", "PyTorchJob"):
+        return "PyTorchJob" if named == "PyTorchJob" else "TrainJob"
+    try:
+        with Api(find_account()) as api:
+            found = known_launcher(api)
+    except IlabError as error:
+        print(f"training jobs are TrainJobs; what the cluster knows could not be read: {error.message}")  # noqa: T201
+        return "TrainJob"
+    if found is None:
+        print("the cluster knows neither TrainJob nor PyTorchJob: Kubeflow's operator is missing")  # noqa: T201
+    elif found == "PyTorchJob":
+        print("the cluster knows no TrainJob: training jobs are PyTorchJobs")  # noqa: T201
+    return found or "TrainJob"
+
+
+def _end_jobs(run: str) -> None:
+    """Delete what a task that was killed left of training jobs, and tell."""
+    try:
+        with Api(find_account()) as api:
+            ended = end_jobs(api, api.account.namespace, run)
+    except IlabError as error:
+        print(f"whether training jobs are left could not be seen: {error.message}")  # noqa: T201
+        return
+    for job in ended:
+        print(f"{job} was still there, and is deleted")  # noqa: T201
+
+
 def _unheard(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> list[str]:
     """What somebody patched since this run was submitted, and comes too late for it."""
     return [
@@ -380,7 +414,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _command(arguments: list[str]) -> None:
-    child = subprocess.Popen([sys.executable, "-m", "ilab", *arguments])
+    # A session of its own: a signal to the pod's whole group would reach it twice, and the second means `at once`.
+    child = subprocess.Popen([sys.executable, "-m", "ilab", *arguments], start_new_session=True)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         for number in before:

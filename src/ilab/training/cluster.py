@@ -4,6 +4,7 @@
       complete ─▶ finished.json ─▶ the job is deleted, the candidates are taken over
       failed   ─▶ the workers' own error, or what the pods died of; the job is kept, for whoever wants to look
       stopped  ─▶ the job is deleted; its pods are told by SIGTERM and save their state
+      killed   ─▶ the pods train on, in a pipeline not for long (ilab.training.attendance)
 
 Looking again and again needs no state and no thread: a lost connection costs one look, and a process that was killed is
 followed by one that finds the same job, because its name comes from the work folder, which is that of the step's key.
@@ -22,12 +23,13 @@ from ilab.core.kubeconfig import find_account
 from ilab.core.kubernetes import Api, Refused
 from ilab.core.step import fingerprint
 from ilab.errors import IlabError, InputError, ServiceError, SetupError, Stopped
+from ilab.training.attendance import UNATTENDED, Waiting, was_left
 from ilab.training.elsewhere import ERROR, is_finished, job_name, noted_error, prepare, steps_done
 from ilab.training.handover import told
 from ilab.training.loop import TrainJob
 from ilab.training.manifests import MARK
 from ilab.training.pods import KINDS, Kind, Object, Trouble, running, state_of, troubles
-from ilab.training.relay import PodsOfJob, like_this_pod, must_be_shared
+from ilab.training.relay import PodsOfJob, like_this_pod, must_be_shared, owned_like, this_pod
 
 LOOK = 2.0  # seconds between two looks
 GLANCE = 0.2  # seconds between two looks at whether to stop
@@ -44,9 +46,10 @@ def train_in_cluster(job: TrainJob, device: str) -> None:
     place = job.where.kubernetes
     try:
         with Api(find_account(place.kubeconfig, place.context)) as api:
-            job = replace(job, where=like_this_pod(api, job.where))
-            must_be_shared(api, job.work, job.where.kubernetes.volumes)
-            _Submission(api, job, device).run()
+            pod = this_pod(api)
+            job = replace(job, where=like_this_pod(pod, job.where))
+            must_be_shared(pod, job.work, job.where.kubernetes.volumes)
+            _Submission(api, job, device, pod).run()
     except IlabError as error:
         if not is_finished(job.work):
             raise
@@ -56,13 +59,14 @@ def train_in_cluster(job: TrainJob, device: str) -> None:
 class _Submission:
     """One job of a cluster, from this process's point of view."""
 
-    def __init__(self, api: Api, job: TrainJob, device: str) -> None:
-        self.api, self.job, self.device = api, job, device
+    def __init__(self, api: Api, job: TrainJob, device: str, pod: Object | None) -> None:
+        self.api, self.job, self.device, self.pod = api, job, device, pod
         self.kind: Kind = KINDS[job.where.launcher]
         self.namespace = job.where.kubernetes.namespace or api.account.namespace
         self.name = job_name(job.work, job.where)
         self.path = self.kind.path(self.namespace, self.name)
         self._pods = PodsOfJob(api, job, self.kind, self.namespace, self.name)
+        self._waiting = Waiting(job.work)
         self._told: set[str] = set()
         self._stuck_since: float | None = None
         self._done_since: float | None = None
@@ -88,7 +92,8 @@ class _Submission:
             return None
         metadata = found.get("metadata") or {}
         same = (metadata.get("annotations") or {}).get(MARK) == fingerprint(told(self.job, self.device))
-        if same and not metadata.get("deletionTimestamp") and state_of(found)[0] != "failed":
+        over = state_of(found)[0] == "failed" or was_left(self.job.work)
+        if same and not metadata.get("deletionTimestamp") and not over:
             return found
         self._tell(f"{self.job.where.launcher} {self.name} of an earlier run is removed; it goes on from its state")
         self.api.delete(self.path)
@@ -100,8 +105,10 @@ class _Submission:
 
     def _create(self) -> None:
         manifest = prepare(self.job, self.device)
-        (self.job.work / ERROR).unlink(missing_ok=True)
+        for name in (ERROR, UNATTENDED):
+            (self.job.work / name).unlink(missing_ok=True)
         body = yaml.safe_load(manifest.read_text(encoding="utf-8"))
+        body = owned_like(self.pod, body, self.namespace, self.api.account.namespace)
         self._try(lambda: self.api.create(self.kind.path(self.namespace), body))
         self._tell(f"{self.job.where.launcher} {self.name} is made in {self.namespace}")
 
@@ -139,6 +146,7 @@ class _Submission:
         while True:
             if self.job.stopping():
                 self._cancel()
+            self._waiting.tell()
             try:
                 if self._look():
                     return
@@ -179,6 +187,9 @@ class _Submission:
         """Whether the result is seen here; a file system of several machines may be late."""
         if is_finished(self.job.work):
             return True
+        if was_left(self.job.work):
+            message = f"the pods of {self.name} ended because nobody waited for them"
+            raise Stopped(message, hint="their state is saved; the same command goes on from there")
         self._done_since = self._done_since or time.monotonic()
         if time.monotonic() - self._done_since > LATE:
             raise SetupError(

@@ -32,6 +32,9 @@ def write_job(job: TrainJob, device: str) -> Path:
 
 def told(job: TrainJob, device: str) -> dict[str, Any]:
     """All of ``job`` but its samples, and but what the waiting command alone has a use for, as JSON."""
+    where = job.where.model_dump(mode="json", exclude=WATCHING)
+    if not job.where.submit:  # no command waits: nobody is missed
+        where["kubernetes"]["unattended_seconds"] = None
     return {
         "base": str(job.base.resolve()),
         "work": str(job.work.resolve()),
@@ -39,7 +42,7 @@ def told(job: TrainJob, device: str) -> dict[str, Any]:
         "threads": job.threads,
         "dropped_tokens": job.dropped_tokens,
         "settings": job.settings.model_dump(mode="json"),
-        "where": job.where.model_dump(mode="json", exclude=WATCHING),
+        "where": where,
     }
 
 

@@ -27,6 +27,7 @@ from ilab.training.handover import JOB
 
 Kind = Literal["TrainJob", "PyTorchJob"]
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")  # a DNS label, with room for what the operators append
+SCRAPED = "ilab.instructlab.ai/metrics"  # label of pods that serve /metrics; deploy/base/monitoring.yaml selects by it
 MARK = "ilab.instructlab.ai/job"  # annotation that tells one training from another of the same name
 SECRET = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+")
 
@@ -56,7 +57,7 @@ def _train_job(name: str, folder: Path, where: TrainWhere) -> dict[str, Any]:
     patch = {
         "manager": "ilab.instructlab.ai/train",
         "trainingRuntimeSpec": {
-            "template": {"spec": {"replicatedJobs": [_nested("node", pod)]}},
+            "template": {"spec": {"replicatedJobs": [_nested("node", pod, _scraped(place))]}},
         },
     }
     return {
@@ -103,7 +104,7 @@ def _pytorch_job(name: str, folder: Path, where: TrainWhere) -> dict[str, Any]:
 
     def replicas(count: int) -> dict[str, Any]:
         # A worker that fails is started again, reads the newest state and goes on.
-        return {"replicas": count, "restartPolicy": "OnFailure", "template": {"spec": pod}}
+        return {"replicas": count, "restartPolicy": "OnFailure", "template": {**_scraped(place), "spec": pod}}
 
     specs = {"Master": replicas(1)}
     if where.nodes > 1:
@@ -166,9 +167,14 @@ def cron_job(name: str, times: tuple[str, str], command: Sequence[str], folder: 
     return yaml.safe_dump(made, sort_keys=False, allow_unicode=True)
 
 
-def _nested(name: str, pod: Mapping[str, Any]) -> dict[str, Any]:
+def _nested(name: str, pod: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The patch of one of a runtime's jobs: of its job's template's pod's template."""
-    return {"name": name, "template": {"spec": {"template": {"spec": dict(pod)}}}}
+    return {"name": name, "template": {"spec": {"template": {**metadata, "spec": dict(pod)}}}}
+
+
+def _scraped(place: KubernetesWhere) -> dict[str, Any]:
+    """The metadata of pods of which the first serves ``/metrics``; nothing where none does."""
+    return {"metadata": {"labels": {SCRAPED: "true"}}} if place.metrics_port else {}
 
 
 def _metadata(name: str, place: KubernetesWhere) -> dict[str, Any]:

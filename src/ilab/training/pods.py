@@ -14,6 +14,7 @@ from ilab.core.kubernetes import plain
 
 State = Literal["done", "failed", "suspended", "goes on"]
 Object = Mapping[str, Any]
+RUN = "pipeline/runid"  # label of all that belongs to a run of Kubeflow Pipelines
 
 
 @dataclass(frozen=True)

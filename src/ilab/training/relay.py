@@ -12,24 +12,29 @@ from ilab.core.kubernetes import Api, Refused, plain
 from ilab.errors import InputError
 from ilab.training.elsewhere import pass_on, steps_done
 from ilab.training.loop import TrainJob
-from ilab.training.pods import Kind, Object, name_of, running
+from ilab.training.pods import RUN, Kind, Object, name_of, running
 
 LOG = "pods.log"
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT")  # what a line begins with; a server's own complaint does not
 T = TypeVar("T")
 
 
-def like_this_pod(api: Api, where: TrainWhere) -> TrainWhere:
-    """``where``, and what is not said there as the pod has it in which this runs: image, volumes, pull secrets.
+def this_pod(api: Api) -> Object | None:
+    """The pod in which this runs; None outside of pods, or where the account may not read it."""
+    if not api.account.pod:
+        return None
+    try:
+        return api.find(f"/api/v1/namespaces/{api.account.namespace}/pods/{api.account.pod}")
+    except Refused:
+        return None
 
-    Unchanged outside of pods, or where the account may not read its pod.
-    """
+
+def like_this_pod(pod: Object | None, where: TrainWhere) -> TrainWhere:
+    """``where``, and what is not said there as ``pod`` has it: image, volumes, pull secrets."""
     place = where.kubernetes
-    if not api.account.pod or (place.image and place.volumes):
+    if pod is None or (place.image and place.volumes):
         return where
-    spec, mine = _own(api)
-    if not spec:
-        return where
+    spec, mine = _task_of(pod)
     claims = {
         one.get("name"): one["persistentVolumeClaim"]["claimName"]
         for one in spec.get("volumes") or []
@@ -49,14 +54,14 @@ def like_this_pod(api: Api, where: TrainWhere) -> TrainWhere:
     return where.model_copy(update={"kubernetes": place.model_copy(update=update)})
 
 
-def must_be_shared(api: Api, folder: Path, volumes: Mapping[str, str]) -> None:
-    """Raises InputError where ``folder`` lies on a volume of this very pod, which goes with it and no other can mount.
+def must_be_shared(pod: Object | None, folder: Path, volumes: Mapping[str, str]) -> None:
+    """Raises InputError where ``folder`` is on a volume of this very ``pod``, which no other can mount.
 
     ``volumes``: those that the job's pods get, claim to path.
     """
-    if not api.account.pod or any(folder.is_relative_to(path) for path in volumes.values()):
+    if pod is None or any(folder.is_relative_to(path) for path in volumes.values()):
         return
-    spec, mine = _own(api)
+    spec, mine = _task_of(pod)
     alone = {one.get("name") for one in spec.get("volumes") or [] if {"ephemeral", "emptyDir"} & set(one)}
     for mount in mine.get("volumeMounts") or []:
         if mount.get("name") in alone and folder.is_relative_to(str(mount.get("mountPath"))):
@@ -68,15 +73,28 @@ def must_be_shared(api: Api, folder: Path, volumes: Mapping[str, str]) -> None:
             )
 
 
-def _own(api: Api) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Of the pod in which this runs its spec, and the container; both empty where the account may not read them."""
-    try:
-        pod = api.find(f"/api/v1/namespaces/{api.account.namespace}/pods/{api.account.pod}")
-    except Refused:
-        return {}, {}
-    spec: Mapping[str, Any] = (pod or {}).get("spec") or {}
+def _task_of(pod: Object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Of a task's pod the spec, and the container that does the work."""
+    spec: Mapping[str, Any] = pod.get("spec") or {}
     containers: dict[Any, dict[str, Any]] = {one.get("name"): one for one in spec.get("containers") or []}
     return spec, containers.get("main") or next(iter(containers.values()), {})  # what Argo calls a task's own
+
+
+def owned_like(pod: Object | None, body: dict[str, Any], namespace: str, pods_namespace: str) -> dict[str, Any]:
+    """The job ``body`` with the label of the run that ``pod`` is of, and with the same owner: the run's workflow.
+
+    Kubernetes deletes an object with its owner, where both are in one namespace.
+    """
+    metadata: Mapping[str, Any] = (pod or {}).get("metadata") or {}
+    run = (metadata.get("labels") or {}).get(RUN)
+    keys = ("apiVersion", "kind", "name", "uid")
+    owners = [{key: one[key] for key in keys} for one in metadata.get("ownerReferences") or [] if one.get("controller")]
+    made = dict(body["metadata"])
+    if run:
+        made["labels"] = {**made.get("labels", {}), RUN: run}
+    if owners and namespace == pods_namespace:
+        made["ownerReferences"] = owners
+    return {**body, "metadata": made}
 
 
 def _belongs(event: Object, name: str, since: str) -> bool:
