@@ -258,15 +258,17 @@ def step_states(build: Build, engine: Engine) -> list[dict[str, Any]]:
     return states
 
 
-def note_run(build: Build, folder: Path, apart: str = "") -> None:
+def note_run(build: Build, folder: Path, apart: str = "", project: str = "") -> None:
     """Write down what a run is going to do: the resolved plan, and every setting with its origin.
 
-    ``apart`` names something that is made beside the project's own build, of which ``gc`` keeps the newest as well.
+    ``apart`` names something that is made beside the project's own build, of which ``gc`` keeps the newest as well;
+    ``project`` is what the project is known by, where not by its folder.
     """
+    named = project or str(build.loaded.base)
     write_json(
         folder / "plan.json",
         {
-            "project": f"{build.loaded.base}: {apart}" if apart else str(build.loaded.base),
+            "project": f"{named}: {apart}" if apart else named,
             "registry": registry_address(build.loaded),
             "plan": build.plan.dump(),
             "config": build.loaded.config.model_dump(mode="json"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import ssl
 import subprocess
 import sys
@@ -137,6 +138,15 @@ def test_one_machine_trains_on_a_volume_for_one(resolved: Any, capsys: pytest.Ca
     assert "one machine trains" in capsys.readouterr().out
     with pytest.raises(InputError, match="6 workers"):
         resolved("", train_num_workers="6")
+
+
+def test_what_a_run_makes_is_nothing_left_over_for_gc(resolved: Any, tmp_path: Path) -> None:
+    """Whoever collects garbage keeps what plans in the store's runs stand on; the next run's takes the place of this."""
+    for _ in range(2):
+        resolved("")
+    noted = [json.loads(path.read_text()) for path in sorted((tmp_path / "store/runs").glob("*/plan.json"))]
+    assert [one["project"] for one in noted] == [f"kubeflow: {EXAMPLE} instructlab-model"] * 2
+    assert noted[0]["plan"]["steps"] == json.loads((tmp_path / "plan/plan.json").read_text())["steps"]
 
 
 def test_the_importer_gets_an_address_that_it_takes(resolved: Any) -> None:

@@ -18,6 +18,7 @@ from ilab.core.kubernetes import Api
 from ilab.doctor.deployment import TASKS, Right
 from ilab.errors import Stopped
 from ilab.kubeflow import tasks
+from ilab.kubeflow.kept import Kept
 from ilab.kubeflow.training_jobs import end_jobs, end_jobs_of, known_launcher
 from ilab.parameters.files import CONFIG_MAP
 from ilab.training import cluster
@@ -98,7 +99,7 @@ def test_a_cancelled_run_leaves_no_pods_that_train(
         stub.ending = 0
         if last == "finish":
             monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-            tasks.finish(tmp_path / "run-1", "FAILED", "a pod was lost")
+            tasks.finish(Kept("", str(tmp_path), "run-1"), "params", "FAILED", "a pod was lost")
             assert f"{kind} left-finish was still there, and is deleted" in capsys.readouterr().out
         else:
             monkeypatch.setenv("KUBECONFIG", str(stub.kubeconfig()))

@@ -110,6 +110,7 @@ def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[s
     write_text(folder / SETTINGS, yaml.safe_dump({**settings, "parameters": pinned(build)}, sort_keys=False))
     write_json(folder / PLAN, build.plan.dump())
     Kept(compiled.store, compiled.root, compiled.run).keep(folder, KEPT, loaded.config.where)
+    _note(build)
     told = (*_unheard(values, compiled.fixed), *_shaped(now, then), *_told(build.given))
     for line in (live.note, *build.notes, single, *told):
         if line:
@@ -120,6 +121,22 @@ def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[s
         **secret_names(values),
         "base_model": model if model.startswith(IMPORTED) else "",
     }
+
+
+def _note(build: Build) -> None:
+    """Write the plan into the store as every run does, or whoever types `ilab gc` takes this run's results for old."""
+    from ilab.actions import note_run
+    from ilab.core.run import run_folder
+    from ilab.transfer.stores import open_store
+
+    values = build.given
+    store = open_store(build.loaded)
+    try:
+        # A task's folder is another in each run; the taxonomy and the model are what the next run has again.
+        project = f"kubeflow: {values['sdg_repo_url'].value} {values['output_model_name'].value}"
+        note_run(build, run_folder(store), project=project)
+    finally:
+        store.close()
 
 
 def find_secrets(
