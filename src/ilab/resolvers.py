@@ -13,8 +13,6 @@ from ilab.core.step import Found
 from ilab.errors import InputError
 
 REGISTRY = "registry.sqlite"  # the model registry, beside the store
-NIGHTLY, STABLE = "nightly", "stable"  # aliases in it: the newest build that passed its gate; the one to build on
-STABLE_RELEASE = f"registry:{STABLE}"  # as a locator
 
 
 def registry_path(loaded: Loaded) -> Path:

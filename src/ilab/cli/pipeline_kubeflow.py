@@ -18,6 +18,7 @@ from ilab.errors import GateError, InputError, ServiceError
 
 if TYPE_CHECKING:
     from ilab.kubeflow.client import Kubeflow, Run, Task
+    from ilab.kubeflow.definition import Target
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,8 +85,8 @@ def submit(options: Options, /, asked: Asked, run_name: str | None, recurring: s
     waits, dry = given.pop("waits"), given.pop("dry_run")
     if recurring and waits:
         raise InputError("--wait and --recurring exclude each other")
-    recurring = _six_fields(recurring) if recurring else None
-    loaded = _loaded(options, asked, given)
+    recurring = six_fields(recurring) if recurring else None
+    loaded = loaded_for(options, asked, given)
     values = {name: value for layer in (*loaded.given.values(), asked.values) for name, value in layer.items()}
     name = run_name or f"{loaded.config.pipeline.removesuffix('.yaml')} {time.strftime('%Y-%m-%d %H:%M')}"
     if not dry:
@@ -97,7 +98,7 @@ def submit(options: Options, /, asked: Asked, run_name: str | None, recurring: s
         if dry:
             options.result({"run": name, "arguments": arguments, **made}, f"would run {name!r} with {arguments}")
             return
-        server = _server(loaded)
+        server = server_of(loaded)
         experiment = loaded.config.where.kubeflow.experiment
         if recurring:
             told = server.recur(package, name, experiment, recurring, arguments)
@@ -120,11 +121,11 @@ def upload(options: Options, /, asked: Asked, name: str, version: str | None, **
     from ilab import __version__
 
     version = version or f"{__version__} {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    loaded = _loaded(options, asked, given)
+    loaded = loaded_for(options, asked, given)
     with tempfile.TemporaryDirectory(prefix="ilab-") as folder:
         package = Path(folder) / "pipeline.yaml"
         _compiled(options, asked, given, package)
-        told = _server(loaded).upload(package, name, version)
+        told = server_of(loaded).upload(package, name, version)
     options.result({"version_id": told, "pipeline": name, "version": version}, f"{name}, version {version}")
 
 
@@ -134,8 +135,8 @@ def show_runs(options: Options, asked: Asked, run_id: str | None, given: dict[st
 
     from ilab.cli.render import console
 
-    loaded = _loaded(options, asked, given)
-    server = _server(loaded)
+    loaded = loaded_for(options, asked, given)
+    server = server_of(loaded)
     found = [server.run(run_id)] if run_id else server.runs(loaded.config.where.kubeflow.experiment)
     if options.as_json:
         options.result([_json(run) for run in found])
@@ -159,7 +160,7 @@ def show_runs(options: Options, asked: Asked, run_id: str | None, given: dict[st
 @click.pass_obj
 def wait(options: Options, /, run_id: str, timeout: float | None, **given: Any) -> None:
     """Follow a run until it has ended. Exit code 0 where it succeeded, 4 where a task failed, 5 at the gate."""
-    _wait(options, _server(_loaded(options, Asked(), given)), run_id, timeout)
+    _wait(options, server_of(loaded_for(options, Asked(), given)), run_id, timeout)
 
 
 @click.command()
@@ -169,7 +170,7 @@ def wait(options: Options, /, run_id: str, timeout: float | None, **given: Any) 
 @click.pass_obj
 def logs(options: Options, /, run_id: str, task: str | None, **given: Any) -> None:
     """What the tasks of a run printed; of one TASK alone, by its name in `ilab pipeline status RUN`."""
-    server = _server(_loaded(options, Asked(), given))
+    server = server_of(loaded_for(options, Asked(), given))
     run = server.run(run_id)
     chosen = [one for one in run.tasks if task is None or task in (one.name, one.name.rpartition(": ")[2])]
     if not chosen:
@@ -186,11 +187,18 @@ def logs(options: Options, /, run_id: str, task: str | None, **given: Any) -> No
 @click.pass_obj
 def cancel(options: Options, /, run_id: str, **given: Any) -> None:
     """Stop a run. What it made stays, and the next run goes on from there."""
-    _server(_loaded(options, Asked(), given)).cancel(run_id)
+    server_of(loaded_for(options, Asked(), given)).cancel(run_id)
     options.result({"run": run_id, "state": "canceling"}, f"{run_id} is being stopped")
 
 
 def _wait(options: Options, server: Kubeflow, run_id: str, timeout: float | None) -> None:
+    run = follow(server, run_id, timeout)
+    options.result(_json(run), f"{run.id}: {run.state.lower()}")
+    must_have_succeeded(server, run)
+
+
+def follow(server: Kubeflow, run_id: str, timeout: float | None = None) -> Run:
+    """The run when it has ended; until then what its tasks do is said."""
     shown: dict[str, str] = {}
 
     def seen(run: Run) -> None:
@@ -200,12 +208,15 @@ def _wait(options: Options, server: Kubeflow, run_id: str, timeout: float | None
                 took = f" ({task.seconds:.0f} s)" if task.seconds is not None else ""
                 click.echo(f"{task.name}: {task.state.lower()}{took}", err=True)
 
-    run = server.wait(run_id, timeout, seen)
-    options.result(_json(run), f"{run.id}: {run.state.lower()}")
+    return server.wait(run_id, timeout, seen)
+
+
+def must_have_succeeded(server: Kubeflow, run: Run) -> None:
+    """Raises GateError where the gate ended a run, ServiceError where something else did."""
     if run.state == "SUCCEEDED":
         return
     failed = [task for task in run.tasks if task.state == "FAILED"]
-    if any(_gate_said_no(server, run_id, task) for task in failed):
+    if any(_gate_said_no(server, run.id, task) for task in failed):
         raise GateError(
             "the run ended before packaging", hint="the report of the task Results says what the gate found"
         )
@@ -231,17 +242,21 @@ def _gate_said_no(server: Kubeflow, run_id: str, task: Task) -> bool:
     return task.name.endswith(": package") if code is None else code == str(GateError.exit_code)
 
 
-def _six_fields(cron: str) -> str:
-    """``cron`` as Kubeflow takes it, seconds first. Raises InputError for what is no time."""
+def six_fields(cron: str, where: str = "--recurring") -> str:
+    """``cron`` as Kubeflow takes it: seconds first, Sunday is 0. Raises InputError for what is no time."""
     from ilab.core.cron import read_cron
 
     fields = cron.split()
+    seconds, rest = (fields[0], " ".join(fields[1:])) if len(fields) == 6 else ("0", cron)
     try:
-        times = read_cron(" ".join(fields[1:]) if len(fields) == 6 else cron)
+        times = read_cron(rest)
     except InputError as error:
-        error.where = "--recurring"
+        error.where = where
         raise
-    return cron if len(fields) == 6 else f"0 {times.text}"
+    *days, weekday = times.text.split()
+    if "7" in weekday:
+        weekday = ",".join(map(str, sorted(times.weekdays)))
+    return " ".join((seconds, *days, weekday))
 
 
 def _json(run: Run) -> dict[str, Any]:
@@ -249,8 +264,10 @@ def _json(run: Run) -> dict[str, Any]:
     return {"run": run.id, "name": run.name, "state": run.state, "error": run.error, "tasks": tasks}
 
 
-def _loaded(options: Options, asked: Asked, given: dict[str, Any]) -> Any:
-    return asked.load(options, **{f"where__kubeflow__{name}": given.get(name) for name in SETTINGS})
+def loaded_for(options: Options, asked: Asked, given: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> Any:
+    """The configuration with the options of SERVER and TARGET; ``more`` are settings by their dotted paths."""
+    flags = {f"where__kubeflow__{name}": given.get(name) for name in SETTINGS}
+    return asked.load(options, **flags, **{path.replace(".", "__"): value for path, value in (more or {}).items()})
 
 
 def _as_patched(loaded: Any, asked: Asked, values: Mapping[str, Any]) -> Asked:
@@ -269,7 +286,7 @@ def _as_patched(loaded: Any, asked: Asked, values: Mapping[str, Any]) -> Asked:
     return replace(asked, parameters=(*(f"{name}={live.values[name]}" for name in fixed), *asked.parameters))
 
 
-def _server(loaded: Any) -> Kubeflow:
+def server_of(loaded: Any) -> Kubeflow:
     from ilab.kubeflow.client import Connection, Kubeflow
 
     place = loaded.config.where.kubeflow
@@ -285,10 +302,22 @@ def _compiled(
 
     need_kfp()
     from ilab.actions import parameters_of, pipeline_of
-    from ilab.kubeflow.definition import Target, compile_to, defaults, kubeflow_pipeline
+    from ilab.kubeflow.definition import compile_to, defaults, kubeflow_pipeline
     from ilab.parameters.infrastructure import cluster
 
-    loaded = _loaded(options, asked, given)
+    loaded = loaded_for(options, asked, given)
+    target = target_of(loaded, names)
+    values = {row["name"]: row["value"] for row in parameters_of(loaded, asked.values)}
+    pipeline = pipeline_of(loaded)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    compile_to(path, kubeflow_pipeline(pipeline, values, cluster(values), target))
+    return {"tasks": len(pipeline.steps) + 3, "inputs": len(values), "image": target.image, "form": defaults(values)}
+
+
+def target_of(loaded: Any, names: tuple[str, ...] = ()) -> Target:
+    """What a pipeline is compiled for; ``names`` are the parameters that this very run is given."""
+    from ilab.kubeflow.definition import Target
+
     place = loaded.config.where.kubeflow
     image = place.image or loaded.config.where.train.kubernetes.image
     if not image:
@@ -300,9 +329,7 @@ def _compiled(
         raise InputError(
             f"no address of a bucket: {place.store}", where="where.kubeflow.store", hint="s3://BUCKET/PREFIX"
         )
-    values = {row["name"]: row["value"] for row in parameters_of(loaded, asked.values)}
-    pipeline = pipeline_of(loaded)
-    target = Target(
+    return Target(
         image=image,
         environment=loaded.config.environment,
         claim=place.claim,
@@ -310,6 +337,3 @@ def _compiled(
         storage_secret=place.storage_secret,
         given=names,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    compile_to(path, kubeflow_pipeline(pipeline, values, cluster(values), target))
-    return {"tasks": len(pipeline.steps) + 3, "inputs": len(values), "image": image, "form": defaults(values)}

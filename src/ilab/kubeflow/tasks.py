@@ -75,7 +75,7 @@ def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[s
 
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / GRAPH, compiled.definition)
-    _show_key()
+    show_key()
     live = read_live(compiled.config_map)
     given = {
         name: _value(name, value)
@@ -135,7 +135,7 @@ def pinned(build: Build) -> dict[str, Any]:
 
 def run_step(folder: Path, name: str) -> None:
     """Make one step: the same command as by hand. Raises TaskFailedError; signals go on to the command."""
-    _show_key()
+    show_key()
     arguments = ["-C", str(folder), "--config", "DEFAULT", "step", "run", "--plan", str(folder / PLAN), "--step", name]
     _command(arguments)
 
@@ -257,7 +257,7 @@ def _where(compiled: Compiled) -> dict[str, Any]:
     return where
 
 
-def _show_key() -> None:
+def show_key() -> None:
     """Tell git of the key that the taxonomy's Secret holds, if it holds one. A command that is started knows it too."""
     if (TAXONOMY / SSH_KEY).is_file():
         os.environ.setdefault("GIT_SSH_KEY", str(TAXONOMY / SSH_KEY))
