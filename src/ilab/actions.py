@@ -21,7 +21,7 @@ from ilab.core.store import Store
 from ilab.errors import InputError
 from ilab.parameters import NOT_NEEDED, PAGES, Given, collect, derive
 from ilab.profiles import fidelity_note
-from ilab.resolvers import REGISTRY, registry_path, resolvers
+from ilab.resolvers import REGISTRY, registry_address, resolvers
 from ilab.steps import STEPS
 from ilab.where import training_pods, where_for
 
@@ -267,6 +267,7 @@ def note_run(build: Build, folder: Path, apart: str = "") -> None:
         folder / "plan.json",
         {
             "project": f"{build.loaded.base}: {apart}" if apart else str(build.loaded.base),
+            "registry": registry_address(build.loaded),
             "plan": build.plan.dump(),
             "config": build.loaded.config.model_dump(mode="json"),
             "parameters": {name: {"value": one.value, "origin": one.origin} for name, one in build.given.items()},
@@ -279,18 +280,17 @@ def _wanted(build: Build, store: Store) -> set[tuple[str, str]]:
     every package that a registry points to: it may be the release that the next build is held against.
     """
     newest: dict[str, dict[str, Any]] = {}
-    registries = {registry_path(build.loaded)}
+    registries = {registry_address(build.loaded)}
     for path in store.runs("plan.json"):
         try:
             noted = read_json(path)
         except ValueError:  # the run was killed while it wrote
             continue
         newest[noted["project"]] = noted["plan"]
-        given = noted["config"]["where"]["registry"]
-        registries.add(Path(noted["project"], given) if given else store.root.parent / REGISTRY)
+        registries.add(noted.get("registry") or _noted_registry(noted, store))
     newest[str(build.loaded.base)] = build.plan.dump()
     wanted = {(step["type"], step["key"]) for plan in newest.values() for step in plan["steps"]}
-    wanted |= _registered(registries, store)
+    wanted |= _registered(build.loaded, registries, store)
     for type_, key in list(wanted):
         record = store.record(type_, key)
         if record is not None and record.linked_to:
@@ -298,15 +298,22 @@ def _wanted(build: Build, store: Store) -> set[tuple[str, str]]:
     return wanted
 
 
-def _registered(registries: Iterable[Path], store: Store) -> set[tuple[str, str]]:
+def _noted_registry(noted: Mapping[str, Any], store: Store) -> str:
+    """The registry of a run that did not yet write down where it is."""
+    given = noted["config"]["where"]["registry"]
+    return str(Path(noted["project"], given) if given else store.root.parent / REGISTRY)
+
+
+def _registered(loaded: Loaded, registries: Iterable[str], store: Store) -> set[tuple[str, str]]:
     """(type, key) of the artifacts in the store that the registries' current entries point to, and of the data that
     they were taught: the next build may start from one of them, and repeats some of it."""
-    from ilab.packaging.registry import Registry
+    from ilab.packaging.registry import is_there, open_registry
     from ilab.sdg.earlier import EARLIER, MIX
 
-    entries = [entry for path in registries if path.is_file() for entry in Registry(path).list()]
-    places = {Path(entry.uri.removeprefix("oci:")).resolve() for entry in entries}
-    packages = {(place.parent.name, place.name) for place in places if place.parent.parent == store.root.resolve()}
+    where = loaded.config.where
+    entries = [entry for one in registries if is_there(one) for entry in open_registry(one, where).list()]
+    places = (store.named(entry.uri.removeprefix("oci:")) for entry in entries)
+    packages = {place for place in places if place is not None}
     types = ("taxonomy", "documents", EARLIER, MIX)
     return packages | {(type_, key) for entry in entries for key in entry.lineage.values() for type_ in types}
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
@@ -169,6 +169,11 @@ class Loaded:
         """``s3://BUCKET/PREFIX`` of a store in an object store, ``""`` for one in a folder."""
         given = self.config.where.store or ""
         return given.rstrip("/") if given.startswith(S3) else ""
+
+    def with_store(self, place: str) -> Loaded:
+        """The same with another store."""
+        where = self.config.where.model_copy(update={"store": place})
+        return replace(self, config=self.config.model_copy(update={"where": where}))
 
     @property
     def home(self) -> Path:

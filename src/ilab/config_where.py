@@ -342,7 +342,9 @@ class Where(Section):
     store: str | None = Field(None, description="folder that keeps all artifacts, or s3://BUCKET/PREFIX")
     s3_endpoint: str | None = Field(None, description="address of an object store that is not AWS's")
     cache: str | None = Field(None, description="folder for git clones and other things that can be fetched again")
-    registry: str | None = Field(None, description="the model registry's SQLite file")
+    registry: str | None = Field(
+        None, description="the model registry: a file, or s3://BUCKET/PREFIX/NAME; empty: beside, or in, the store"
+    )
     datasets: str | None = Field(
         None,
         description="folder that data generate writes files to; empty: outside of projects, datasets/ in the data home",

@@ -24,15 +24,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ilab import resolvers
 from ilab.actions import Build, prepare
 from ilab.config import Loaded
+from ilab.core.lease import Held
 from ilab.core.pipeline import Pipeline
 from ilab.core.run import Engine
-from ilab.core.store import Lease, Store
+from ilab.core.store import Store
 from ilab.errors import InputError, SetupError
 from ilab.packaging.channels import STABLE
 from ilab.packaging.previous import REGISTRY
-from ilab.resolvers import registry_path
+from ilab.resolvers import registry_of
 from ilab.transfer.stores import open_store
 
 if TYPE_CHECKING:
@@ -181,7 +183,7 @@ def decide(loaded: Loaded, parameters: Mapping[str, Any], *, from_base: bool = F
     store = open_store(loaded)
     name = str(plain.given["output_model_name"].value)
     stages = stages_of(loaded)
-    stable = _stable(stages, name)
+    stable = _stable(loaded, stages, name)
     today = _prints(plain, store)
     before = (_taught(stable, store) if stable else None) or {}
     seen = since(today, before)
@@ -246,12 +248,11 @@ def cut_of(loaded: Loaded, decision: Decision) -> Nightly:
     return Nightly(decision, loaded.config.nightly.replay)
 
 
-def lease_of(loaded: Loaded, name: str) -> Lease:
-    """The right to make the nightly build of a model: one at a time in a store. ``SetupError`` if it is taken."""
-    folder = open_store(loaded).root / "nightly" / re.sub(r"[^A-Za-z0-9._-]", "_", name)
-    folder.mkdir(parents=True, exist_ok=True)
+def lease_of(loaded: Loaded, name: str) -> Held:
+    """The right to make the nightly build of a model: one at a time in a store, on whatever machine. ``SetupError`` if
+    it is taken."""
     try:
-        return Lease(folder / "lease.json")
+        return open_store(loaded).lease(f"nightly/{re.sub(r'[^A-Za-z0-9._-]', '_', name)}")
     except SetupError as error:
         raise SetupError(
             f"another nightly build of {name} is under way",
@@ -261,14 +262,13 @@ def lease_of(loaded: Loaded, name: str) -> Lease:
 
 
 def stages_of(loaded: Loaded) -> Stages:
-    from ilab.packaging.registry import Registry
     from ilab.packaging.stages import Stages
 
-    return Stages(Registry(registry_path(loaded)))
+    return Stages(registry_of(loaded))
 
 
 def package_of(entry: Entry) -> Path:
-    """Where a registered package lies."""
+    """Where the package lies of a release of which this machine has at least what it tells of itself."""
     return Path(entry.uri.removeprefix("oci:"))
 
 
@@ -298,17 +298,19 @@ def _prints(plain: Build, store: Store) -> dict[str, str]:
     return leaf_prints(Taxonomy(found["taxonomy"]), Documents(found["documents"]))
 
 
-def _stable(stages: Stages, name: str) -> Entry | None:
+def _stable(loaded: Loaded, stages: Stages, name: str) -> Entry | None:
+    """The stable release, with what its package tells of itself on this machine."""
     if STABLE not in stages.aliases(name):
         return None
     entry = stages.find(name, STABLE)
-    if not package_of(entry).is_dir():
+    package = resolvers.package_of(loaded, entry, whole=False)
+    if not package.is_dir():
         raise InputError(
             f"the package of {name} {entry.version} ({STABLE}) is gone",
-            where=str(package_of(entry)),
+            where=entry.uri.removeprefix("oci:"),
             hint=f"build that version again, or point {STABLE} to another: ilab registry alias {name} VERSION {STABLE}",
         )
-    return entry
+    return entry.model_copy(update={"uri": f"oci:{package}"})
 
 
 def _taught(stable: Entry, store: Store) -> dict[str, str] | None:

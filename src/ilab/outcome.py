@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ilab.actions import Build
 from ilab.config import Loaded, Where
@@ -20,11 +20,7 @@ from ilab.core.files import read_json, write_json, write_text
 from ilab.core.run import Engine, tool_versions
 from ilab.core.store import RecordFile, Store
 from ilab.errors import InputError
-from ilab.resolvers import registry_path
-
-if TYPE_CHECKING:
-    from ilab.packaging.registry import Registry
-
+from ilab.resolvers import registry_address, registry_of
 
 NEWEST = 20  # runs whose reports are looked at, where they have to be fetched
 NEEDED = frozenset(
@@ -44,18 +40,13 @@ NEEDED = frozenset(
 BENCHMARKS = ("mt-bench", "mt-bench-branch")  # steps of judged benchmarks
 
 
-def open_registry(loaded: Loaded) -> Registry:
-    """The model registry of this project."""
-    from ilab.packaging.registry import Registry
-
-    return Registry(registry_path(loaded))
-
-
 def recalled(loaded: Loaded, digest: str) -> str:
     """Why the package or model of this digest was recalled; empty where it was not, or no registry knows it."""
-    if not digest or not registry_path(loaded).is_file():
+    from ilab.packaging.registry import is_there
+
+    if not digest or not is_there(registry_address(loaded)):
         return ""
-    found = open_registry(loaded).recalled(digest)
+    found = registry_of(loaded).recalled(digest)
     return f"{found.name} {found.version}: {found.recalled}" if found else ""
 
 

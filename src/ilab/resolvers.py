@@ -6,21 +6,40 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ilab.config import Loaded, PackageWhere, Where
 from ilab.core.step import Found
 from ilab.errors import InputError
 
-REGISTRY = "registry.sqlite"  # the model registry, beside the store
+if TYPE_CHECKING:
+    from ilab.packaging.registry import Entry, Registry
+
+REGISTRY = "registry.sqlite"  # the model registry, beside the store or in its bucket
 
 
-def registry_path(loaded: Loaded) -> Path:
-    """The model registry's file: ``where.registry``, else beside the store; of one in a bucket, in the project."""
+def registry_address(loaded: Loaded) -> str:
+    """Where the model registry is, as a path or ``s3://…``: ``where.registry``, else beside a store in a folder and
+    in a store in a bucket, so that all who share the store share it."""
     given = loaded.config.where.registry
     if given:
-        return loaded.path(given)
-    return (loaded.home if loaded.bucket else loaded.store.parent) / REGISTRY
+        return given if "://" in given else str(loaded.path(given))
+    return f"{loaded.bucket}/{REGISTRY}" if loaded.bucket else str(loaded.store.parent / REGISTRY)
+
+
+def registry_of(loaded: Loaded) -> Registry:
+    """The model registry of this project."""
+    from ilab.packaging.registry import open_registry
+
+    return open_registry(registry_address(loaded), loaded.config.where)
+
+
+def package_of(loaded: Loaded, entry: Entry, *, whole: bool = True) -> Path:
+    """The folder with the package of a registered release, which need not be there any more. One that lies in a bucket
+    is fetched, ``whole`` or without its weights. Raises ``ServiceError`` where the bucket is out of reach."""
+    from ilab.transfer.stores import artifact_at
+
+    return artifact_at(loaded, entry.uri.removeprefix("oci:"), whole=whole)
 
 
 def where_packages_go(loaded: Loaded, values: Mapping[str, Any]) -> PackageWhere:
@@ -128,23 +147,27 @@ def _measuring(loaded: Loaded, entry: tuple[str, str]) -> dict[str, Any]:
     """What models are measured on and beside; ``entry`` is the (name, version) that is being built."""
     from ilab.evaluation.general import find_general
     from ilab.evaluation.judging import find_marks, find_mt_bench
-    from ilab.packaging.previous import find_previous
+    from ilab.packaging.previous import Releases, find_previous
+    from ilab.packaging.registry import is_there
 
+    releases = Releases(
+        lambda: registry_of(loaded) if is_there(registry_address(loaded)) else None,
+        lambda release: package_of(loaded, release),
+    )
     return {
         "general": lambda locator: find_general(locator, loaded.base),
         "marks": lambda locator: find_marks(locator, loaded.base),
         "mt-bench": lambda locator: find_mt_bench(locator, loaded.base),
         "earlier": lambda locator: _earlier(locator, loaded, entry[0]),
-        "previous": lambda locator: find_previous(locator, loaded.base, registry_path(loaded), entry),
+        "previous": lambda locator: find_previous(locator, loaded.base, releases, entry),
     }
 
 
 def _earlier(locator: str, loaded: Loaded, name: str) -> Found:
     """The rows that a registered version was taught: ``registry:VERSION``, or an alias of it."""
-    from ilab.core.store import Store
-    from ilab.packaging.registry import Registry
     from ilab.packaging.stages import Stages
     from ilab.sdg.earlier import find_earlier
+    from ilab.transfer.stores import open_store
 
-    entry = Stages(Registry(registry_path(loaded))).find(name, locator.partition(":")[2])
-    return find_earlier(f"{name} {entry.version}", entry.lineage, Store(loaded.store))
+    entry = Stages(registry_of(loaded)).find(name, locator.partition(":")[2])
+    return find_earlier(f"{name} {entry.version}", entry.lineage, open_store(loaded))

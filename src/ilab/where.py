@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ilab.parameters import Given
 from ilab.parameters.infrastructure import Cluster, cluster
-from ilab.resolvers import registry_path, where_packages_go
+from ilab.resolvers import registry_address, where_packages_go
 
 if TYPE_CHECKING:
     from ilab.config import Endpoint, Loaded, TrainWhere, Where
@@ -33,7 +33,7 @@ TRAINING_PODS = {
 def where_for(loaded: Loaded, values: Mapping[str, Any], train: TrainWhere | None = None) -> Where:
     """``loaded``'s settings about where, under the parameters' ``values``; ``train`` in place of where.train."""
     where = loaded.config.where
-    update: dict[str, Any] = {"store": str(loaded.store), "registry": str(registry_path(loaded))}
+    update: dict[str, Any] = {"store": str(loaded.store), "registry": registry_address(loaded)}
     update["package"] = where_packages_go(loaded, values)
     if train is not None:
         update["train"] = train

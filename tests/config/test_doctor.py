@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from ilab.cli.app import main
 from ilab.config import cache_home, data_home, load
-from ilab.core.store import Lease
+from ilab.core.lease import Lease
 from ilab.doctor import Finding, examine, programs, servers
 from ilab.errors import SetupError
 from ilab.hardware import GIB, Gpu, Hardware

@@ -195,7 +195,7 @@ def test_the_first_release_a_failed_gate_and_a_lost_store(built: Any) -> None:
 
 
 def test_one_at_a_time(built: Any) -> None:
-    from ilab.core.store import Lease
+    from ilab.core.lease import Lease
 
     stable_here(built)
     folder = built.store.root / "nightly" / "small"

@@ -94,13 +94,14 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "KUBECONFIG"):
         monkeypatch.setenv(name, str(tmp_path / "home" / name.lower()))
     folders = [tmp_path / name for name in ("project", "taxonomy", "volume")]
+    project, taxonomy, volume = folders
     for folder in folders:
         folder.mkdir()
-    monkeypatch.setattr("ilab.kubeflow.definition.VOLUME", str(folders[2]))
+    monkeypatch.setattr("ilab.kubeflow.definition.VOLUME", str(volume))
     monkeypatch.setattr("ilab.kubeflow.client.POLL", 0.01)
-    (folders[0] / "ilab.yaml").write_text("pipeline: quickstart\n")
+    (project / "ilab.yaml").write_text("pipeline: quickstart\n")
     with serving() as server:
-        made = Cluster(*folders, server)
+        made = Cluster(project, taxonomy, volume, server)
         made.git("init", "--quiet")
         yield made
 
@@ -142,7 +143,7 @@ def test_a_night_is_decided_here_and_built_there(cluster: Cluster, tmp_path: Pat
     from ilab.kubeflow.tasks import Compiled, resolve
     from ilab.nightly import build_of, decide
 
-    place = {"root": str(cluster.volume), "run": "run-1", "store": str(cluster.volume / "store")}
+    place: dict[str, Any] = {"root": str(cluster.volume), "run": "run-1", "store": str(cluster.volume / "store")}
     resolve(given, Compiled(**compiled_of(sent), **place), tmp_path / "plan")
     flags = {"where.kubeflow.claim": "ilab", "pipeline": "quickstart"}
     loaded = shared(load(cluster.project, flags=flags, user=None))

@@ -11,7 +11,7 @@ import pytest
 from ilab.artifacts import Candidates
 from ilab.errors import IlabError, InputError
 from ilab.packaging.image import write_layout
-from ilab.packaging.previous import find_previous, take_previous
+from ilab.packaging.previous import Releases, find_previous, take_previous
 from ilab.packaging.registry import Entry, Registry
 
 LEAVES = {"knowledge/a": "1" * 64, "compositional_skills/b": "2" * 64}
@@ -46,7 +46,11 @@ def registered(tmp_path: Path, model: Path, *versions: str) -> Path:
 
 
 def find(locator: str, tmp_path: Path) -> Any:
-    return find_previous(locator, tmp_path, tmp_path / "registry.sqlite", BUILDING)
+    path = tmp_path / "registry.sqlite"
+    releases = Releases(
+        lambda: Registry(path) if path.exists() else None, lambda entry: Path(entry.uri.removeprefix("oci:"))
+    )
+    return find_previous(locator, tmp_path, releases, BUILDING)
 
 
 def take(found: Any, tmp_path: Path) -> Candidates:

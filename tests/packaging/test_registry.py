@@ -24,7 +24,7 @@ def registry(tmp_path: Path) -> Registry:
 
 def test_what_is_registered_is_found_by_a_new_reader(registry: Registry) -> None:
     kept = registry.register(entry(metrics={"accuracy": 0.75}, lineage={"steps": ["é"]}, stage="published"))
-    again = Registry(registry.path)
+    again = Registry(Path(registry.where))
     assert again.get("tiny") == again.get("tiny", "0.1.0") == kept
     assert kept.metrics == {"accuracy": 0.75}
     assert kept.lineage == {"steps": ["é"]}
@@ -120,16 +120,16 @@ def test_files_that_are_no_registry(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_is_not_touched(registry: Registry) -> None:
-    connection = sqlite3.connect(registry.path)
+    connection = sqlite3.connect(registry.where)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(SetupError, match="schema version 99"):
-        Registry(registry.path)
+        Registry(Path(registry.where))
 
 
 def test_a_registry_that_was_removed_does_not_come_back_empty(registry: Registry) -> None:
     registry.register(entry())
-    registry.path.unlink()
+    Path(registry.where).unlink()
     with pytest.raises(SetupError, match="cannot be used"):
         registry.list()
-    assert not registry.path.exists()
+    assert not Path(registry.where).exists()

@@ -159,7 +159,7 @@ def ilab(tmp_path: Path, stages: Stages, monkeypatch: pytest.MonkeyPatch) -> Cal
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> str:
-        words = ["--set", f"where.registry={stages.registry.path}", *arguments]
+        words = ["--set", f"where.registry={stages.registry.where}", *arguments]
         result = CliRunner().invoke(main, hoisted(words), standalone_mode=False)
         if result.exception is not None:
             raise result.exception

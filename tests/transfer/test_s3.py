@@ -18,7 +18,7 @@ from lamp import EXTRA, Run, files_below, model_files
 from ilab.config import WebWhere, load
 from ilab.core.events import Bus
 from ilab.errors import InputError, ServiceError
-from ilab.resolvers import registry_path
+from ilab.resolvers import registry_address
 from ilab.training.base import base_folder, find_base
 from ilab.transfer import base_model
 from ilab.transfer import fetch as fetching
@@ -180,7 +180,11 @@ def test_a_store_by_its_address(
     loaded = load(project)
     assert loaded.bucket == "s3://lamps/store"
     assert loaded.store.parent == tmp_path / "cache" / "instructlab" / "stores"
-    assert registry_path(loaded) == project / ".ilab" / "registry.sqlite"
+    assert registry_address(loaded) == "s3://lamps/store/registry.sqlite"
+    given = load(project, flags={"where.registry": "lamps.sqlite"})
+    assert registry_address(given) == str(project / "lamps.sqlite")
+    given = load(project, flags={"where.registry": "s3://lamps/all.sqlite", "where.store": "results"})
+    assert registry_address(given) == "s3://lamps/all.sqlite"
     other = load(project, flags={"where.s3_endpoint": "https://elsewhere.example"})
     assert other.store != loaded.store  # a bucket of the same name at another server
     opened = open_store(loaded)

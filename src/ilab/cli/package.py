@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ilab.packaging.verify import Verdict
     from ilab.transfer.address import Address
 
+S3 = "s3://"
 PLACE = click.argument("place", required=False, metavar="[PLACE]")
 LOGINS = click.option("--logins", metavar="FILE", help="Docker config file with the login.")
 
@@ -191,14 +192,24 @@ def _signed(count: int) -> str:
 def _place(options: Options, place: str | None) -> Address | Path:
     from ilab.packaging.publish import place_of
 
-    return place_of(place, options.directory) if place else _layout(options, None)
+    if not place or place.startswith(S3):
+        return _layout(options, place)
+    return place_of(place, options.directory)
 
 
 def _layout(options: Options, given: str | None) -> Path:
-    """The package that was given, else the last build's."""
+    """The package that was given by its folder, or by its address in a store in a bucket (as the registry has it), else
+    the last build's."""
+    from ilab.transfer.stores import artifact_at, latest_of
+
+    if given and given.startswith(S3):
+        package = artifact_at(options.load(), given)
+        if not package.is_dir():
+            raise InputError("there is no such package", where=given, hint="see: ilab registry show NAME")
+        return package
     if given:
         return options.directory / given
-    latest: Path = options.load().store / "latest" / "package"
+    latest: Path = latest_of(options.load(), "package")
     if not latest.is_dir():
         hint = "build one: ilab package build; or give a folder or an address"
         raise InputError("this project has no package yet", where=str(latest), hint=hint)

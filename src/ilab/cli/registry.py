@@ -75,7 +75,7 @@ def show(options: Options, name: str, version: str | None) -> None:
 
     stages = _stages(options)
     entry = stages.find(name, version or "")
-    told = {**_told(entry, stages), "changelog": _changelog(entry)}
+    told = {**_told(entry, stages), "changelog": _changelog(options, entry)}
     options.result(told, json.dumps(told, indent=2, sort_keys=True))
 
 
@@ -145,20 +145,20 @@ def history(options: Options, name: str) -> None:
     options.result([asdict(one) for one in changes], "\n".join(printable(line) for line in lines))
 
 
-def _changelog(entry: Entry) -> dict[str, Any]:
+def _changelog(options: Options, entry: Entry) -> dict[str, Any]:
     """What a version learned, as its package says; empty where its build was no nightly one, or the package is gone."""
-    from ilab.nightly import package_of
     from ilab.packaging.changelog import changelog_in
+    from ilab.resolvers import package_of
 
-    package = package_of(entry)
+    package = package_of(options.load(), entry, whole=False)
     return changelog_in(package) if package.is_dir() else {}
 
 
 def _stages(options: Options) -> Stages:
-    from ilab.outcome import open_registry
     from ilab.packaging.stages import Stages
+    from ilab.resolvers import registry_of
 
-    return Stages(open_registry(options.load()))
+    return Stages(registry_of(options.load()))
 
 
 def _told(entry: Entry, stages: Stages) -> dict[str, Any]:

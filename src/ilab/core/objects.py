@@ -36,8 +36,8 @@ class Objects(Protocol):
 
     address: str  # for people
 
-    def get(self, name: str) -> tuple[bytes, Facts] | None:
-        """A small object, None where there is none."""
+    def get(self, name: str, *, unless: str = "") -> tuple[bytes, Facts] | None:
+        """A small object, None where there is none; without its bytes where its ETag is ``unless``."""
         ...
 
     def stream(self, name: str, start: int) -> AbstractContextManager[Iterator[bytes]]:

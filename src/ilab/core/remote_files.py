@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from ilab.core import objects as waiting
+from ilab.core.events import Emit
 from ilab.core.objects import Objects, patiently
 from ilab.core.store import BLOCK, Files
 from ilab.errors import ServiceError
 
+WORTH_TELLING = 16 << 20  # bytes of files on their way
 AT_ONCE = 4  # files that are under way at the same time
 WRONG = "make it again (ilab run --force STEP), or remove it from the bucket"
 
@@ -47,19 +51,49 @@ def send(objects: Objects, folder: Path, names: dict[str, str], files: Files) ->
             job.result()
 
 
-def receive(objects: Objects, names: dict[str, str], files: Files, folder: Path, parts: Path) -> None:
-    """Receive ``files`` into ``folder``; unfinished ones wait in ``parts``, from where the next try goes on.
+class Arriving:
+    """Adds up the bytes of ``files`` as they arrive, from any thread, and tells how far it is, every second at most.
+    Says nothing of few bytes, which are here at once."""
+
+    def __init__(self, emit: Emit, files: Files, note: str) -> None:
+        self._emit, self._note = emit, note
+        self._total = sum(size for size, _ in files.values())
+        self._done, self._last = 0, 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            now = time.monotonic()
+            if self._total < WORTH_TELLING or (self._done < self._total and now < self._last + 1.0):
+                return
+            self._last = now
+            self._emit.progress(round(self._done / 1e6), round(self._total / 1e6), "MB", self._note)
+
+
+def receive(
+    objects: Objects,
+    names: dict[str, str],
+    files: Files,
+    folder: Path,
+    parts: Path,
+    told: Callable[[int], None] | None = None,
+) -> None:
+    """Receive ``files`` into ``folder``; unfinished ones wait in ``parts``, from where the next try goes on. ``told``
+    gets the bytes of whatever is here.
 
     Raises ``ServiceError`` for a server that stays away, and for bytes that are not those of ``files``.
     """
     parts.mkdir(parents=True, exist_ok=True)
+    tell = told or (lambda count: None)
 
     def one(name: str) -> None:
         target = folder / name
         if target.is_file() and target.stat().st_size == files[name][0]:  # it was checked before it got its name
+            tell(files[name][0])
             return
         part = parts / hashlib.sha256(f"{name}\0{files[name]}".encode()).hexdigest()
-        _receive(objects, names[name], part, files[name])
+        _receive(objects, names[name], part, files[name], tell)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, target)
 
@@ -68,26 +102,28 @@ def receive(objects: Objects, names: dict[str, str], files: Files, folder: Path,
             job.result()
 
 
-def _receive(objects: Objects, name: str, part: Path, wanted: tuple[int, str]) -> None:
+def _receive(objects: Objects, name: str, part: Path, wanted: tuple[int, str], tell: Callable[[int], None]) -> None:
     size, sha256 = wanted
     begun = part.stat().st_size if part.exists() else 0
-    if _arrive(objects, name, part, size) == sha256:
+    if _arrive(objects, name, part, size, tell) == sha256:
         return
+    tell(-part.stat().st_size)
     part.unlink()
     if begun:  # its beginning is from an earlier try, and may be what is wrong
-        _receive(objects, name, part, wanted)
+        _receive(objects, name, part, wanted, tell)
         return
     where = f"{objects.address}/{name}"
     raise ServiceError("the object is not what was stored (its checksum is wrong)", where=where, hint=WRONG)
 
 
-def _arrive(objects: Objects, name: str, part: Path, size: int) -> str:
+def _arrive(objects: Objects, name: str, part: Path, size: int, tell: Callable[[int], None]) -> str:
     """Append to ``part`` up to ``size`` bytes; the SHA-256 of all. As long as bytes come, waiting begins anew."""
     digest = hashlib.sha256()
     with part.open("a+b") as handle:
         handle.seek(0)
         while block := handle.read(BLOCK):
             digest.update(block)
+            tell(len(block))
         pause, last = 0.5, time.monotonic()
         while (here := handle.tell()) < size:
             try:
@@ -95,6 +131,7 @@ def _arrive(objects: Objects, name: str, part: Path, size: int) -> str:
                     for block in blocks:
                         handle.write(block)
                         digest.update(block)
+                        tell(len(block))
                 if handle.tell() > here:
                     continue
                 raise ServiceError("it ends too soon", where=f"{objects.address}/{name}", hint=WRONG)

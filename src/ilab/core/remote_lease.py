@@ -14,13 +14,13 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
+from ilab.core.lease import STALE
 from ilab.core.objects import SHORT, Facts, Objects, patiently
 from ilab.core.pids import born
-from ilab.core.store import STALE
+from ilab.core.remote_check import unsafe
 from ilab.errors import ServiceError, SetupError
 
 BEAT = 15.0  # seconds between two renewals; each is a request
-LEASE = "lease.json"
 
 
 class RemoteLease:
@@ -82,11 +82,7 @@ class RemoteLease:
     def _check_conditions(self) -> None:
         """A server that ignores conditions would let two machines make the same thing, each over the other's work."""
         if patiently(lambda: self._objects.write(self._name, self._text(), absent=True)):
-            raise SetupError(
-                "this object store ignores If-None-Match, so it cannot be shared safely",
-                where=self._objects.address,
-                hint="use a newer version of it, or a folder: --store DIR",
-            )
+            raise unsafe("ignores If-None-Match", self._objects.address)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):

@@ -30,10 +30,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ilab.core.events import Emit
 from ilab.core.files import fsync_tree, write_json, write_text
+from ilab.core.lease import LEASE, Held
 from ilab.core.objects import Objects, patiently
-from ilab.core.remote_files import WRONG, read_files, receive, send
-from ilab.core.remote_lease import LEASE, RemoteLease, is_held_remotely
+from ilab.core.remote_files import WRONG, Arriving, read_files, receive, send
+from ilab.core.remote_lease import RemoteLease, is_held_remotely
 from ilab.core.remote_sync import FAR, Sync
 from ilab.core.remote_work import Work
 from ilab.core.step import KEY_LENGTH, Step
@@ -41,6 +43,7 @@ from ilab.core.store import RECORD, Files, Partial, RecordFile, Store, digest_fi
 from ilab.errors import ServiceError, SetupError
 
 FILES = "files.json"
+PAPER = 8 << 20  # bytes up to which a file may be one that tells of an artifact, and none of its data
 MACHINE = ".machine"  # names the mirror, so that several machines' runs do not meet
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 _TYPE = re.compile(r"[a-z][a-z0-9_-]*")
@@ -65,6 +68,17 @@ class RemoteStore(Store):
 
     # -- reading -------------------------------------------------------------------------------------------------
 
+    def address(self, path: Path) -> str:
+        return f"{self.objects.address}/{path.relative_to(self.root).as_posix()}"
+
+    def named(self, address: str) -> tuple[str, str] | None:
+        folder, *names = address.rsplit("/", 2)
+        # A path is one in a mirror, which has the same name on every machine.
+        if len(names) != 2 or (folder != self.objects.address and Path(folder).name != self.root.name):
+            return None
+        type_, key = names
+        return (type_, key) if _TYPE.fullmatch(type_) and _KEY.fullmatch(key) else None
+
     def record(self, type_: str, key: str) -> RecordFile | None:
         known = self._known.get((type_, key))
         if known is not None:
@@ -76,11 +90,22 @@ class RemoteStore(Store):
         self._known[type_, key] = record
         return record
 
-    def contents(self, record: RecordFile) -> Path:
+    def contents(self, record: RecordFile, emit: Emit | None = None) -> Path:
         directory = super().contents(record)
         if not self._is_here(directory, record.digest):
-            self._fetch(record.type, directory.name, record.digest)
+            self._fetch(record.type, directory.name, record.digest, emit)
         return directory
+
+    def papers(self, record: RecordFile) -> Path:
+        directory = super().contents(record)
+        if self._is_here(directory, record.digest):
+            return directory
+        with self._coming(f"{record.type}.{directory.name}.{record.digest[:16]}.papers") as coming:
+            files = self._files(record.type, directory.name, record.digest)
+            small = {name: told for name, told in files.items() if told[0] <= PAPER}
+            names = {name: f"{record.type}/{directory.name}/{name}" for name in small}
+            receive(self.objects, names, small, coming / "artifact", coming / "parts")
+            return coming / "artifact"
 
     def same_contents(self, step: Step, input_digests: dict[str, Any]) -> RecordFile | None:
         pointer = self._pointer(step.type, step.version, step.fields(), input_digests)
@@ -140,6 +165,9 @@ class RemoteStore(Store):
             finally:
                 del self._leases[partial.path]
                 lease.release()
+
+    def lease(self, name: str) -> Held:
+        return RemoteLease(self.objects, f"{name}/{LEASE}")
 
     def publish(self, partial: Partial, record: RecordFile) -> RecordFile:
         lease = self._leases[partial.path]
@@ -227,35 +255,43 @@ class RemoteStore(Store):
             patiently(lambda: self.objects.write(place, record.key.encode()))
         self._delete(f"{name}.partial/work")
 
-    def _fetch(self, type_: str, key: str, digest: str) -> None:
+    def _fetch(self, type_: str, key: str, digest: str, emit: Emit | None) -> None:
         """Bring an artifact into the mirror, whole and checked, by one rename."""
-        coming = self.root / ".fetch" / f"{type_}.{key}.{digest[:16]}"
         final = self.directory(type_, key)
-        artifact = coming / "artifact"
+        with self._coming(f"{type_}.{key}.{digest[:16]}") as coming:
+            if self._is_here(final, digest):  # somebody else brought it meanwhile
+                return
+            artifact = coming / "artifact"
+            record = self.record(type_, key)
+            files = self._files(type_, key, digest)
+            if record is None:
+                raise self._gone(f"{type_}/{key}")
+            self._check_room(files, artifact)
+            names = {name: f"{type_}/{key}/{name}" for name in files}
+            told = Arriving(emit, files, f"fetching {type_} from the store") if emit else None
+            receive(self.objects, names, files, artifact, coming / "parts", told)
+            write_json(artifact / RECORD, record.model_dump(mode="json"))
+            fsync_tree(artifact)
+            final.parent.mkdir(exist_ok=True)
+            if final.exists():  # an older result that was made again elsewhere
+                doomed = final.with_name(f"{final.name}.{uuid.uuid4().hex}.old")
+                os.rename(final, doomed)
+                shutil.rmtree(doomed)
+            os.rename(artifact, final)
+        shutil.rmtree(coming, ignore_errors=True)
+
+    @contextmanager
+    def _coming(self, name: str) -> Iterator[Path]:
+        """The folder in which something arrives, for one process of this machine at a time."""
+        coming = self.root / ".fetch" / name
         try:
-            artifact.mkdir(parents=True, exist_ok=True)
+            (coming / "artifact").mkdir(parents=True, exist_ok=True)
             with (coming / "lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                if self._is_here(final, digest):  # somebody else brought it meanwhile
-                    return
-                record = self.record(type_, key)
-                files = self._files(type_, key, digest)
-                if record is None:
-                    raise self._gone(f"{type_}/{key}")
-                self._check_room(files, artifact)
-                names = {name: f"{type_}/{key}/{name}" for name in files}
-                receive(self.objects, names, files, artifact, coming / "parts")
-                write_json(artifact / RECORD, record.model_dump(mode="json"))
-                fsync_tree(artifact)
-                final.parent.mkdir(exist_ok=True)
-                if final.exists():  # an older result that was made again elsewhere
-                    doomed = final.with_name(f"{final.name}.{uuid.uuid4().hex}.old")
-                    os.rename(final, doomed)
-                    shutil.rmtree(doomed)
-                os.rename(artifact, final)
-            shutil.rmtree(coming, ignore_errors=True)
+                (coming / "artifact").mkdir(exist_ok=True)  # whoever had the lock may have moved it
+                yield coming
         except OSError as error:
-            raise disk_error(error, final) from error
+            raise disk_error(error, coming) from error
 
     def _files(self, type_: str, key: str, digest: str) -> Files:
         """What the contents of an artifact are, as its record says."""

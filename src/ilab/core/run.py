@@ -110,7 +110,7 @@ class Engine:
         if newest is not None and not newest.linked_to:
             expected["seconds"] = newest.seconds
         site = self._site(plan, planned.name, planned.step.type, "preview")
-        inputs = _Opened(planned.inputs, lambda wired: self._open_inputs(plan, wired))
+        inputs = _Opened(planned.inputs, lambda wired: self._open_inputs(plan, planned.name, wired))
         try:
             return {**expected, **planned.step.expect(inputs, site)}
         except IlabError:  # what it looks at is not made yet: what it will cost cannot be known before
@@ -119,7 +119,7 @@ class Engine:
     def _holds(self, plan: Plan, planned: Planned, record: RecordFile) -> bool:
         if type(planned.step).still_holds is Step.still_holds:  # nothing to look at, so nothing to fetch
             return True
-        out = planned.step.makes()(self.store.contents(record))
+        out = planned.step.makes()(self.store.contents(record, self.bus.for_step(planned.name)))
         return planned.step.still_holds(out, self._site(plan, planned.name, record.type, record.key))
 
     # -- doing it ------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class Engine:
     def _make(self, plan: Plan, planned: Planned, draft: RecordFile) -> RecordFile:
         name, step = planned.name, planned.step
         emit = self.bus.for_step(name)
-        inputs = self._open_inputs(plan, planned.inputs)
+        inputs = self._open_inputs(plan, name, planned.inputs)
         with self.store.writing(step.type, planned.key) as partial:
             emit.started(type=step.type, key=planned.key)
             began, clock = time.time(), time.monotonic()
@@ -234,6 +234,7 @@ class Engine:
             memo=self.memo,
             stopping=self.stop.is_set,
             history=lambda: self._history(plan, name),
+            address=self.store.address,
         )
 
     def _history(self, plan: Plan, name: str) -> list[dict[str, Any]]:
@@ -247,10 +248,12 @@ class Engine:
             raise InputError(f"step {name} has not been made yet", hint=f"run: ilab run --until {name}")
         return record
 
-    def _open_inputs(self, plan: Plan, wiring: Wiring) -> dict[str, Any]:
+    def _open_inputs(self, plan: Plan, step: str, wiring: Wiring) -> dict[str, Any]:
+        """Inputs of ``step``, by their names."""
+
         def opened(name: str) -> Artifact:
             record = self._record_of(plan, name)
-            return plan.steps[name].step.makes()(self.store.contents(record))
+            return plan.steps[name].step.makes()(self.store.contents(record, self.bus.for_step(step)))
 
         return by_input(wiring, opened)
 

@@ -83,6 +83,7 @@ class Site:
     memo: Callable[[str], Memo]  # the item-level cache of a name ("teacher", "rows")
     stopping: Callable[[], bool]
     history: Callable[[], list[dict[str, Any]]]  # records of all steps this one stands on, inputs before outputs
+    address: Callable[[Path], str] = str  # what everybody who has the store opens an artifact's folder by
 
     def locate(self, digest: str) -> Found:
         """Where the thing with this digest was found when the plan was made."""

@@ -18,12 +18,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
-import socket
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,16 +29,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ilab.core.events import Emit
 from ilab.core.files import fsync, fsync_tree, read_json, write_json
-from ilab.core.pids import born
+from ilab.core.lease import LEASE, Held, Lease, is_held
 from ilab.core.step import KEY_LENGTH, Artifact, Step, fingerprint
 from ilab.errors import SetupError
 
 RECORD_FORMAT = 1
 RECORD = "record.json"
-HEARTBEAT = 5.0  # seconds between two beats
-STALE = 60.0  # seconds without a beat after which another machine may take over
-UNFILLED = 2.0  # seconds after which an empty lease was left by somebody who was killed while writing it
 BLOCK = 1 << 20
 Files = dict[str, tuple[int, str]]  # relative name -> size in bytes, SHA-256
 
@@ -66,87 +61,6 @@ class RecordFile(BaseModel):
     started: float = 0.0
     seconds: float = 0.0
     linked_to: str | None = None  # key whose directory holds the contents
-
-
-class Lease:
-    """Exclusive right to write one key, renewed by a thread until closed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._stop = threading.Event()
-        self._acquire()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-        self._thread.start()
-
-    def _acquire(self) -> None:
-        for _ in range(50):
-            try:
-                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-            except FileExistsError:
-                if not _abandoned(self.path):
-                    holder = _holder(self.path)
-                    if not holder:  # somebody is just writing it, or was killed at that
-                        time.sleep(0.1)
-                        continue
-                    raise SetupError(
-                        f"process {holder.get('pid')} on {holder.get('host')} is already making this result",
-                        where=str(self.path.parent),
-                        hint="wait for it, or stop it; its work is kept and the next run goes on from there",
-                    ) from None
-                # Renaming is atomic: of several waiting processes exactly one wins the stale lease.
-                try:
-                    os.rename(self.path, self.path.with_name(f"lease.{uuid.uuid4().hex}.stale"))
-                except FileNotFoundError:
-                    time.sleep(0.01)
-                continue
-            try:
-                with os.fdopen(descriptor, "w") as handle:
-                    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "born": born(os.getpid())}, handle)
-            except OSError:  # a full disk: an empty lease would lock everybody out
-                self.path.unlink()
-                raise
-            for stale in self.path.parent.glob("lease.*.stale"):
-                stale.unlink(missing_ok=True)
-            return
-        raise SetupError("could not take over an abandoned lease", where=str(self.path))
-
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT):
-            try:
-                os.utime(self.path)
-            except OSError:
-                return
-
-    def release(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self.path.unlink(missing_ok=True)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a living process holds the lease at ``path``."""
-    return path.exists() and not _abandoned(path)
-
-
-def _holder(path: Path) -> dict[str, Any]:
-    try:
-        holder: dict[str, Any] = read_json(path)
-    except (OSError, ValueError):  # just being written, or torn by a crash
-        return {}
-    return holder
-
-
-def _abandoned(path: Path) -> bool:
-    try:
-        age = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return True
-    holder = _holder(path)
-    if not holder:
-        return age > UNFILLED
-    if holder.get("host") == socket.gethostname() and "pid" in holder:
-        return born(holder["pid"]) != holder.get("born")
-    return age > STALE
 
 
 class Partial:
@@ -179,6 +93,15 @@ class Store:
     def directory(self, type_: str, key: str) -> Path:
         return self.root / type_ / key
 
+    def address(self, path: Path) -> str:
+        """What everybody who has this store opens a folder in it by."""
+        return str(path)
+
+    def named(self, address: str) -> tuple[str, str] | None:
+        """(type, key) of the artifact that a path or an :meth:`address` means, None for one that lies elsewhere."""
+        path = Path(address).resolve()
+        return (path.parent.name, path.name) if path.parent.parent == self.root.resolve() else None
+
     def record(self, type_: str, key: str) -> RecordFile | None:
         """The record of an artifact, or None while it does not exist."""
         path = self.directory(type_, key) / RECORD
@@ -193,9 +116,14 @@ class Store:
                 hint="it was changed by hand, or written by a newer ilab; remove the folder and run again",
             ) from error
 
-    def contents(self, record: RecordFile) -> Path:
-        """The directory that holds the contents of ``record`` (an older one's where it is linked)."""
+    def contents(self, record: RecordFile, emit: Emit | None = None) -> Path:
+        """The directory that holds the contents of ``record`` (an older one's where it is linked). What has to be
+        brought here first tells ``emit`` how far it is."""
         return self.directory(record.type, record.linked_to or record.key)
+
+    def papers(self, record: RecordFile) -> Path:
+        """The same, where it is enough that the small files are there: what an artifact tells of itself."""
+        return self.contents(record)
 
     def open(self, step: type[Step], key: str) -> Artifact:
         record = self.record(step.type, key)
@@ -208,7 +136,7 @@ class Store:
         """Take the key's lease. The partial directory stays when the block fails, so that the next run resumes."""
         partial = self.partial(type_, key)
         partial.work.mkdir(parents=True, exist_ok=True)
-        lease = Lease(partial.path / "lease.json")
+        lease = Lease(partial.path / LEASE)
         try:
             # A crash may have left half an artifact; what can be resumed is in ``work``.
             if partial.artifact.exists():
@@ -243,9 +171,7 @@ class Store:
     def same_contents(self, step: Step, input_digests: dict[str, Any]) -> RecordFile | None:
         """An existing result of the same step over inputs of the same contents, if there is one."""
         pointer = self._pointer(step.type, step.version, step.fields(), input_digests)
-        if not pointer.exists():
-            return None
-        return self.record(step.type, pointer.read_text().strip())
+        return self.record(step.type, pointer.read_text().strip()) if pointer.exists() else None
 
     def link(self, record: RecordFile, older: RecordFile) -> RecordFile:
         """Record that ``record`` has the contents of ``older``."""
@@ -267,6 +193,13 @@ class Store:
         """What stands in the folder of the contents of ``record``."""
         return [entry.name for entry in self.contents(record).iterdir() if entry.name != RECORD]
 
+    def lease(self, name: str) -> Held:
+        """The exclusive right to something among all who have this store, such as ``nightly/lamp``; held until it is
+        released. Raises ``SetupError`` where somebody has it."""
+        folder = self.root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return Lease(folder / LEASE)
+
     def share(self, record: RecordFile) -> None:
         """Called for every result that a run stands on: it is where others look for it. A folder is that already."""
 
@@ -285,7 +218,7 @@ class Store:
     def clean_partial(self, type_: str, key: str) -> None:
         """Remove what is left of the partial directory of a finished result, unless somebody makes it again."""
         partial = self.directory(type_, f"{key}.partial")
-        if partial.exists() and not is_held(partial / "lease.json"):
+        if partial.exists() and not is_held(partial / LEASE):
             shutil.rmtree(partial, ignore_errors=True)
 
     def point_latest(self, name: str, record: RecordFile) -> None:
@@ -315,7 +248,7 @@ class Store:
 
     def held(self, partial: Path) -> bool:
         """Whether a living process makes what this partial folder is for."""
-        return is_held(partial / "lease.json")
+        return is_held(partial / LEASE)
 
     def size(self, path: Path) -> int:
         """Bytes of an artifact's or a partial folder."""

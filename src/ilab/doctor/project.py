@@ -61,7 +61,7 @@ def _leaves(folder: Path) -> int:
 
 def unfinished(loaded: Loaded) -> Iterator[Finding]:
     """Results and downloads that were begun and not ended; those that somebody is making now are fine."""
-    from ilab.core.store import is_held
+    from ilab.core.lease import is_held
     from ilab.transfer.shelf import Shelf, models_home
 
     partial = sorted(loaded.store.glob("*/*.partial")) if loaded.store.is_dir() else []

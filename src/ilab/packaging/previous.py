@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from ilab.core.store import digest_file
 from ilab.errors import InputError
 from ilab.packaging.lineage import NAME as LINEAGE
 from ilab.packaging.oci import extract_layout, read_layout
-from ilab.packaging.registry import Registry, semantic
+from ilab.packaging.registry import Entry, Registry, semantic
 from ilab.packaging.stages import Stages
 
 PREVIOUS = "previous"
@@ -33,13 +35,22 @@ HINT = "give a Hugging Face directory, an OCI layout, or `registry` (ilab regist
 KEPT = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
-def find_previous(locator: str, folder: Path, registry: Path, entry: tuple[str, str]) -> Found:
+@dataclass(frozen=True)
+class Releases:
+    """The registered releases: ``registry`` opens their registry, where there is one; ``package`` brings the package
+    of a release to this machine, and gives its folder, which need not be there."""
+
+    registry: Callable[[], Registry | None]
+    package: Callable[[Entry], Path]
+
+
+def find_previous(locator: str, folder: Path, releases: Releases, entry: tuple[str, str]) -> Found:
     """Resolve the previous release; ``entry`` is the (name, version) that is being built.
 
     Raises ``InputError`` where there is no such model.
     """
     if locator == REGISTRY or locator.startswith(f"{REGISTRY}:"):
-        path = _registered(locator.partition(":")[2], registry, entry)
+        path = _registered(locator.partition(":")[2], releases, entry)
     else:
         path = folder / Path(locator).expanduser()
     if (path / "index.json").is_file() and (path / "oci-layout").is_file():
@@ -92,9 +103,10 @@ def _taught(file: Path) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in found.items()} if isinstance(found, dict) else {}
 
 
-def _registered(version: str, registry: Path, entry: tuple[str, str]) -> Path:
+def _registered(version: str, releases: Releases, entry: tuple[str, str]) -> Path:
     name, building = entry
-    stages = Stages(Registry(registry)) if registry.exists() else None
+    registry = releases.registry()
+    stages = Stages(registry) if registry else None
     known = [one for one in stages.registry.list() if one.name == name] if stages else []
     if version and stages:
         meant = stages.aliases(name).get(version, version)
@@ -109,11 +121,11 @@ def _registered(version: str, registry: Path, entry: tuple[str, str]) -> Path:
             where=WHERE,
             hint="see what there is: ilab registry list; the first release replaces none: -p previous_model=",
         )
-    path = Path(wanted[-1].uri.removeprefix("oci:"))
+    path = releases.package(wanted[-1])
     if not path.is_dir():
         raise InputError(
             f"the package of {name} {wanted[-1].version} is gone",
-            where=str(path),
+            where=wanted[-1].uri.removeprefix("oci:"),
             hint="build that version again, or give another: -p previous_model=registry:VERSION, or a folder",
         )
     return path

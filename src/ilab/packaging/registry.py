@@ -1,4 +1,4 @@
-"""The model registry: which version of which model is which package, in one SQLite file.
+"""The model registry: which version of which model is which package, in one SQLite database.
 
 ``entries`` keeps everything that was ever registered; ``current`` points from a name and version to the entry that
 holds now. Building 0.1.0 again while it is developed moves the pointer; what it meant before stays in the history.
@@ -8,9 +8,8 @@ An entry has a *stage*: candidate, staging, production (one version of a model a
 was *recalled* can be neither promoted nor aliased, and whoever fetches it is warned. ``changes`` says who changed what
 and when; it is for people and for rolling back, and no part of any identity.
 
-Safe under several processes: the file is made complete beside its place and linked there, so nobody sees half a
-schema; writing is one immediate transaction; readers and a writer do not wait for each other (WAL). The schema's
-version stands in ``user_version``, and ``application_id`` tells the file from other SQLite files.
+The database is a file (registry_file.py) or an object (registry_object.py). A change is a function of the tables as
+they are, all of it or nothing; it may be called again where somebody else changed them in the meantime.
 """
 
 from __future__ import annotations
@@ -20,74 +19,27 @@ import json
 import os
 import re
 import sqlite3
-import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from ilab.errors import InputError, SetupError
+from ilab.errors import InputError
+from ilab.packaging.registry_file import RegistryFile
 
-SCHEMA_VERSION = 2
-APPLICATION_ID = 0x696C6162  # "ilab"
-WAIT = 30.0  # seconds to wait for another process's transaction
+if TYPE_CHECKING:
+    from ilab.config import Where
+
+R = TypeVar("R")
+S3 = "s3://"
+
 _NAME = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")  # as OCI repositories
 _VERSION = re.compile(  # semver.org, 2.0.0
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]+)?"
 )
-_SECOND = """
-CREATE TABLE aliases (
-    name TEXT NOT NULL,
-    alias TEXT NOT NULL,
-    version TEXT NOT NULL,
-    PRIMARY KEY (name, alias)
-) STRICT;
-CREATE TABLE changes (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL,
-    version TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    what TEXT NOT NULL,
-    detail TEXT NOT NULL,
-    person TEXT NOT NULL,
-    time TEXT NOT NULL
-) STRICT;
-"""
-_UPGRADE = f"""
-ALTER TABLE entries ADD COLUMN remote TEXT NOT NULL DEFAULT '';
-ALTER TABLE entries ADD COLUMN recalled TEXT NOT NULL DEFAULT '';
-UPDATE entries SET stage = 'candidate';
-{_SECOND}
-"""  # noqa: S608 - a constant
-_SCHEMA = f"""
-PRAGMA journal_mode = WAL;
-CREATE TABLE entries (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL,
-    version TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    uri TEXT NOT NULL,
-    created TEXT NOT NULL,
-    metrics TEXT NOT NULL,
-    lineage TEXT NOT NULL,
-    stage TEXT NOT NULL,
-    remote TEXT NOT NULL DEFAULT '',
-    recalled TEXT NOT NULL DEFAULT '',
-    UNIQUE (name, version, digest)
-) STRICT;
-CREATE TABLE current (
-    name TEXT NOT NULL,
-    version TEXT NOT NULL,
-    entry INTEGER NOT NULL REFERENCES entries (id),
-    PRIMARY KEY (name, version)
-) STRICT;
-{_SECOND}
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
 _COLUMNS = "name, version, digest, uri, created, metrics, lineage, stage, remote, recalled"
 
 
@@ -109,14 +61,32 @@ class Entry(BaseModel):
     recalled: str = ""
 
 
-class Registry:
-    """Opens (and makes) the registry in ``path``. Raises ``SetupError`` where that cannot be."""
+class Database(Protocol):
+    """Where the tables lie. Both raise ``SetupError`` for a place that is no registry or cannot be used."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._create()
-        with self._open() as connection:
-            self._check(connection)
+    @property
+    def where(self) -> str:
+        """For people."""
+        ...
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """The tables as they are."""
+        ...
+
+    def change(self, call: Callable[[sqlite3.Connection], R]) -> R:
+        """One transaction: all of what ``call`` does, or nothing."""
+        ...
+
+
+class Registry:
+    """The registry in a database; a path is that of a file, which is made where there is none."""
+
+    def __init__(self, database: Path | Database) -> None:
+        self.database: Database = RegistryFile(database) if isinstance(database, Path) else database
+
+    @property
+    def where(self) -> str:
+        return self.database.where
 
     def register(self, entry: Entry) -> Entry:
         """Make ``entry`` what its name and version mean now; returns it as it is kept.
@@ -132,8 +102,9 @@ class Registry:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         identity = (entry.name, entry.version, entry.digest)
         values = (entry.uri, created, _json(entry.metrics), _json(entry.lineage), entry.stage, entry.remote, "")
-        with self.writing() as connection:
-            known = self._select(connection, "WHERE (name, version, digest) = (?, ?, ?)", identity)
+
+        def enter(connection: sqlite3.Connection) -> Entry:
+            known = _select(connection, "WHERE (name, version, digest) = (?, ?, ?)", identity)
             connection.execute(
                 f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - a constant
                 " ON CONFLICT (name, version, digest) DO UPDATE SET uri = excluded.uri, remote = excluded.remote",
@@ -147,7 +118,9 @@ class Registry:
             )
             if not known:
                 note_change(connection, entry, "registered", "")
-            return self._select(connection, "WHERE (name, version, digest) = (?, ?, ?)", identity)[0]
+            return _select(connection, "WHERE (name, version, digest) = (?, ?, ?)", identity)[0]
+
+        return self.database.change(enter)
 
     def get(self, name: str, version: str | None = None) -> Entry | None:
         """The entry of a version, or of the highest version (semantic order); None where there is none."""
@@ -156,84 +129,54 @@ class Registry:
 
     def list(self) -> tuple[Entry, ...]:
         """What every version of every model means now, by name, then by semantic version."""
-        with self._open() as connection:
-            entries = self._select(connection, "WHERE id IN (SELECT entry FROM current)", ())
-        return tuple(sorted(entries, key=lambda entry: (entry.name, semantic(entry.version), entry.version)))
+        with self.database.reading() as connection:
+            return entries_in(connection)
 
     def history(self, name: str, version: str) -> tuple[Entry, ...]:
         """Every package that was ever registered under this name and version, oldest first."""
-        with self._open() as connection:
-            return self._select(connection, "WHERE (name, version) = (?, ?) ORDER BY id", (name, version))
+        with self.database.reading() as connection:
+            return _select(connection, "WHERE (name, version) = (?, ?) ORDER BY id", (name, version))
 
     def recalled(self, digest: str) -> Entry | None:
         """The entry of a package that was recalled, by its digest; None for any other."""
-        with self._open() as connection:
-            found = self._select(connection, "WHERE digest = ? AND recalled != ''", (digest,))
+        with self.database.reading() as connection:
+            found = _select(connection, "WHERE digest = ? AND recalled != ''", (digest,))
         return found[0] if found else None
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it or nothing."""
-        with self._open() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")  # after an error the connection closes, which rolls back
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        with self._open() as connection:
-            yield connection
+def open_registry(address: str, where: Where) -> Registry:
+    """The registry at a path or at ``s3://BUCKET/PREFIX/NAME``; ``where`` says how object stores are reached.
 
-    def _select(self, connection: sqlite3.Connection, where: str, values: tuple[str, ...]) -> tuple[Entry, ...]:
-        rows = connection.execute(f"SELECT {_COLUMNS} FROM entries {where}", values)  # noqa: S608 - constants
-        return tuple(_entry(row) for row in rows)
+    A file is made where there is none; an object by the first change. Raises ``InputError`` for another address,
+    ``SetupError`` for what is no registry.
+    """
+    if "://" not in address:
+        return Registry(Path(address))
+    from ilab.packaging.registry_object import RegistryObject
+    from ilab.transfer.address import parse
+    from ilab.transfer.s3_objects import S3Objects
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            # "rw": a registry that was removed meanwhile must not come back empty and without its schema.
-            uri = f"{self.path.absolute().as_uri()}?mode=rw"
-            with closing(sqlite3.connect(uri, uri=True, timeout=WAIT, isolation_level=None)) as connection:
-                connection.execute("PRAGMA foreign_keys = ON")
-                yield connection
-        except sqlite3.Error as error:
-            raise self._error(str(error)) from error
+    folder, _, name = address.removeprefix(S3).rpartition("/")
+    if not address.startswith(S3) or not (folder and name):
+        hint = f"give a file, or {S3}BUCKET/PREFIX/registry.sqlite"
+        raise InputError(f"{address} is no place for a registry", where="where.registry", hint=hint)
+    return Registry(RegistryObject(S3Objects(parse(f"{S3}{folder}"), where.s3_endpoint or "", where.web), name))
 
-    def _create(self) -> None:
-        """Make the file where there is none yet."""
-        temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            if self.path.exists():
-                return
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(temporary)) as connection:
-                connection.executescript(_SCHEMA)
-            with suppress(FileExistsError):  # another process was first; its file is as good
-                os.link(temporary, self.path)
-            temporary.unlink()
-        except (OSError, sqlite3.Error) as error:
-            raise self._error(getattr(error, "strerror", None) or str(error)) from error
 
-    def _check(self, connection: sqlite3.Connection) -> None:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if application != APPLICATION_ID:
-            raise self._error("this SQLite file is no model registry")
-        if version == 1:
-            connection.executescript(f"BEGIN IMMEDIATE; {_UPGRADE} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        elif version != SCHEMA_VERSION:
-            raise SetupError(
-                f"the registry has schema version {version}; this ilab reads version {SCHEMA_VERSION}",
-                where=str(self.path),
-                hint="use the ilab that wrote it, or another file: --set where.registry=FILE",
-            )
+def is_there(address: str) -> bool:
+    """Whether reading makes nothing: a file that is not there would be made. One in a bucket reads as empty."""
+    return "://" in address or Path(address).is_file()
 
-    def _error(self, reason: str) -> SetupError:
-        return SetupError(
-            f"the model registry cannot be used: {reason}",
-            where=str(self.path),
-            hint="mend its permissions, or give another file: --set where.registry=FILE",
-        )
+
+def entries_in(connection: sqlite3.Connection) -> tuple[Entry, ...]:
+    """See :meth:`Registry.list`."""
+    entries = _select(connection, "WHERE id IN (SELECT entry FROM current)", ())
+    return tuple(sorted(entries, key=lambda entry: (entry.name, semantic(entry.version), entry.version)))
+
+
+def _select(connection: sqlite3.Connection, where: str, values: tuple[str, ...]) -> tuple[Entry, ...]:
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM entries {where}", values)  # noqa: S608 - constants
+    return tuple(_entry(row) for row in rows)
 
 
 def semantic(version: str) -> tuple[Any, ...]:

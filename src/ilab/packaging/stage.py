@@ -32,10 +32,10 @@ from ilab.packaging.ollama import gguf_files
 from ilab.packaging.probe import NAME as PROBE
 from ilab.packaging.probe import take_probe
 from ilab.packaging.publish import holds, place_of, push_package, reach_of
-from ilab.packaging.registry import Entry, Registry
+from ilab.packaging.registry import Entry, Registry, is_there, open_registry
 from ilab.packaging.sinks import sinks_of
 
-LAYOUT = "oci:"  # an image layout on this disk
+LAYOUT = "oci:"  # an image layout on this disk; one in a bucket is entered by its s3:// address
 DESCRIPTION = "org.opencontainers.image.description"
 
 
@@ -129,7 +129,7 @@ def register(
         name=name[0],
         version=name[1],
         digest=read_layout(layout.path).digest,
-        uri=f"{LAYOUT}{layout.path}",
+        uri=_uri(site.address(layout.path)),
         remote=_remote(site),
         metrics={
             "score": gate["score"],
@@ -153,12 +153,19 @@ def register(
 
 def is_registered(entry: Mapping[str, Any], site: Site) -> bool:
     """Whether the registry still says what the artifact says, and its package is where it says."""
-    if not Path(site.where.registry or "").exists():
+    if not is_there(site.where.registry or ""):
         return False
     found = _registry(site).get(entry["name"], entry["version"])
     if found is None or found.digest != entry["digest"] or found.remote != _remote(site):
         return False
-    return not found.uri.startswith(LAYOUT) or Path(found.uri.removeprefix(LAYOUT)).is_dir()
+    if not found.uri.startswith(LAYOUT):
+        return True
+    # What a path of this machine means, others with a store in a bucket do not find.
+    return "://" not in site.address(site.work) and Path(found.uri.removeprefix(LAYOUT)).is_dir()
+
+
+def _uri(address: str) -> str:
+    return address if "://" in address else f"{LAYOUT}{address}"
 
 
 def _remote(site: Site) -> str:
@@ -199,7 +206,7 @@ def _papers(
 
 
 def _registry(site: Site) -> Registry:
-    return Registry(Path(site.where.registry or ""))
+    return open_registry(site.where.registry or "", site.where)
 
 
 def _json(value: Any) -> bytes:

@@ -14,12 +14,14 @@ from typing import Any
 
 from ilab.config import WebWhere
 from ilab.core.objects import Facts
+from ilab.core.remote_check import unsafe
 from ilab.errors import InputError
 from ilab.transfer.address import Address
 from ilab.transfer.s3 import SHA256, in_our_words, open_client
 
 BLOCK = 1 << 20
 MOST = 1000  # objects that one request may delete
+SAME = object()  # the answer about an object that did not change
 
 
 class S3Objects:
@@ -31,11 +33,13 @@ class S3Objects:
         self._prefix = f"{address.path}/" if address.path else ""
         self._client: Any = open_client(self.address, endpoint, settings)
 
-    def get(self, name: str) -> tuple[bytes, Facts] | None:
+    def get(self, name: str, *, unless: str = "") -> tuple[bytes, Facts] | None:
         with self._words(name):
-            reply = self._found(self._client.get_object, name)
+            reply = self._found(self._client.get_object, name, unless)
             if reply is None:
                 return None
+            if reply is SAME:
+                return b"", Facts(0, unless, 0.0)
             with closing(reply["Body"]) as body:
                 return body.read(), _facts(reply)
 
@@ -67,6 +71,8 @@ class S3Objects:
                 # 409: somebody else writes at the same moment; 404: what was to be replaced has gone
                 if condition and _status(error) in (404, 409, 412) and _code(error) != "NoSuchBucket":
                     return ""
+                if condition and _status(error) == 501:
+                    raise unsafe("does not know conditions", self.address) from error
                 raise
         return str(reply["ETag"])
 
@@ -88,13 +94,17 @@ class S3Objects:
                     where = f"{self.address}/{str(refused[0].get('Key')).removeprefix(self._prefix)}"
                     raise InputError(message, where=where, hint="check what your keys may do")
 
-    def _found(self, call: Any, name: str) -> Any:
-        """The answer about an object, None where there is none. A bucket that is missing stays an error."""
+    def _found(self, call: Any, name: str, unless: str = "") -> Any:
+        """The answer about an object, None where there is none, ``SAME`` where it is the one of the ETag ``unless``. A
+        bucket that is missing stays an error."""
         from botocore.exceptions import ClientError
 
+        condition = {"IfNoneMatch": unless} if unless else {}
         try:
-            return call(Bucket=self._bucket, Key=self._prefix + name)
+            return call(Bucket=self._bucket, Key=self._prefix + name, **condition)
         except ClientError as error:
+            if unless and _status(error) == 304:
+                return SAME
             if _status(error) == 404 and _code(error) != "NoSuchBucket":
                 return None
             raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ilab.config import Loaded
+from ilab.config import S3, Loaded
 from ilab.core.store import Store
 from ilab.errors import InputError
 
@@ -30,6 +30,26 @@ def open_store(loaded: Loaded) -> Store:
 
     objects = S3Objects(parse(loaded.bucket), where.s3_endpoint or "", where.web)
     return RemoteStore(loaded.store, objects)
+
+
+def artifact_at(loaded: Loaded, address: str, *, whole: bool = True) -> Path:
+    """The folder of an artifact, by its path or its address in a bucket, from where it is fetched: all of it, or the
+    small files alone, which tell of it. It need not be there.
+
+    A path of another machine's mirror means the same artifact in the same store.
+    """
+    path = Path(address)
+    if path.is_dir() or not (loaded.bucket or address.startswith(S3)):
+        return path
+    store = open_store(loaded)
+    named = store.named(address)
+    if named is None and address.startswith(S3):  # of another bucket than this project's
+        store = open_store(loaded.with_store(address.rsplit("/", 2)[0]))
+        named = store.named(address)
+    record = store.record(*named) if named else None
+    if record is None:
+        return path
+    return store.contents(record) if whole else store.papers(record)
 
 
 def latest_of(loaded: Loaded, step: str) -> Path:

@@ -1,0 +1,111 @@
+"""The exclusive right to make something in a folder, as a file with a heartbeat.
+
+A lease whose process is gone, or whose heartbeat is old, is taken over; by a rename, so of several exactly one wins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+
+from ilab.core.files import read_json
+from ilab.core.pids import born
+from ilab.errors import SetupError
+
+LEASE = "lease.json"
+HEARTBEAT = 5.0  # seconds between two beats
+STALE = 60.0  # seconds without a beat after which another machine may take over
+UNFILLED = 2.0  # seconds after which an empty lease was left by somebody who was killed while writing it
+
+
+class Held(Protocol):
+    """An exclusive right, wherever it is written down."""
+
+    def release(self) -> None: ...
+
+
+class Lease:
+    """Exclusive right to write one key, renewed by a thread until closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stop = threading.Event()
+        self._acquire()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def _acquire(self) -> None:
+        for _ in range(50):
+            try:
+                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            except FileExistsError:
+                if not _abandoned(self.path):
+                    holder = _holder(self.path)
+                    if not holder:  # somebody is just writing it, or was killed at that
+                        time.sleep(0.1)
+                        continue
+                    raise SetupError(
+                        f"process {holder.get('pid')} on {holder.get('host')} is already making this result",
+                        where=str(self.path.parent),
+                        hint="wait for it, or stop it; its work is kept and the next run goes on from there",
+                    ) from None
+                # Renaming is atomic: of several waiting processes exactly one wins the stale lease.
+                try:
+                    os.rename(self.path, self.path.with_name(f"lease.{uuid.uuid4().hex}.stale"))
+                except FileNotFoundError:
+                    time.sleep(0.01)
+                continue
+            try:
+                with os.fdopen(descriptor, "w") as handle:
+                    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "born": born(os.getpid())}, handle)
+            except OSError:  # a full disk: an empty lease would lock everybody out
+                self.path.unlink()
+                raise
+            for stale in self.path.parent.glob("lease.*.stale"):
+                stale.unlink(missing_ok=True)
+            return
+        raise SetupError("could not take over an abandoned lease", where=str(self.path))
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            try:
+                os.utime(self.path)
+            except OSError:
+                return
+
+    def release(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.path.unlink(missing_ok=True)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lease at ``path``."""
+    return path.exists() and not _abandoned(path)
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    try:
+        holder: dict[str, Any] = read_json(path)
+    except (OSError, ValueError):  # just being written, or torn by a crash
+        return {}
+    return holder
+
+
+def _abandoned(path: Path) -> bool:
+    try:
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return True
+    holder = _holder(path)
+    if not holder:
+        return age > UNFILLED
+    if holder.get("host") == socket.gethostname() and "pid" in holder:
+        return born(holder["pid"]) != holder.get("born")
+    return age > STALE
