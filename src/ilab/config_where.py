@@ -224,6 +224,9 @@ class KubeflowWhere(Section):
     experiment: str = Field("instructlab", description="experiment that runs belong to")
     image: str = Field("", description="image of the tasks; empty: where.train.kubernetes.image")
     claim: str = Field("", description="volume claim that runs share; empty: a workspace for each run")
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = Field(
+        "ReadWriteOnce", description="whether one machine at a time sees the runs' volume, or several that train do"
+    )
     store: str = Field("", description="store of the runs, as s3://BUCKET/PREFIX; empty: a folder of the volume")
     storage_secret: str = Field(
         "storage-secret",

@@ -157,8 +157,15 @@ def look(folder: Path, *sets: str) -> dict[str, Finding]:
     return found
 
 
+def test_a_volume_for_several_machines_is_no_block_storage(server: Cluster, config: Path, tmp_path: Path) -> None:
+    server.objects[f"{CLASS}gp3-csi"] = {"provisioner": "ebs.csi.aws.com"}
+    found = look(tmp_path, "where.kubeflow.access_mode=ReadWriteMany")
+    assert (found["training workers"].state, found["training workers"].found) == ("ok", "4")
+    assert found["storage class"].state == "bad" and "stays pending" in found["storage class"].found
+
+
 def test_a_namespace_in_order(server: Cluster, config: Path, tmp_path: Path) -> None:
-    found = look(tmp_path, "where.train.launcher=TrainJob")
+    found = look(tmp_path, "where.train.launcher=TrainJob", "where.kubeflow.access_mode=ReadWriteMany")
     found.pop("cluster")  # whether kubectl is installed here
     assert {one.state for one in found.values()} == {"ok"}, found
     assert found["cluster context"].found == f"here at {server.url}, namespace lab"
@@ -189,7 +196,11 @@ def test_a_namespace_in_order(server: Cluster, config: Path, tmp_path: Path) -> 
         ("/apis/v2beta1/healthz", 503, "pipeline server", "bad", "answered 503", "kubectl logs"),
         (f"{CLASS}gp3-csi", None, "storage class", "bad", "the cluster has no gp3-csi", "k8s_storage_class_name"),
         (f"{CLASS}gp3-csi", 403, "storage class", "note", "403", "kubectl get storageclass gp3-csi"),
-        (f"{CLASS}gp3-csi", {"provisioner": "ebs.csi.aws.com"}, "storage class", "note", "one machine at a time", "oc patch"),
+        (f"{CLASS}gp3-csi", {"provisioner": "ebs.csi.aws.com"}, "storage class", "ok", "gp3-csi", ""),
+        (MAP, {"data": {"train_num_workers": "6"}}, "training workers", "bad", "6 workers", "--access-mode ReadWriteMany"),
+        (MAP, {"data": {"train_num_workers": "4"}}, "training workers", "note", "one machine trains", "--access-mode"),
+        (MAP, {"data": {"ilab.yaml": "where: {web: {timeout: 5}}"}}, "parameters", "ok", "and ilab.yaml", ""),
+        (MAP, {"data": {"ilab.yaml": "where:\n  webb: {}"}}, "parameters", "bad", "ilab.yaml:2: unknown setting 'where.webb'", "oc set data"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_named_with_the_line_to_type(

@@ -19,7 +19,9 @@ from deployment import DEPLOY, kubectl
 
 from ilab.cli.app import main
 from ilab.doctor.deployment import TASKS, Right
-from ilab.kubeflow.definition import SECRETS, STORAGE_SECRET, VOLUME
+from ilab.kubeflow.definition import VOLUME
+from ilab.kubeflow.secret_names import MOUNTED, SECRETS, STORAGE, TOKENS
+from ilab.kubeflow.trust import BUNDLE
 from ilab.parameters import TABLE, collect
 from ilab.parameters.files import CONFIG_MAP, read_parameters
 from ilab.parameters.infrastructure import cluster
@@ -159,7 +161,7 @@ def test_examples_have_the_keys_that_tasks_read(written: Objects) -> None:
     default = {name: one.value for name, one in collect({}).items()}
     for parameter, keys in definition.SECRETS.items():
         assert set(keys) <= set(examples[default[parameter]]["stringData"]), parameter
-    assert set(definition.STORAGE_SECRET) <= set(examples["storage-secret"]["stringData"])
+    assert set(definition.STORAGE) <= set(examples["storage-secret"]["stringData"])
     registry = examples[default["output_oci_registry_secret"]]
     assert "auths" in yaml.safe_load(registry["stringData"][".dockerconfigjson"])
     assert all(".example." in name for name in written if name.startswith("secrets/"))
@@ -233,9 +235,11 @@ def test_the_nightly_build_waits_to_be_wanted_and_types_a_command_that_is_there(
         container = pod["containers"][0]
         variables = {one["name"]: one["value"] for one in container["env"] if "value" in one}
         secret = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in container["env"] if "valueFrom" in one}
-        tasks = {name: key for keys in (*SECRETS.values(), STORAGE_SECRET) for key, name in keys.items()}
+        tasks = {name: key for keys in (*SECRETS.values(), STORAGE) for key, name in keys.items()}
         assert {name: one["key"] for name, one in secret.items()} == tasks, "what tasks know, it knows"
         assert all(one["optional"] for one in secret.values())
+        mounts = {one["mountPath"] for one in container["volumeMounts"]}
+        assert mounts == {"/tmp", *map(str, (*MOUNTED.values(), TOKENS, BUNDLE))}
         assert variables["STORE"] == {"dev": "", "prod": "s3://instructlab/ilab"}[environment]
         assert pod["serviceAccountName"] == "ilab" and pod["securityContext"]["runAsNonRoot"]
         assert variables["ENVIRONMENT"] == environment

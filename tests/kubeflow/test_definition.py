@@ -16,7 +16,7 @@ from ilab.parameters import TABLE, collect
 from ilab.parameters.infrastructure import cluster
 
 Documents = list[dict[str, Any]]
-AROUND = {"resolve", "results", "importer", "finish", "exit-handler-1"}
+AROUND = {"secrets", "resolve", "results", "condition-2"}  # the last one holds the importer
 
 
 def tasks(spec: dict[str, Any]) -> dict[str, Any]:
@@ -95,10 +95,12 @@ def executor(compiled: Documents, name: str) -> tuple[dict[str, Any], dict[str, 
 
 
 def test_pods_get_what_resolve_found(compiled: Documents, tmp_path: Path) -> None:
-    alone = documents(made(shipped(), train_num_workers=1), tmp_path)
+    from ilab.kubeflow.definition import Target
+
+    several = documents(made(shipped(), target=Target(IMAGE, access_mode="ReadWriteMany")), tmp_path)
     for name, kind, documents_ in (
-        ("train-phase-1", "training", alone),
-        ("train-phase-1", "task", compiled),  # with more workers it only starts their job, and waits
+        ("train-phase-1", "training", compiled),
+        ("train-phase-1", "task", several),  # with more workers it only starts their job, and waits
         ("generate", "task", compiled),
         ("score-base", "evaluation", compiled),
     ):
@@ -113,13 +115,29 @@ def test_pods_get_what_resolve_found(compiled: Documents, tmp_path: Path) -> Non
         assert "sdg_teacher_secret" in secrets and "ILAB_TEACHER_TOKEN" in secrets and '"optional": true' in secrets
 
 
-def test_volume_store_and_environment(tmp_path: Path) -> None:
+def volumes(platform: dict[str, Any]) -> set[str]:
+    """What the pods of the tasks have volumes of."""
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return {kind for settings in executors.values() for kind in settings} & {"pvcMount", "genericEphemeralVolume"}
+
+
+def test_the_volume_is_one_that_the_default_class_can_give(compiled: Documents, tmp_path: Path) -> None:
     from ilab.kubeflow.definition import Target
 
-    spec, platform = documents(made(shipped(), k8s_storage_size="7Gi"), tmp_path)
-    workspace = platform["platforms"]["kubernetes"]["pipelineConfig"]["workspace"]
-    assert workspace["size"] == "7Gi"
-    assert workspace["kubernetes"]["pvcSpecPatch"]["storageClassName"] == "gp3-csi"
+    asked = compiled[1]["platforms"]["kubernetes"]["pipelineConfig"]["workspace"]
+    assert asked["kubernetes"]["pvcSpecPatch"] == {"accessModes": ["ReadWriteOnce"], "storageClassName": "gp3-csi"}
+    assert volumes(compiled[1]) == set()
+    target = Target(IMAGE, access_mode="ReadWriteMany", store="s3://bucket/models")
+    for given in (target, Target(IMAGE, access_mode="ReadWriteMany")):
+        _, platform = documents(made(shipped(), target=given, k8s_storage_size="7Gi"), tmp_path)
+        asked = platform["platforms"]["kubernetes"]["pipelineConfig"]["workspace"]
+        assert asked["size"] == "7Gi" and volumes(platform) == set()
+        assert asked["kubernetes"]["pvcSpecPatch"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_a_volume_and_a_store_of_ones_own(tmp_path: Path) -> None:
+    from ilab.kubeflow.definition import Target
+
     target = Target(IMAGE, claim="shared", store="s3://bucket/models", storage_secret="bucket-keys")
     spec, platform = documents(made(shipped(), target=target), tmp_path)
     assert "workspace" not in json.dumps(platform["platforms"]["kubernetes"].get("pipelineConfig", {}))
@@ -129,17 +147,44 @@ def test_volume_store_and_environment(tmp_path: Path) -> None:
     assert "s3://bucket/models" in json.dumps(tasks(spec)["resolve"]["inputs"])
 
 
+def test_with_a_store_in_a_bucket_tasks_share_no_volume(tmp_path: Path) -> None:
+    from ilab.kubeflow.definition import Target
+
+    target = Target(IMAGE, store="s3://bucket/models")
+    spec, platform = documents(made(shipped(), target=target, k8s_storage_class_name=""), tmp_path)
+    assert "workspace" not in json.dumps([spec, platform]) and volumes(platform) == {"genericEphemeralVolume"}
+    for name in (*shipped().steps, "resolve", "results", "finish"):
+        [own] = executor([spec, platform], name)[1]["genericEphemeralVolume"]
+        assert own == {
+            "volumeName": "ilab-own", "mountPath": "/ilab", "accessModes": ["ReadWriteOnce"], "size": "20Gi",
+            "defaultStorageClass": True,
+        }  # fmt: skip
+    assert "s3://bucket/models" in json.dumps(spec["root"]["dag"]["tasks"]["finish"]["inputs"]), "the plan lies there"
+
+
+def test_more_machines_than_see_the_volume_are_refused(tmp_path: Path) -> None:
+    from ilab.kubeflow.definition import Target
+
+    with pytest.raises(InputError, match="6 workers") as caught:
+        made(shipped(), train_num_workers=6)
+    assert "--access-mode ReadWriteMany" in caught.value.hint and "-p train_num_workers=1" in caught.value.hint
+    with pytest.raises(InputError, match="3 workers"):
+        made(shipped(), target=Target(IMAGE, store="s3://b/p"), train_num_workers=3)
+    made(shipped(), target=Target(IMAGE, access_mode="ReadWriteMany"), train_num_workers=6)
+
+
 def test_every_task_gets_the_workspace(compiled: Documents) -> None:
     """Kubeflow mounts it into tasks that have its path among their inputs, and into no others."""
     for name, task in tasks(compiled[0]).items():
-        if name != "importer":
+        if name not in ("condition-2", "secrets"):
             assert "{{$.workspace_path}}" in json.dumps(task["inputs"]), name
 
 
 def test_a_gate_that_says_no_is_not_asked_often(compiled: Documents) -> None:
     found = tasks(compiled[0])
     assert found["package"]["retryPolicy"]["maxRetryCount"] == 1
-    assert found["generate"]["retryPolicy"]["maxRetryCount"] == 3
+    again = found["generate"]["retryPolicy"]
+    assert (again["maxRetryCount"], again["backoffDuration"]) == (2, "10s")
 
 
 def test_the_key_of_a_private_taxonomy_reaches_git(
@@ -161,20 +206,56 @@ def test_the_key_of_a_private_taxonomy_reaches_git(
     assert seen == [str(tmp_path / "ssh-privatekey")]
 
 
-@pytest.mark.parametrize(
-    ("model", "shown"), [("", True), ("s3://bucket/m", True), ("hf://a/b", False), ("tiny", False)]
-)
-def test_the_importer_gets_what_it_takes(model: str, shown: bool, tmp_path: Path) -> None:
-    """Kubeflow's ends the run at an address that it does not know."""
-    assert ("importer" in tasks(documents(made(shipped("quickstart"), sdg_base_model=model), tmp_path)[0])) is shown
+def test_the_importer_gets_what_resolve_found(compiled: Documents) -> None:
+    """Kubeflow's takes the address from an input of the graph that it is in, and fails where that is empty."""
+    spec = compiled[0]
+    around = tasks(spec)["condition-2"]
+    [(name, source)] = around["inputs"]["parameters"].items()
+    assert source == {"taskOutputParameter": {"producerTask": "resolve", "outputParameterKey": "base_model"}}
+    assert around["triggerPolicy"]["condition"] == f"inputs.parameter_values['{name}'] != ''"
+    inside = spec["components"]["comp-condition-2"]
+    assert name in inside["inputDefinitions"]["parameters"]
+    assert inside["dag"]["tasks"]["importer"]["inputs"]["parameters"]["uri"] == {"componentInputParameter": name}
+    importer = spec["deploymentSpec"]["executors"]["exec-importer"]["importer"]
+    assert importer["artifactUri"] == {"runtimeParameter": "uri"}
 
 
-def test_a_secret_without_a_name_is_none(tmp_path: Path) -> None:
-    none = dict.fromkeys(("sdg_repo_secret", "output_oci_registry_secret", "sdg_teacher_secret"), "")
-    settings = executor(documents(made(shipped("quickstart"), **none), tmp_path), "generate")[1]
-    assert "secretAsVolume" not in settings, "Kubernetes makes no pod with a volume of no Secret"
-    assert not {"sdg_teacher_secret", "sdg_repo_secret"} & set(json.dumps(settings["secretAsEnv"]).split('"'))
-    assert "eval_judge_secret" in json.dumps(settings["secretAsEnv"])
+def test_secrets_are_those_that_a_task_found(compiled: Documents) -> None:
+    """Kubeflow makes no pod for an empty name, which the run form may give: so no pod takes one from the form."""
+    for name in (*shipped().steps, "resolve", "results"):
+        settings = executor(compiled, name)[1]
+        found = [one for kind in ("secretAsEnv", "secretAsVolume") for one in settings[kind]]
+        sources = [one["secretNameParameter"] for one in found]
+        producer = "secrets" if name == "resolve" else "resolve"
+        asked = {one["taskOutputParameter"]["outputParameterKey"] for one in sources if "taskOutputParameter" in one}
+        assert asked == {"sdg_teacher_secret", "eval_judge_secret", "sdg_repo_secret", "output_oci_registry_secret"}
+        assert {one["taskOutputParameter"]["producerTask"] for one in sources if "taskOutputParameter" in one} == {
+            producer
+        }
+        assert {one["runtimeValue"]["constant"] for one in sources if "runtimeValue" in one} == {
+            "ilab-tokens", "storage-secret",
+        }  # fmt: skip
+        assert all(one["optional"] for one in found)
+
+
+def test_certificates_are_mounted_in_every_task(compiled: Documents) -> None:
+    for name in (*shipped().steps, "resolve", "results", "finish"):
+        [bundle] = executor(compiled, name)[1]["configMapAsVolume"]
+        assert (bundle["configMapName"], bundle["mountPath"]) == ("ilab-ca-bundle", "/var/run/ilab/ca")
+        assert bundle["optional"] is True
+
+
+def test_names_of_secrets_are_names_of_volumes() -> None:
+    from ilab.kubeflow.secret_names import secret_names
+
+    values = {name: one.value for name, one in collect({}).items()}
+    found = secret_names({**values, "sdg_repo_secret": "", "output_oci_registry_secret": ""})
+    assert len(set(found.values())) == 4, "a pod has no two volumes of one name"
+    assert (found["sdg_repo_secret"], found["sdg_teacher_secret"]) == ("no-sdg-repo-secret", "teacher-secret")
+    for wrong, said in (("oci-registry-secret", "are one Secret"), ("a.b", "no name"), ("x" * 64, "no name")):
+        with pytest.raises(InputError, match=said):
+            secret_names({**values, "sdg_repo_secret": wrong})
+    secret_names({**values, "sdg_teacher_secret": "judge-secret"})
 
 
 def test_what_cannot_be_a_task_is_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,18 +37,20 @@ from pathlib import Path
 from kfp import local
 sys.path.insert(0, {tests!r})
 from on_kubeflow import made, shipped
+from ilab.core.pipeline import part
 from ilab.kubeflow.definition import Target
-given, store, root = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
-target = Target("python", store=store, at_exit=False)
+given, store, root, last = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+target = Target("python", store=store, at_exit=False, root=root + "/own")
 local.init(local.SubprocessRunner(use_venv=False), workspace_root=root + "/workspace", pipeline_root=root + "/outputs")
-task = made(shipped("quickstart"), target=target)(**given)
+pipeline = part(shipped("quickstart"), last) if last else shipped("quickstart")
+task = made(pipeline, target=target)(**given)
 """
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     home = cwd / "home"
     own = {name: str(home / name.lower()) for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
-    environment = {**os.environ, **own, "HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, **own, "HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **more}
     return subprocess.run(
         [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )
@@ -57,10 +60,13 @@ def digests(store: Path) -> dict[tuple[str, str], str]:
     return {(record.type, record.key): record.digest for record in Store(store).records()}
 
 
-def on_kubeflow(given: dict[str, Any], store: Path, root: Path) -> subprocess.CompletedProcess[str]:
+def on_kubeflow(
+    given: dict[str, Any], store: Path | str, root: Path, last: str = "", **more: str
+) -> subprocess.CompletedProcess[str]:
+    """The quickstart's pipeline by kfp, or it as far as the first step of the type ``last``."""
     root.mkdir(exist_ok=True)
     program = PROGRAM.format(tests=str(REPOSITORY / "tests" / "core"))
-    return run("-c", program, json.dumps(given), str(store), str(root), cwd=root)
+    return run("-c", program, json.dumps(given), str(store), str(root), last, cwd=root, **more)
 
 
 @pytest.mark.long
@@ -88,3 +94,39 @@ def test_a_build_begun_here_is_finished_by_kubeflows_tasks(tmp_path: Path) -> No
     assert (outputs / "training_logs" / "train-phase-1.jsonl").is_file()
     assert json.loads((outputs / "evaluation_results" / "report.json").read_text())["gate"]
     assert (outputs / "report").read_text().lstrip().lower().startswith("<!doctype html")
+
+
+def test_with_a_store_in_a_bucket_nothing_else_is_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What outlives a task is in the bucket: its result, and the plan that the run's last task looks into."""
+    boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("moto.server")
+    from moto.server import ThreadedMotoServer
+
+    from ilab.kubeflow import tasks
+    from ilab.kubeflow.kept import Kept
+
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}"}
+    for name, value in {**keys, "AWS_DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    try:
+        bucket = boto3.resource("s3").create_bucket(Bucket="runs")
+        root = tmp_path / "kfp"
+        done = on_kubeflow({**GIVEN, "sdg_base_model": "s3://models/base"}, "s3://runs/here", root, "taxonomy")
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        names = {one.key for one in bucket.objects.all()}
+        assert any(name.startswith("here/taxonomy/") and name.endswith("/record.json") for name in names)
+        run_id = next(name.split("/")[2] for name in names if name.startswith("here/kubeflow/"))
+        assert {f"here/kubeflow/{run_id}/{name}" for name in tasks.KEPT} <= names
+        assert not (root / "workspace").exists() or not list((root / "workspace").iterdir())
+        shutil.rmtree(root / "own")  # every pod had its own
+        tasks.finish(Kept("s3://runs/here", str(root / "own"), run_id), "a-map", "SUCCEEDED", "")
+        assert "made: 1 of 1 steps" in capsys.readouterr().out
+        tasks.finish(Kept("s3://runs/here", str(root / "own"), "another"), "a-map", "FAILED", "no pod")
+        assert "the run ended: FAILED: no pod\nnothing was planned" in capsys.readouterr().out
+    finally:
+        server.stop()

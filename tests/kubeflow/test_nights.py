@@ -5,6 +5,7 @@ The server is a stub that keeps runs; the store is a folder that plays the volum
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from pipeline_server import PipelineServer, serving
 
 from ilab.cli.app import main
 from ilab.errors import IlabError
+from ilab.kubeflow.definition import Target
 from ilab.packaging.registry import Entry, Registry
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "quickstart" / "taxonomy"
@@ -98,6 +100,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     for folder in folders:
         folder.mkdir()
     monkeypatch.setattr("ilab.kubeflow.definition.VOLUME", str(volume))
+    monkeypatch.setattr("ilab.kubeflow.definition.Target", functools.partial(Target, root=str(volume)))
     monkeypatch.setattr("ilab.kubeflow.client.POLL", 0.01)
     (project / "ilab.yaml").write_text("pipeline: quickstart\n")
     with serving() as server:
@@ -218,6 +221,23 @@ def test_the_config_map_and_the_secrets_count_as_in_pods(cluster: Cluster, monke
     given = cluster.server.runs["run-1"]["runtime_config"]["parameters"]
     assert (given["eval_batch_size"], given["sdg_scale_factor"]) == (3, 4), "below what is given"
     assert (given["sdg_pipeline"], given["sdg_teacher_model"]) == ("simple", "a-teacher")
+
+
+def test_settings_of_the_cluster_are_below_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ilab.config import load
+    from ilab.kubeflow.configmap import Live
+    from ilab.kubeflow.nights import of_pods
+
+    document = "where:\n  s3_endpoint: https://s3.inside\n  web: {ca_file: /a.pem}\n  teacher: {in_flight: 3}\n"
+    monkeypatch.setenv("ILAB_TEACHER_ENDPOINT", "http://teacher.inside/v1")
+    monkeypatch.setenv("ILAB_TEACHER_TOKEN", "a-secret")
+    (tmp_path / "ilab.yaml").write_text("where: {web: {ca_file: own.pem}}\n")
+    found = of_pods(load(tmp_path, user=None), Live(settings=document))
+    teacher = {"in_flight": 3, "url": "http://teacher.inside/v1", "api_key": "env:ILAB_TEACHER_TOKEN"}
+    assert found == {"where.s3_endpoint": "https://s3.inside", "where.teacher": teacher}
+    where = load(tmp_path, flags=found, user=None).config.where
+    assert (where.s3_endpoint, where.web.ca_file) == ("https://s3.inside", "own.pem")
+    assert where.teacher is not None and where.teacher.in_flight == 3
 
 
 def test_what_has_to_be_shared_is_said(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

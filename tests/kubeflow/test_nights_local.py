@@ -82,7 +82,7 @@ def test_two_merges_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for folder in (taxonomy, volume):
         folder.mkdir()
     monkeypatch.setattr("ilab.kubeflow.definition.VOLUME", str(volume))
-    monkeypatch.setattr("ilab.kubeflow.definition.Target", functools.partial(Target, at_exit=False))
+    monkeypatch.setattr("ilab.kubeflow.definition.Target", functools.partial(Target, at_exit=False, root=str(volume)))
     monkeypatch.setattr("ilab.kubeflow.client.POLL", 0.5)
     (tmp_path / "ilab.yaml").write_text(yaml.safe_dump({"pipeline": "quickstart", "parameters": SMALL}))
     registry, store = Registry(volume / "registry.sqlite"), Store(volume / "store")

@@ -239,26 +239,57 @@ def test_what_is_wrong_is_told_with_what_to_type(
     assert "pipeline.yaml: " in ilab("pipeline", "compile").output and (tmp_path / "pipeline.yaml").is_file()
 
 
-def test_what_kubeflow_fixes_is_read_again_when_a_run_is_submitted(
-    ilab: Any, server: Server, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
-    assert "note: ConfigMap" in ilab("pipeline", "submit").output, "a cluster that cannot be asked stops nothing"
-    (tmp_path / "config").write_text(f"""
+def kubeconfig(folder: Path, server: Server, certificate: Path) -> None:
+    (folder / "config").write_text(f"""
 current-context: here
 contexts: [{{name: here, context: {{cluster: c, user: u, namespace: another}}}}]
 clusters: [{{name: c, cluster: {{server: "{server.url}", certificate-authority: "{certificate / "ca.crt"}"}}}}]
 users: [{{name: u, user: {{token: "{TOKEN}"}}}}]
 """)
+
+
+def test_what_kubeflow_fixes_is_read_again_when_a_run_is_submitted(
+    ilab: Any, server: Server, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    assert "note: ConfigMap" in ilab("pipeline", "submit").output, "a cluster that cannot be asked stops nothing"
+    kubeconfig(tmp_path, server, certificate)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     server.config_map = {"k8s_storage_size": "50Gi", "k8s_storage_class_name": "nfs", "sdg_scale_factor": "9"}
-    assert "note:" not in ilab("pipeline", "submit", "-p", "k8s_storage_class_name=cephfs").output
+    told = ilab("pipeline", "submit", "-p", "k8s_storage_class_name=cephfs", "--access-mode", "ReadWriteMany").output
+    assert "note:" not in told
     sent = server.runs["run-2"]
     asked = sent["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["pipelineConfig"]["workspace"]
     assert asked["size"] == "50Gi"
     assert asked["kubernetes"]["pvcSpecPatch"]["storageClassName"] == "cephfs", "what the run is given goes before it"
+    assert asked["kubernetes"]["pvcSpecPatch"]["accessModes"] == ["ReadWriteMany"]
     form = sent["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
     assert form["sdg_scale_factor"]["defaultValue"] == 30, "the run reads it itself"
+    assert form["k8s_storage_size"]["defaultValue"] == "20Gi", "taken out of the ConfigMap, it is the default again"
+    graph = sent["pipeline_spec"]["pipeline_spec"]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    compiled = graph["resolve"]["inputs"]["parameters"]["compiled"]["runtimeValue"]["constant"]
+    assert compiled["fixed"]["k8s_storage_size"] == "50Gi" and compiled["several"] is True
+    server.config_map = {"train_num_workers": "6"}
+    assert "6 workers" in str(ilab("pipeline", "submit", code=2).exception)
+    server.config_map = {"train_num_workers": "0"}
+    assert "out of range" in str(ilab("pipeline", "submit", code=2).exception)
+
+
+def test_settings_of_this_machine_that_no_pod_has_are_named(
+    ilab: Any, server: Server, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeconfig(tmp_path, server, certificate)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    settings = tmp_path / "ilab.yaml"
+    more = "  web: {ca_file: ca.pem, timeout: 9}\n  teacher: {url: 'http://127.0.0.1:1/v1', in_flight: 3}\n  jobs: 1\n"
+    place = settings.read_text().removeprefix("where: {").removesuffix("}\n")
+    settings.write_text(f"where:\n  {place}\n{more}")
+    server.config_map = {"ilab.yaml": "where: {web: {timeout: 5}}\n"}
+    told = ilab("pipeline", "submit").output
+    assert "note: where.teacher.in_flight, where.web.ca_file: set here, and in no pod" in told
+    assert "oc set data configmap/instructlab-pipeline-params --from-file=ilab.yaml=FILE" in told
+    server.config_map = {"ilab.yaml": "where: {web: {ca_file: /ca, timeout: 5}, teacher: {in_flight: 3}}\n"}
+    assert "set here" not in ilab("pipeline", "submit").output
 
 
 LAYERS = {  # parameter -> (compiled with, in the ConfigMap, given to the run) -> what holds
@@ -313,6 +344,8 @@ def test_the_live_config_map_lies_between_environment_and_run_form(
         "a-run",
         str(tmp_path / "s"),
         ("sdg_num_workers",),
+        fixed={name: compiled[name] for name in (*tasks.FIXED, *tasks.SHAPES)},
+        several=True,
     )
     found = tasks.resolve(form, where, tmp_path / "plan")
     told = capsys.readouterr().out

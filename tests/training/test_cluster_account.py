@@ -12,8 +12,8 @@ from cluster_stub import TOKEN, Stub, certificates
 from ilab.config import TrainWhere
 from ilab.core.kubeconfig import find_account
 from ilab.core.kubernetes import Api
-from ilab.errors import ServiceError, SetupError
-from ilab.training.relay import like_this_pod
+from ilab.errors import InputError, ServiceError, SetupError
+from ilab.training.relay import like_this_pod, must_be_shared
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 
@@ -45,11 +45,13 @@ def test_a_pods_account_is_found_and_its_token_read_anew(
                 {"name": "space", "mountPath": "/ilab"},
                 {"name": "space", "mountPath": "/part", "subPath": "part"},
                 {"name": "token", "mountPath": "/var/run"},
+                {"name": "ilab-own", "mountPath": "/own"},
             ]},
         ],
         "volumes": [
             {"name": "space", "persistentVolumeClaim": {"claimName": "run-1"}},
             {"name": "token", "projected": {}},
+            {"name": "ilab-own", "ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}},
         ],
         "imagePullSecrets": [{"name": "quay"}],
     }  # fmt: skip
@@ -58,6 +60,12 @@ def test_a_pods_account_is_found_and_its_token_read_anew(
             api.get("/api/v1/namespaces/team/pods/task-1")
         (tmp_path / "token").write_text(f"{TOKEN}\n")
         found = like_this_pod(api, TrainWhere()).kubernetes
+        must_be_shared(api, Path("/ilab/store/train/key.partial"), found.volumes)
+        must_be_shared(api, Path("/own/train"), {"mine": "/own"})
+        must_be_shared(api, Path("/elsewhere"), {})
+        with pytest.raises(InputError, match="ilab-own, a volume of this pod alone") as alone:
+            must_be_shared(api, Path("/own/cache/stores/x/train/key.partial"), found.volumes)
+        assert "--access-mode ReadWriteMany" in alone.value.hint
     assert (found.image, found.volumes, found.image_pull_secrets) == ("team/ilab:2", {"run-1": "/ilab"}, ("quay",))
     assert TOKEN not in repr(api.account)
 

@@ -6,7 +6,6 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,10 +18,13 @@ from ilab.errors import GateError, InputError, ServiceError
 if TYPE_CHECKING:
     from ilab.kubeflow.client import Kubeflow, Run, Task
     from ilab.kubeflow.definition import Target
+    from ilab.parameters.infrastructure import Cluster
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SETTINGS = ("host", "token", "ca_file", "namespace", "experiment", "image", "claim", "store", "storage_secret")
+SETTINGS = (
+    "host", "token", "ca_file", "namespace", "experiment", "image", "claim", "access_mode", "store", "storage_secret",
+)  # fmt: skip
 SERVER = (
     click.option("--host", metavar="URL", help="Address of the pipeline server.  [config: where.kubeflow.host]"),
     click.option("--token", metavar="REF", help="env:NAME or file:PATH.  [config: where.kubeflow.token]"),
@@ -33,6 +35,11 @@ SERVER = (
 TARGET = (
     click.option("--image", metavar="IMAGE", help="Image of the tasks.  [config: where.kubeflow.image]"),
     click.option("--claim", metavar="NAME", help="Volume that runs share.  [config: where.kubeflow.claim]"),
+    click.option(
+        "--access-mode",
+        metavar="MODE",
+        help="ReadWriteMany: for several machines.  [config: where.kubeflow.access_mode]",
+    ),
     click.option("--run-store", "store", metavar="s3://…", help="Store of the runs.  [config: where.kubeflow.store]"),
     click.option(
         "--storage-secret", metavar="NAME", help="Keys of its bucket.  [config: where.kubeflow.storage_secret]"
@@ -89,11 +96,10 @@ def submit(options: Options, /, asked: Asked, run_name: str | None, recurring: s
     loaded = loaded_for(options, asked, given)
     values = {name: value for layer in (*loaded.given.values(), asked.values) for name, value in layer.items()}
     name = run_name or f"{loaded.config.pipeline.removesuffix('.yaml')} {time.strftime('%Y-%m-%d %H:%M')}"
-    if not dry:
-        asked = _as_patched(loaded, asked, values)
+    shape = {} if dry else _as_patched(loaded, values)
     with tempfile.TemporaryDirectory(prefix="ilab-") as folder:
         package = Path(folder) / "pipeline.yaml"
-        made = _compiled(options, asked, given, package, tuple(sorted(values)))
+        made = _compiled(options, asked, given, package, tuple(sorted(values)), shape)
         arguments = {key: value for key, value in made["form"].items() if key in values}
         if dry:
             options.result({"run": name, "arguments": arguments, **made}, f"would run {name!r} with {arguments}")
@@ -270,20 +276,28 @@ def loaded_for(options: Options, asked: Asked, given: Mapping[str, Any], more: M
     return asked.load(options, **flags, **{path.replace(".", "__"): value for path, value in (more or {}).items()})
 
 
-def _as_patched(loaded: Any, asked: Asked, values: Mapping[str, Any]) -> Asked:
-    """``asked``, and what Kubeflow fixes when a run is made (volume, Secrets, kinds of pods) as the ConfigMap has it.
+def _as_patched(loaded: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What Kubeflow fixes when a run is made (volume, kinds of pods), as the ConfigMap has it; nothing else is taken
+    from it here, since the run reads it itself. ``values`` are the run's own, which go before it.
 
-    ``values`` are the run's own, which go before it. All other parameters the run reads there itself.
+    A note says which settings of this machine reach no pod. Raises InputError(s) for values out of range.
     """
     from ilab.kubeflow.configmap import read_as_user
-    from ilab.kubeflow.tasks import FIXED, IMPORTED, SECRETS, SHAPES
-    from ilab.parameters.files import CONFIG_MAP
+    from ilab.kubeflow.settings import not_in_pods, read_document
+    from ilab.kubeflow.tasks import FIXED, SHAPES
+    from ilab.parameters import collect
+    from ilab.parameters.files import CONFIG_MAP, SETTINGS_KEY
 
     live = read_as_user(CONFIG_MAP, loaded.config.where.kubeflow.namespace)
     if live.note:
-        click.echo(f"note: {live.note}; volume, Secrets and GPUs are asked for as they are set here", err=True)
-    fixed = [name for name in (*FIXED, *SECRETS, *SHAPES, *IMPORTED) if name in live.values and name not in values]
-    return replace(asked, parameters=(*(f"{name}={live.values[name]}" for name in fixed), *asked.parameters))
+        click.echo(f"note: {live.note}; volume and GPUs are asked for as they are set here", err=True)
+    only_here = [] if live.note else not_in_pods(loaded.origins, read_document(live.settings, CONFIG_MAP))
+    if only_here:
+        how = f"oc set data configmap/{CONFIG_MAP} --from-file={SETTINGS_KEY}=FILE, which holds `where:`"
+        click.echo(f"note: {', '.join(only_here)}: set here, and in no pod; for the pods: {how}", err=True)
+    patched = {name: live.values[name] for name in (*FIXED, *SHAPES) if name in live.values and name not in values}
+    found = collect({f"ConfigMap {CONFIG_MAP}": patched}, loaded.config.environment)
+    return {name: found[name].value for name in patched}
 
 
 def server_of(loaded: Any) -> Kubeflow:
@@ -295,27 +309,35 @@ def server_of(loaded: Any) -> Kubeflow:
 
 
 def _compiled(
-    options: Options, asked: Asked, given: dict[str, Any], path: Path, names: tuple[str, ...] = ()
+    options: Options,
+    asked: Asked,
+    given: dict[str, Any],
+    path: Path,
+    names: tuple[str, ...] = (),
+    shape: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Compile to ``path``; what there is to tell of it, the form's values. ``names``: what this very run is given."""
+    """Compile to ``path``; what there is to tell of it, the form's values. ``names``: what this very run is given;
+    ``shape``: of :func:`_as_patched`.
+    """
     from ilab.kubeflow.client import need_kfp
 
     need_kfp()
     from ilab.actions import parameters_of, pipeline_of
     from ilab.kubeflow.definition import compile_to, defaults, kubeflow_pipeline
-    from ilab.parameters.infrastructure import cluster
 
     loaded = loaded_for(options, asked, given)
-    target = target_of(loaded, names)
+    target = target_of(loaded, names, shape)
     values = {row["name"]: row["value"] for row in parameters_of(loaded, asked.values)}
     pipeline = pipeline_of(loaded)
     path.parent.mkdir(parents=True, exist_ok=True)
-    compile_to(path, kubeflow_pipeline(pipeline, values, cluster(values), target))
-    return {"tasks": len(pipeline.steps) + 3, "inputs": len(values), "image": target.image, "form": defaults(values)}
+    compile_to(path, kubeflow_pipeline(pipeline, values, wanted_of(values, target), target))
+    return {"tasks": len(pipeline.steps) + 4, "inputs": len(values), "image": target.image, "form": defaults(values)}
 
 
-def target_of(loaded: Any, names: tuple[str, ...] = ()) -> Target:
-    """What a pipeline is compiled for; ``names`` are the parameters that this very run is given."""
+def target_of(loaded: Any, names: tuple[str, ...] = (), shape: Mapping[str, Any] | None = None) -> Target:
+    """What a pipeline is compiled for; ``names`` are the parameters that this very run is given, ``shape`` is of
+    :func:`_as_patched`.
+    """
     from ilab.kubeflow.definition import Target
 
     place = loaded.config.where.kubeflow
@@ -336,4 +358,17 @@ def target_of(loaded: Any, names: tuple[str, ...] = ()) -> Target:
         store=place.store,
         storage_secret=place.storage_secret,
         given=names,
+        shape=shape or {},
+        access_mode=place.access_mode,
     )
+
+
+def wanted_of(values: Mapping[str, Any], target: Target) -> Cluster:
+    """What a run asks of the cluster. A note says where fewer machines train than are asked for."""
+    from ilab.kubeflow.volume import HOW, machines
+    from ilab.parameters.infrastructure import cluster
+
+    wanted = cluster({**values, **target.shape})
+    if note := machines(wanted, target.several)[1]:
+        click.echo(f"note: {note}; for as many machines: {HOW}", err=True)
+    return wanted

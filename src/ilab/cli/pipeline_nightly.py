@@ -21,6 +21,7 @@ from ilab.cli.pipeline_kubeflow import (
     options_of,
     server_of,
     target_of,
+    wanted_of,
 )
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
 from ilab.cli.teacher import reaching, served, teacher_of_build, tell
@@ -181,13 +182,16 @@ def _seen_by_pods(options: Options, asked: Asked, given: dict[str, Any]) -> Load
     """The configuration that pods are going to find: their store, their Secrets' servers, the ConfigMap as it is."""
     from ilab.kubeflow import nights
     from ilab.kubeflow.tasks import show_key
+    from ilab.kubeflow.trust import trust_bundle
 
+    trust_bundle()
     show_key()
     own = loaded_for(options, asked, given)
-    loaded, note = nights.patched(nights.shared(loaded_for(options, asked, given, nights.from_secrets(own))))
-    if note:
-        tell(f"note: {note}")
-    return loaded
+    nights.shared(own)  # said before anything is asked
+    live = nights.live_of(own)
+    if live.note:
+        tell(f"note: {live.note}")
+    return nights.patched(nights.shared(loaded_for(options, asked, given, nights.of_pods(own, live))), live)
 
 
 def _on_kubeflow(night: Night, *, dry_run: bool, waits: bool) -> None:
@@ -242,7 +246,6 @@ def _submitted(night: Night, server: Kubeflow, decision: Decision, build: Build)
     from ilab.kubeflow.nights import run_name
     from ilab.kubeflow.tasks import pinned
     from ilab.nightly import cut_of
-    from ilab.parameters.infrastructure import cluster
 
     values = pinned(build)
     form = defaults(values)
@@ -250,7 +253,7 @@ def _submitted(night: Night, server: Kubeflow, decision: Decision, build: Build)
     cut = cut_of(night.loaded, decision).cut(pipeline_of(night.loaded))
     with tempfile.TemporaryDirectory(prefix="ilab-") as folder:
         package = Path(folder) / "pipeline.yaml"
-        compile_to(package, kubeflow_pipeline(cut, values, cluster(values), target))
+        compile_to(package, kubeflow_pipeline(cut, values, wanted_of(values, target), target))
         name = run_name(decision.name, decision.version)
         run = server.submit(package, name, night.loaded.config.where.kubeflow.experiment, form)
     night.say(f"{run} {name!r}")

@@ -116,8 +116,8 @@ def _recur(options: Options, loaded: Loaded, cron: str, command: list[str], name
 def _caller(loaded: Loaded, command: list[str]) -> Caller:
     """The task that calls the nightly build in a pod, where server and certificates are found as all pods find them."""
     from ilab.actions import parameters_of, shipped_pipelines
-    from ilab.kubeflow.nights import CA_FILE, HOST, TO_SHARE, Caller, patched
-    from ilab.kubeflow.tasks import SECRETS
+    from ilab.kubeflow.nights import CA_FILE, HOST, TO_SHARE, Caller, live_of, patched
+    from ilab.kubeflow.secret_names import SECRETS
 
     place, target = loaded.config.where.kubeflow, target_of(loaded)
     store = place.store or loaded.bucket
@@ -139,10 +139,11 @@ def _caller(loaded: Loaded, command: list[str]) -> Caller:
         "namespace": place.namespace,
         "run-store": store,
         "claim": place.claim,
+        "access-mode": place.access_mode if place.claim else "",
         "storage-secret": place.storage_secret,
         "env": loaded.config.environment,
     }
-    values = {row["name"]: row["value"] for row in parameters_of(patched(loaded)[0], {})}
+    values = {row["name"]: row["value"] for row in parameters_of(patched(loaded, live_of(loaded)), {})}
     return Caller(
         target.image,
         (*command, "--on", "kubeflow", *(f"--{option}={value}" for option, value in given.items() if value)),

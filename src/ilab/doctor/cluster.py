@@ -41,4 +41,4 @@ def look(loaded: Loaded) -> Iterator[Finding]:
     namespace = where.kubernetes.namespace or found.namespace
     yield Finding("cluster context", "ok", f"{found.name} at {found.server}, namespace {namespace}")
     made = (MADE[where.launcher],) if where.launcher in MADE else ()
-    yield from deployment.look(found, namespace, made)
+    yield from deployment.look(found, namespace, made, loaded.config.where.kubeflow.access_mode)

@@ -9,9 +9,12 @@ from typing import Any
 
 from ilab.doctor.finding import Finding
 from ilab.doctor.kubernetes_api import Access
-from ilab.errors import IlabError, InputErrors, ServiceError
+from ilab.errors import IlabError, InputError, InputErrors, ServiceError
+from ilab.kubeflow.settings import parsed, read_document
+from ilab.kubeflow.volume import HOW, SEVERAL, machines
 from ilab.parameters import collect
-from ilab.parameters.files import CONFIG_MAP
+from ilab.parameters.files import CONFIG_MAP, SETTINGS_KEY
+from ilab.parameters.infrastructure import cluster
 
 NEEDED = "pipeline submit"
 DSPA, DSPA_GROUP = "dspa", "datasciencepipelinesapplications.opendatahub.io"
@@ -53,8 +56,11 @@ TASKS: tuple[Right, ...] = (  # the Role `ilab`
 )
 
 
-def look(access: Access, namespace: str, more: tuple[Right, ...] = ()) -> Iterator[Finding]:
-    """All of it, in the order in which it is put there. ``more`` are rights that the user needs. Changes nothing."""
+def look(
+    access: Access, namespace: str, more: tuple[Right, ...] = (), mode: str = "ReadWriteOnce"
+) -> Iterator[Finding]:
+    """All of it, in the order in which it is put there. ``more`` are rights that the user needs, ``mode`` how the runs'
+    volume is accessed. Changes nothing."""
     try:
         first = _my_rights(access, namespace, (TASKS[0], *more))
         yield first
@@ -66,7 +72,8 @@ def look(access: Access, namespace: str, more: tuple[Right, ...] = ()) -> Iterat
         yield from _secrets(access, namespace, values)
         yield _tasks_rights(access, namespace)
         yield _server(access, namespace)
-        yield _storage(access, values)
+        yield _storage(access, values, mode)
+        yield _machines(values, mode)
     except ServiceError as error:
         yield Finding("cluster rights", "bad", error.message, NEEDED, "kubectl cluster-info")
 
@@ -138,6 +145,7 @@ def _parameters(access: Access, namespace: str) -> tuple[dict[str, str], Finding
         fix = f"kubectl auth can-i get configmaps/{CONFIG_MAP} --namespace {namespace}"
         return {}, Finding(name, "note", f"it cannot be read: the cluster answered {status}", NEEDED, fix)
     data = {str(key).lower(): str(value) for key, value in (found.get("data") or {}).items()}
+    settings = data.pop(SETTINGS_KEY, "")
     try:
         collect({f"ConfigMap {CONFIG_MAP}": data})
     except IlabError as error:
@@ -148,7 +156,14 @@ def _parameters(access: Access, namespace: str) -> tuple[dict[str, str], Finding
         told = "; ".join(f"{one.where}: {one.message}" for one in wrong)
         fix = f"oc patch configmap {CONFIG_MAP} -n {namespace} --type merge -p '{patch}'   takes it out"
         return data, Finding(name, "bad", told, NEEDED, fix)
-    return data, Finding(name, "ok", f"{len(data)} in the ConfigMap {CONFIG_MAP}")
+    try:
+        parsed(read_document(settings, CONFIG_MAP))
+    except IlabError as error:
+        fix = f"oc set data configmap/{CONFIG_MAP} -n {namespace} --from-file={SETTINGS_KEY}=FILE"
+        told = "; ".join(f"{one.where}: {one.message}" for one in getattr(error, "errors", [error]))
+        return data, Finding(name, "bad", told, NEEDED, fix)
+    beside = f", and {SETTINGS_KEY}" if settings else ""
+    return data, Finding(name, "ok", f"{len(data)} in the ConfigMap {CONFIG_MAP}{beside}")
 
 
 def _secrets(access: Access, namespace: str, values: Mapping[str, Any]) -> Iterator[Finding]:
@@ -225,8 +240,8 @@ def _server(access: Access, namespace: str) -> Finding:
     return Finding(name, "ok", url)
 
 
-def _storage(access: Access, values: Mapping[str, Any]) -> Finding:
-    """Whether the storage class of volumes is there, and can be seen by several machines where they train."""
+def _storage(access: Access, values: Mapping[str, Any], mode: str) -> Finding:
+    """Whether the storage class of volumes is there, and gives a volume as it is wanted."""
     name, wanted = "storage class", values["k8s_storage_class_name"]
     if not wanted:
         return Finding(name, "ok", "the cluster's own default")
@@ -238,7 +253,19 @@ def _storage(access: Access, values: Mapping[str, Any]) -> Finding:
     if status != 200:
         told = f"{wanted} cannot be looked at: the cluster answered {status}"
         return Finding(name, "note", told, NEEDED, f"kubectl get storageclass {wanted}")
-    if found.get("provisioner") in FOR_ONE:
-        told = f"{wanted} gives a volume to one machine at a time; runs want one that several see (ReadWriteMany)"
-        return Finding(name, "note", told, "training on several machines", fix)
+    if found.get("provisioner") in FOR_ONE and mode == SEVERAL:
+        told = f"{wanted} gives a volume to one machine at a time: one for several ({mode}) stays pending"
+        return Finding(name, "bad", told, NEEDED, fix)
     return Finding(name, "ok", wanted)
+
+
+def _machines(values: Mapping[str, Any], mode: str) -> Finding:
+    """Whether as many machines can train as shall."""
+    name = "training workers"
+    try:
+        asked, note = machines(cluster(values), mode == SEVERAL)
+    except InputError as error:
+        return Finding(name, "bad", error.message, NEEDED, error.hint)
+    if note:
+        return Finding(name, "note", note, "training on several machines", HOW)
+    return Finding(name, "ok", str(asked.trainers))

@@ -4,22 +4,30 @@ kfp takes a component's source text and reads its interface from it. ``resolve``
 each step a component of its own, so that the dashboard shows names; the texts are therefore made here. Nothing of a
 user's enters them: names come from the parameter table, and step names are checked.
 
-Every component has the input ``root``, also where nothing reads it: Kubeflow mounts a run's workspace only into tasks
-that have its path among their own inputs (``needsWorkspaceMount`` of its driver).
+Every component but ``secrets`` has the input ``root``, also where nothing reads it: Kubeflow mounts a run's workspace
+only into tasks that have its path among their own inputs (``needsWorkspaceMount`` of its driver).
 """
 
 from __future__ import annotations
 
 import linecache
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ilab.errors import InputError
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-RESERVED = ("resolve", "results", "finish", "importer")
+RESERVED = ("secrets", "resolve", "results", "finish", "importer")
 
+SECRETS = '''
+def secrets({inputs}, compiled: dict) -> NamedTuple("Outputs", {outputs}):
+    """The Secrets that `resolve` reads, by name: Kubernetes makes no pod with one that has none."""
+    from ilab.kubeflow.tasks import find_secrets
+
+    found = find_secrets({form}, **compiled)
+    return tuple(found[name] for name in {names})
+'''
 RESOLVE = '''
 def resolve(
     {inputs}, compiled: dict, root: str, run: str, store: str, plan: dsl.Output[dsl.Artifact]
@@ -63,13 +71,12 @@ def results(
         metrics.log_metric(name, value)
 '''
 FINISH = '''
-def finish(root: str, run: str, status: dsl.PipelineTaskFinalStatus):
+def finish(root: str, run: str, store: str, config_map: str, status: dsl.PipelineTaskFinalStatus):
     """Runs at the end, also of a run that failed: what was made, and where."""
-    from pathlib import Path
-
+    from ilab.kubeflow.kept import Kept
     from ilab.kubeflow.tasks import finish as work
 
-    work(Path(root, "runs", run), status.state, status.error_message or "")
+    work(Kept(store, root, run), config_map, status.state, status.error_message or "")
 '''
 
 
@@ -89,7 +96,17 @@ def function(name: str, text: str) -> Callable[..., Any]:
 
 def resolve_text(inputs: Mapping[str, type], outputs: Mapping[str, type]) -> str:
     """The source of ``resolve`` with these inputs and outputs."""
-    return RESOLVE.format(
+    return _filled(RESOLVE, inputs, outputs)
+
+
+def secrets_text(names: Iterable[str]) -> str:
+    """The source of ``secrets``, which takes and gives text under these names."""
+    kinds = dict.fromkeys(names, str)
+    return _filled(SECRETS, kinds, kinds)
+
+
+def _filled(text: str, inputs: Mapping[str, type], outputs: Mapping[str, type]) -> str:
+    return text.format(
         inputs=", ".join(f"{name}: {kind.__name__}" for name, kind in inputs.items()),
         outputs="[" + ", ".join(f'("{name}", {kind.__name__})' for name, kind in outputs.items()) + "]",
         form="{" + ", ".join(f'"{name}": {name}' for name in inputs) + "}",

@@ -9,14 +9,19 @@ from pathlib import Path
 from ilab.core.kubeconfig import POD, Account, find_account
 from ilab.core.kubernetes import Api, Refused
 from ilab.errors import IlabError
+from ilab.parameters.files import SETTINGS_KEY
 
 
 @dataclass(frozen=True)
 class Live:
-    """``values`` of the ConfigMap; ``note`` says why there are none, for people."""
+    """``values`` of parameters in the ConfigMap, and the document of ``settings`` beside them (its key `ilab.yaml`).
+
+    ``note`` says why there are none, for people.
+    """
 
     values: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    settings: str = ""
 
 
 def read_live(name: str, pod: Path = POD) -> Live:
@@ -43,4 +48,6 @@ def _read(account: Account, name: str, namespace: str) -> Live:
     if found is None:
         return Live(note=f"ConfigMap {name} was not read: there is none")
     data = found.get("data")
-    return Live({str(key).lower(): str(value) for key, value in data.items()} if isinstance(data, dict) else {})
+    values = {str(key).lower(): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
+    settings = values.pop(SETTINGS_KEY, "")
+    return Live(values, settings=settings)

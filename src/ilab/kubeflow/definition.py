@@ -1,41 +1,48 @@
 """A pipeline file as a pipeline of Kubeflow: the same steps and edges, with what pods need beside them.
 
-    importer ┐                       (the base model, for the lineage that the dashboard shows)
-    resolve ─┴▶ one task per step, wired as the file wires them ─▶ results
+    secrets ─▶ resolve ─┬▶ one task per step, wired as the file wires them ─▶ results
+                        └▶ importer  (the base model, for the lineage that the dashboard shows)
     finish   runs at the exit, also of a run that failed
 
-Resources come from what ``resolve`` found, so that a patched ConfigMap reaches them; the run's volume and the names of
-Secrets are fixed when the run is made. How many GPUs there are is a matter of the run; *whether* a kind of pod has any
-is fixed too, since a pod cannot ask for none of something. With several training workers (``train_num_workers``) the
-task of a training makes a TrainJob and follows it; with one it trains itself.
+Resources and Secrets come from what ``resolve`` found, so that a patched ConfigMap reaches them (its own Secrets from
+``secrets``); the run's volume (:mod:`ilab.kubeflow.volume`) is fixed when the run is made. How many GPUs there are is a
+matter of the run; *whether* a kind of pod has any is fixed too, since a pod cannot ask for none of something. With
+several training workers (``train_num_workers``) the task of a training makes a TrainJob and follows it; with one it
+trains itself.
+
+Kubeflow's importer takes the address from an input of the graph that it stands in, only where it is not empty, and only
+of some kinds. So it stands in a graph of its own, which there is where ``resolve`` found such an address.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
+from ilab.config import S3
 from ilab.core.pipeline import Pipeline, sources
 from ilab.errors import InputError
-from ilab.kubeflow import components
-from ilab.kubeflow.tasks import LOGINS, TAXONOMY
+from ilab.kubeflow import components, trust
+from ilab.kubeflow.secret_names import MOUNTED, SECRETS, STORAGE, TOKEN_VARIABLES, TOKENS, TOKENS_SECRET
+from ilab.kubeflow.tasks import FIXED, SHAPES
+from ilab.kubeflow.volume import SEVERAL, machines
 from ilab.parameters import TABLE
 from ilab.parameters.files import CONFIG_MAP
 from ilab.parameters.infrastructure import Cluster
 from ilab.parameters.parameter import Environment
 
 NAME = "instructlab"
-VOLUME = "/ilab"  # where a claim of one's own is mounted
-USUAL_RETRIES = 3
+VOLUME, OWN = "/ilab", "ilab-own"
+AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
+# For lost pods: a server that is away is waited for by the task itself, and a user's mistake is the same one again.
+USUAL_RETRIES, PAUSE = 2, "10s"
 RETRIES = {"package": 1}  # a gate that said no ends here, says no again, and Kubeflow cannot tell that from a lost pod
 TRAINS, MEASURES = ("train",), ("evaluate", "mt-bench", "mt-bench-branch", "answers")
-# What Kubeflow's importer takes; a run fails with it for any other address. None yet: the form is to be filled in.
-IMPORTED = ("s3://", "gs://", "minio://", "oci://", "huggingface://")
 STAGES = {  # type of step -> stage of the overview
     "taxonomy": "Data Preparation",
     "documents": "Data Preparation",
@@ -53,20 +60,6 @@ STAGES = {  # type of step -> stage of the overview
     "push": "Model Packaging",
     "register": "Model Registration",
 }
-# Key of a Secret -> variable in the pod.
-SECRETS = {
-    "sdg_teacher_secret": {"api_token": "ILAB_TEACHER_TOKEN", "model_name": "ILAB_TEACHER_MODEL",
-                           "endpoint": "ILAB_TEACHER_ENDPOINT"},
-    "eval_judge_secret": {"api_token": "ILAB_JUDGE_TOKEN", "model_name": "ILAB_JUDGE_MODEL",
-                          "endpoint": "ILAB_JUDGE_ENDPOINT"},
-    "sdg_repo_secret": {"username": "GIT_USERNAME", "password": "GIT_PASSWORD"},
-}  # fmt: skip
-STORAGE_SECRET = {
-    "AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY",
-    "AWS_S3_ENDPOINT": "AWS_ENDPOINT_URL_S3",
-    "AWS_DEFAULT_REGION": "AWS_DEFAULT_REGION",
-}  # a data connection of OpenShift AI has these keys
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,20 @@ class Target:
     storage_secret: str = "storage-secret"  # noqa: S105 - the name that deploy/secrets gives it
     config_map: str = CONFIG_MAP
     given: tuple[str, ...] = ()
+    shape: Mapping[str, Any] = field(default_factory=dict)
+    access_mode: AccessMode = "ReadWriteOnce"
     at_exit: bool = True
+    root: str = VOLUME
+
+    @property
+    def several(self) -> bool:
+        """Whether several machines see the volume at once."""
+        return self.access_mode == SEVERAL
+
+    @property
+    def apart(self) -> bool:
+        """Whether tasks share no volume: the store is a bucket, and one machine trains."""
+        return self.store.startswith(S3) and not self.claim and not self.several
 
 
 def inputs() -> dict[str, type]:
@@ -118,14 +124,17 @@ def definition(pipeline: Pipeline) -> str:
 
 
 def kubeflow_pipeline(pipeline: Pipeline, values: Mapping[str, Any], asked: Cluster, target: Target) -> Any:
-    """The pipeline as kfp compiles, submits or runs it. ``values`` are the defaults of the run form.
+    """The pipeline as kfp compiles, submits or runs it. ``values`` are the defaults of the run form, ``asked`` is what
+    they and ``target.shape`` ask of the cluster.
 
-    Raises InputError where a step's name cannot be a task's.
+    Raises InputError where a step's name cannot be a task's, or more machines shall train than see the volume.
     """
     from kfp import dsl
 
     form = defaults(values)
-    graph = _Graph(pipeline, form, asked, target)
+    asked, _ = machines(asked, target.several)
+    fixed = {name: target.shape.get(name, form[name]) for name in (*FIXED, *SHAPES)}
+    graph = _Graph(pipeline, form, asked, target, fixed)
 
     def body(**given: Any) -> None:
         graph.draw(given)
@@ -142,7 +151,7 @@ def kubeflow_pipeline(pipeline: Pipeline, values: Mapping[str, Any], asked: Clus
     called.__signature__ = signature  # type: ignore[attr-defined]
     called.__name__ = NAME
     called.__doc__ = _documentation()
-    workspace = None if target.claim else _workspace(asked)
+    workspace = None if target.claim or target.apart else _workspace(asked, target.access_mode)
     return dsl.pipeline(
         name=NAME,
         description="From a taxonomy to a registered model, in two training phases with evaluation between them.",
@@ -160,10 +169,10 @@ def _documentation() -> str:
     return "\n".join(lines)
 
 
-def _workspace(asked: Cluster) -> Any:
+def _workspace(asked: Cluster, mode: AccessMode) -> Any:
     from kfp import dsl
 
-    patch: dict[str, Any] = {"accessModes": ["ReadWriteMany"]}
+    patch: dict[str, Any] = {"accessModes": [mode]}
     if asked.storage_class:
         patch["storageClassName"] = asked.storage_class
     return dsl.WorkspaceConfig(size=asked.storage_size, kubernetes=dsl.KubernetesWorkspaceConfig(pvcSpecPatch=patch))
@@ -172,11 +181,15 @@ def _workspace(asked: Cluster) -> Any:
 class _Graph:
     """Draws the tasks while kfp traces the pipeline's function."""
 
-    def __init__(self, pipeline: Pipeline, form: Mapping[str, Any], asked: Cluster, target: Target) -> None:
+    def __init__(
+        self, pipeline: Pipeline, form: Mapping[str, Any], asked: Cluster, target: Target, fixed: Mapping[str, Any]
+    ) -> None:
         self._pipeline, self._form, self._asked, self._target = pipeline, form, asked, target
+        self._fixed = fixed
         types = {"cpu": str, "memory": str, "gpu": str, "gpus": str, "node_selector": dict, "tolerations": list}
         kinds = ("task", "evaluation", "training")
         self._outputs = {f"{kind}_{name}": type_ for kind in kinds for name, type_ in types.items()}
+        self._outputs |= {**dict.fromkeys(SECRETS, str), "base_model": str}
 
     def draw(self, given: Mapping[str, Any]) -> None:
         from kfp import dsl
@@ -184,48 +197,65 @@ class _Graph:
         if not self._target.at_exit:
             self._tasks(given)
             return
-        finish = self._component("finish", components.FINISH)(root=self._root(), run=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
-        self._placed(finish, given, "Finish")
+        finish = self._component("finish", components.FINISH)(
+            root=self._root(),
+            run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            store=self._store(),
+            config_map=self._target.config_map,
+        )
+        self._placed(finish, None, "Finish")
         with dsl.ExitHandler(finish):
             self._tasks(given)
 
     def _tasks(self, given: Mapping[str, Any]) -> None:
         from kfp import dsl
 
-        if not self._form["sdg_base_model"] or self._form["sdg_base_model"].startswith(IMPORTED):
-            model = dsl.importer(artifact_uri=given["sdg_base_model"], artifact_class=dsl.Model, reimport=False)
+        named = self._component("secrets", components.secrets_text(SECRETS))(
+            **{name: given[name] for name in SECRETS},
+            compiled={
+                "config_map": self._target.config_map,
+                "defaults": {name: self._form[name] for name in SECRETS},
+                "given": [name for name in self._target.given if name in SECRETS],
+            },
+        )
+        named.set_display_name("Data Preparation: secrets").set_caching_options(enable_caching=False)
+        resolve = self._component("resolve", components.resolve_text(inputs(), self._outputs))(
+            **given,
+            compiled=self._compiled(),
+            root=self._root(),
+            run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            store=self._store(),
+        )
+        self._placed(resolve, named, "Data Preparation: resolve")
+        with dsl.If(resolve.outputs["base_model"] != "", name="base-model"):
+            model = dsl.importer(resolve.outputs["base_model"], artifact_class=dsl.Model, reimport=False)
             model.set_display_name("Base Model")
-        compiled = {
+        made: dict[str, Any] = {}
+        for name, step in self._ordered():
+            task = self._component(*components.step_text(name))(plan=resolve.outputs["plan"], root=self._root())
+            for source in sources(step.get("from") or {}):
+                task.after(made[source])
+            self._placed(task, resolve, stage(name, step["step"]))
+            self._resources(task, resolve, step["step"])
+            task.set_retry(
+                num_retries=RETRIES.get(step["step"], USUAL_RETRIES), backoff_duration=PAUSE, backoff_factor=2
+            )
+            made[name] = task
+        results = self._component("results", components.RESULTS)(plan=resolve.outputs["plan"], root=self._root())
+        last = made["gate"] if "gate" in made else list(made.values())[-1]
+        self._placed(results.after(last), resolve, "Results")
+
+    def _compiled(self) -> dict[str, Any]:
+        """What ``resolve`` is told of how the pipeline was made; see :class:`ilab.kubeflow.tasks.Compiled`."""
+        return {
             "definition": definition(self._pipeline),
             "environment": self._target.environment,
             "defaults": dict(self._form),
             "config_map": self._target.config_map,
             "given": list(self._target.given),
+            "fixed": dict(self._fixed),
+            "several": self._target.several,
         }
-        make = self._component("resolve", components.resolve_text(inputs(), self._outputs))
-        root = self._root()
-        resolve = make(
-            **given,
-            compiled=compiled,
-            root=root,
-            run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-            store=self._target.store or f"{root}/store",
-        )
-        self._placed(resolve, given, "Data Preparation: resolve")
-        made: dict[str, Any] = {}
-        for name, step in self._ordered():
-            task = self._component(*components.step_text(name))(plan=resolve.outputs["plan"], root=root)
-            for source in sources(step.get("from") or {}):
-                task.after(made[source])
-            self._placed(task, given, stage(name, step["step"]))
-            self._resources(task, resolve, step["step"])
-            task.set_retry(
-                num_retries=RETRIES.get(step["step"], USUAL_RETRIES), backoff_duration="60s", backoff_factor=2
-            )
-            made[name] = task
-        results = self._component("results", components.RESULTS)(plan=resolve.outputs["plan"], root=root)
-        last = made["gate"] if "gate" in made else list(made.values())[-1]
-        self._placed(results.after(last), given, "Results")
 
     def _ordered(self) -> list[tuple[str, Mapping[str, Any]]]:
         steps = dict(self._pipeline.steps)
@@ -250,30 +280,43 @@ class _Graph:
     def _root(self) -> str:
         from kfp import dsl
 
-        return VOLUME if self._target.claim else str(dsl.WORKSPACE_PATH_PLACEHOLDER)
+        shared = not self._target.claim and not self._target.apart
+        return str(dsl.WORKSPACE_PATH_PLACEHOLDER) if shared else self._target.root
 
-    def _placed(self, task: Any, given: Mapping[str, Any], title: str) -> None:
-        """Volume, Secrets and title of a task; KFP's cache is off."""
+    def _store(self) -> str:
+        return self._target.store or f"{self._root()}/store"
+
+    def _placed(self, task: Any, named: Any, title: str) -> None:
+        """Title, volume, certificates and Secrets of a task; KFP's cache is off.
+
+        ``named`` is the task that found the Secrets' names; None: those that parameters name are not needed.
+        """
         from kfp import kubernetes
 
         task.set_display_name(title)
         task.set_caching_options(enable_caching=False)
-        if self._target.claim:
-            kubernetes.mount_pvc(task, pvc_name=self._target.claim, mount_path=VOLUME)
-        for parameter, keys in SECRETS.items():
-            if self._form[parameter]:  # a Secret without a name would keep the pod from being made
-                kubernetes.use_secret_as_env(
-                    task, secret_name=given[parameter], secret_key_to_env=dict(keys), optional=True
-                )
-        for parameter, folder in (("sdg_repo_secret", TAXONOMY), ("output_oci_registry_secret", LOGINS)):
-            if self._form[parameter]:
-                kubernetes.use_secret_as_volume(
-                    task, secret_name=given[parameter], mount_path=str(folder), optional=True
-                )
-        if self._target.storage_secret:
-            kubernetes.use_secret_as_env(
-                task, secret_name=self._target.storage_secret, secret_key_to_env=dict(STORAGE_SECRET), optional=True
+        target, bundle = self._target, trust.CONFIG_MAP
+        if target.claim:
+            kubernetes.mount_pvc(task, pvc_name=target.claim, mount_path=target.root)
+        elif target.apart:
+            kubernetes.add_ephemeral_volume(
+                task,
+                volume_name=OWN,
+                mount_path=target.root,
+                access_modes=[target.access_mode],
+                size=self._asked.storage_size,
+                storage_class_name=self._asked.storage_class or None,
             )
+        kubernetes.use_config_map_as_volume(task, bundle, mount_path=str(trust.BUNDLE), optional=True)
+        kubernetes.use_secret_as_volume(task, TOKENS_SECRET, mount_path=str(TOKENS), optional=True)
+        tokens = dict(zip(TOKEN_VARIABLES, TOKEN_VARIABLES, strict=True))
+        variables: list[tuple[Any, dict[str, str]]] = [(TOKENS_SECRET, tokens), (target.storage_secret, STORAGE)]
+        variables += [(named.outputs[parameter], keys) for parameter, keys in SECRETS.items()] if named else []
+        for secret, keys in variables:
+            if secret and keys:
+                kubernetes.use_secret_as_env(task, secret, secret_key_to_env=keys, optional=True)
+        for parameter, folder in MOUNTED.items() if named else ():
+            kubernetes.use_secret_as_volume(task, named.outputs[parameter], mount_path=str(folder), optional=True)
 
     def _resources(self, task: Any, resolve: Any, type_: str) -> None:
         from kfp import kubernetes

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 from ilab.config import Loaded
 from ilab.core.git import is_url
 from ilab.errors import InputError
-from ilab.kubeflow import definition
-from ilab.kubeflow.configmap import read_as_user
-from ilab.kubeflow.tasks import LOGINS, SERVERS, TAXONOMY
+from ilab.kubeflow import definition, trust
+from ilab.kubeflow.configmap import Live, read_as_user
+from ilab.kubeflow.secret_names import LOGINS, MOUNTED, SECRETS, STORAGE, TOKENS, TOKENS_SECRET
+from ilab.kubeflow.settings import read_document
+from ilab.kubeflow.tasks import SERVERS
 from ilab.parameters.files import CONFIG_MAP
 
 if TYPE_CHECKING:
@@ -82,26 +84,34 @@ def shared(loaded: Loaded) -> Loaded:
     return replace(loaded, config=config.model_copy(update={"where": config.where.model_copy(update=update)}))
 
 
-def from_secrets(loaded: Loaded) -> dict[str, str]:
-    """Settings that ``loaded`` has not and the Secrets of a pod give: teacher, judge, the registry's logins."""
-    found: dict[str, str] = {}
+def live_of(loaded: Loaded) -> Live:
+    """The ConfigMap as it is now."""
+    return read_as_user(CONFIG_MAP, loaded.config.where.kubeflow.namespace)
+
+
+def of_pods(loaded: Loaded, live: Live) -> dict[str, Any]:
+    """Settings that ``loaded`` has not and pods have, by their paths: teacher, judge and logins of their Secrets, and
+    the groups of the cluster's own settings. Raises ``InputError`` for a document that is none.
+    """
+    given = {path.split(".")[1] for path in loaded.origins if path.startswith("where.")}
+    document = read_document(live.settings, CONFIG_MAP).tree.get("where", {})
+    found: dict[str, Any] = {f"where.{group}": value for group, value in document.items() if group not in given}
     for role, prefix in SERVERS.items():
         url = os.environ.get(f"{prefix}_ENDPOINT")
-        if url and getattr(loaded.config.where, role) is None:
+        if url and role not in given:
             token = f"env:{prefix}_TOKEN" if os.environ.get(f"{prefix}_TOKEN") else ""
             said = {"url": url, "model": os.environ.get(f"{prefix}_MODEL", ""), "api_key": token}
-            found |= {f"where.{role}.{name}": value for name, value in said.items() if value}
-    if (LOGINS / ".dockerconfigjson").is_file() and not loaded.config.where.package.logins:
-        found["where.package.logins"] = str(LOGINS)
+            below = found.get(f"where.{role}", {})
+            below = below if "url" not in below else {}
+            found[f"where.{role}"] = {**below, **{name: value for name, value in said.items() if value}}
+    if (LOGINS / ".dockerconfigjson").is_file() and "package" not in given:
+        found["where.package"] = {"logins": str(LOGINS), **found.get("where.package", {})}
     return found
 
 
-def patched(loaded: Loaded) -> tuple[Loaded, str]:
-    """The configuration with the ConfigMap's parameters as they are now, below those that are given; and a note where
-    it was not read.
-    """
-    live = read_as_user(CONFIG_MAP, loaded.config.where.kubeflow.namespace)
-    return replace(loaded, given={f"ConfigMap {CONFIG_MAP}": live.values, **loaded.given}), live.note
+def patched(loaded: Loaded, live: Live) -> Loaded:
+    """The configuration with the ConfigMap's parameters below those that are given."""
+    return replace(loaded, given={f"ConfigMap {CONFIG_MAP}": live.values, **loaded.given})
 
 
 def check_reachable(values: Mapping[str, Any]) -> None:
@@ -148,14 +158,14 @@ def _equip(task: Any, caller: Caller) -> None:
     """Secrets and volume: what is decided depends on taxonomy, base model and store, which may be private."""
     from kfp import kubernetes
 
-    for parameter, keys in definition.SECRETS.items():
-        if name := caller.secrets.get(parameter):
+    named = [(caller.secrets.get(parameter, ""), keys) for parameter, keys in SECRETS.items()]
+    for name, keys in (*named, (caller.storage_secret, STORAGE)):
+        if name and keys:
             kubernetes.use_secret_as_env(task, secret_name=name, secret_key_to_env=dict(keys), optional=True)
-    for parameter, folder in (("sdg_repo_secret", TAXONOMY), ("output_oci_registry_secret", LOGINS)):
-        if name := caller.secrets.get(parameter):
-            kubernetes.use_secret_as_volume(task, secret_name=name, mount_path=str(folder), optional=True)
-    if name := caller.storage_secret:
-        keys = dict(definition.STORAGE_SECRET)
-        kubernetes.use_secret_as_env(task, secret_name=name, secret_key_to_env=keys, optional=True)
+    for parameter, folder in MOUNTED.items():
+        if secret := caller.secrets.get(parameter):
+            kubernetes.use_secret_as_volume(task, secret_name=secret, mount_path=str(folder), optional=True)
+    kubernetes.use_secret_as_volume(task, TOKENS_SECRET, mount_path=str(TOKENS), optional=True)
+    kubernetes.use_config_map_as_volume(task, trust.CONFIG_MAP, mount_path=str(trust.BUNDLE), optional=True)
     if caller.claim:
         kubernetes.mount_pvc(task, pvc_name=caller.claim, mount_path=definition.VOLUME)

@@ -7,7 +7,8 @@ works there.
 Parameters, lowest first: defaults of the environment, the pipeline file, what the pipeline was compiled with, the
 ConfigMap as it is now, the run form. A form always holds all values; one that equals what the pipeline was compiled
 with counts as not given, so that a patched ConfigMap takes effect in recurring runs and in runs from the dashboard.
-What `ilab pipeline submit` was given (``Compiled.given``) counts always.
+What `ilab pipeline submit` was given (``Compiled.given``) counts always. Settings about *where* are the cluster's own
+(:mod:`ilab.kubeflow.settings`), under what a run sets itself.
 """
 
 from __future__ import annotations
@@ -17,15 +18,22 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from ilab.config import S3
 from ilab.kubeflow.configmap import read_live
-from ilab.parameters import BY_NAME
+from ilab.kubeflow.kept import Kept
+from ilab.kubeflow.secret_names import LOGINS, TAXONOMY, secret_names
+from ilab.kubeflow.settings import parsed, read_document, where_of_run
+from ilab.kubeflow.trust import trust_bundle
+from ilab.kubeflow.volume import machines
+from ilab.parameters import BY_NAME, collect
 
 if TYPE_CHECKING:
     from ilab.actions import Build
@@ -33,19 +41,15 @@ if TYPE_CHECKING:
     from ilab.parameters import Given
     from ilab.parameters.infrastructure import Cluster
 
-PLAN, SETTINGS, GRAPH = "plan.json", "ilab.yaml", "pipeline.yaml"
+PLAN, SETTINGS, GRAPH = KEPT = ("plan.json", "ilab.yaml", "pipeline.yaml")
 FIXED = ("k8s_storage_class_name", "k8s_storage_size")  # KFP makes the volume before the first task runs
-SECRETS = ("sdg_teacher_secret", "eval_judge_secret", "sdg_repo_secret", "output_oci_registry_secret")
 SERVERS = {"teacher": "ILAB_TEACHER", "judge": "ILAB_JUDGE"}  # role -> prefix of the variables its Secret gives
-IMPORTED = ("sdg_base_model",)  # shown by an importer, which takes nothing that a task found
+IMPORTED = ("s3://", "gs://", "minio://", "oci://")  # what Kubeflow's importer takes; a run fails with any other
 SHAPES = ("train_num_workers", "train_gpu_per_worker", "train_gpu_identifier", "eval_gpu_identifier")  # of the pods
 IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # a variable that every pod has
-TAXONOMY = Path("/var/run/ilab/taxonomy")  # where the Secret of a private taxonomy is mounted
 SSH_KEY = "ssh-privatekey"  # its key, in a Secret of the type kubernetes.io/ssh-auth
-LOGINS = Path("/var/run/ilab/registry")  # where the Secret with the registry's login is mounted
 ENDED = "ilab step run ended with "  # in the log of a task that failed; the exit code follows
 METRICS = {"port": 9464, "address": "0.0.0.0", "linger": 35}  # noqa: S104 - Prometheus asks from another pod
-KEYS = {"api_token": "TOKEN", "model_name": "MODEL", "endpoint": "ENDPOINT"}  # key of such a Secret -> variable
 
 
 class TaskFailedError(RuntimeError):
@@ -64,6 +68,8 @@ class Compiled:
     run: str  # the run's id
     store: str
     given: Sequence[str] = ()  # parameters that `ilab pipeline submit` was given
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # what FIXED and SHAPES were when the run was made
+    several: bool = False  # whether several machines see the volume at once
 
 
 def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[str, Any]:
@@ -75,30 +81,52 @@ def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[s
 
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / GRAPH, compiled.definition)
+    trust_bundle()
     show_key()
     live = read_live(compiled.config_map)
-    given = {
-        name: _value(name, value)
-        for name, value in form.items()
-        if name in compiled.given or value != compiled.defaults[name]
-    }
-    settings: dict[str, Any] = {"environment": compiled.environment, "pipeline": GRAPH, "where": _where(compiled)}
+    document, own = read_document(live.settings, compiled.config_map), _where(compiled)
+    given = _given(form, compiled.defaults, compiled.given)
+    settings: dict[str, Any] = {"environment": compiled.environment, "pipeline": GRAPH}
+    settings["where"] = where_of_run(document, own)
     write_text(folder / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
     loaded = _load(folder)
     before = {name: value for name, value in _compiled(loaded, compiled).items() if name not in given}
     layers = {"compiled": before, f"ConfigMap {compiled.config_map}": live.values, "run": given}
     build = prepare(replace(loaded, given=layers))
     values = {name: one.value for name, one in build.given.items()}
-    now, then = cluster(values), cluster(compiled.defaults)
+    now, single = machines(cluster(values), compiled.several)
+    then, _ = machines(cluster({**compiled.defaults, **compiled.fixed}), compiled.several)
     if IN_CLUSTER in os.environ:
-        settings["where"]["train"] = in_cluster(now, as_job=then.trainers > 1)
+        own["train"] = {"launcher": "here", **in_cluster(now, _launcher(loaded), as_job=then.trainers > 1)}
+        settings["where"] = where_of_run(document, own)
     write_text(folder / SETTINGS, yaml.safe_dump({**settings, "parameters": pinned(build)}, sort_keys=False))
     write_json(folder / PLAN, build.plan.dump())
-    _copy(folder, Path(compiled.root, "runs", compiled.run))  # where `finish` finds it
-    for line in (live.note, *build.notes, *_unheard(build.given, form), *_shaped(now, then), *_told(build.given)):
+    Kept(compiled.store, compiled.root, compiled.run).keep(folder, KEPT, loaded.config.where)
+    told = (*_unheard(values, compiled.fixed), *_shaped(now, then), *_told(build.given))
+    for line in (live.note, *build.notes, single, *told):
         if line:
             print(line, flush=True)  # noqa: T201 - a task's log is what it prints
-    return outputs(now, then)
+    model = values["sdg_base_model"]
+    return {
+        **outputs(now, then),
+        **secret_names(values),
+        "base_model": model if model.startswith(IMPORTED) else "",
+    }
+
+
+def find_secrets(
+    form: Mapping[str, Any], config_map: str, defaults: Mapping[str, Any], given: Sequence[str]
+) -> dict[str, str]:
+    """The names of Secrets as the run form and the live ConfigMap give them; see :func:`secret_names`.
+
+    ``defaults`` are those of the form, ``given`` the parameters that this very run was given.
+    """
+    live = read_live(config_map)
+    if live.note:
+        print(live.note, flush=True)  # noqa: T201
+    patched = {name: live.values[name] for name in form if name in live.values}
+    layers = {"compiled": defaults, f"ConfigMap {config_map}": patched, "run": _given(form, defaults, given)}
+    return secret_names({name: one.value for name, one in collect(layers).items()})
 
 
 def outputs(asked: Cluster, then: Cluster) -> dict[str, Any]:
@@ -135,6 +163,7 @@ def pinned(build: Build) -> dict[str, Any]:
 
 def run_step(folder: Path, name: str) -> None:
     """Make one step: the same command as by hand. Raises TaskFailedError; signals go on to the command."""
+    trust_bundle()
     show_key()
     arguments = ["-C", str(folder), "--config", "DEFAULT", "step", "run", "--plan", str(folder / PLAN), "--step", name]
     _command(arguments)
@@ -155,6 +184,7 @@ def results(folder: Path, out: Outputs) -> dict[str, float]:
     """Copy what a run gives out of the store; returns figures for KFP's page. The gate has spoken, maybe with no."""
     from ilab.core.files import read_json
 
+    trust_bundle()
     _, made, page, beside_it = _drawn(folder)
     for name, (source, target) in {
         "select-phase-2": ("model", out.trained_model),
@@ -182,9 +212,12 @@ def results(folder: Path, out: Outputs) -> dict[str, float]:
     return {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
 
 
-def finish(folder: Path, state: str, error: str) -> None:
+def finish(kept: Kept, config_map: str, state: str, error: str) -> None:
     """The last word of a run, whatever became of it: its state, the report if it came that far, what to type."""
-    print(f"the run ended: {state}{f': {error}' if error else ''}")  # noqa: T201
+    print(f"the run ended: {state}{f': {error}' if error else ''}", flush=True)  # noqa: T201
+    trust_bundle()
+    where = parsed(read_document(read_live(config_map).settings, config_map))
+    folder = kept.found(KEPT, where, Path(tempfile.mkdtemp(prefix="ilab-plan-")))
     if not (folder / PLAN).is_file():
         print("nothing was planned: look at the log of the task `resolve`")  # noqa: T201
         return
@@ -223,7 +256,6 @@ def _build(folder: Path) -> Build:
     from ilab.actions import Build, absolute_where
     from ilab.core.files import read_json
     from ilab.core.pipeline import Plan
-    from ilab.parameters import collect
     from ilab.steps import STEPS
 
     loaded = _load(folder)
@@ -235,17 +267,30 @@ def _build(folder: Path) -> Build:
 def _load(folder: Path) -> Loaded:
     from ilab.config import load
 
-    return load(folder, user=None)
+    loaded = load(folder, user=None)
+    package = loaded.config.where.package
+    if package.logins == str(LOGINS) and not LOGINS.exists():  # the last task has no Secrets
+        where = loaded.config.where.model_copy(update={"package": package.model_copy(update={"logins": ""})})
+        loaded = replace(loaded, config=loaded.config.model_copy(update={"where": where}))
+    return loaded
+
+
+def _given(form: Mapping[str, Any], defaults: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:
+    """What the run itself gives: of a form, which always holds all values, those that somebody changed."""
+    return {name: _value(name, value) for name, value in form.items() if name in given or value != defaults[name]}
+
+
+def _launcher(loaded: Loaded) -> Literal["TrainJob", "PyTorchJob"]:
+    """The kind of job that several machines train by, where there is a choice: where.train.launcher."""
+    return "PyTorchJob" if loaded.config.where.train.launcher == "PyTorchJob" else "TrainJob"
 
 
 def _where(compiled: Compiled) -> dict[str, Any]:
     """The settings about where of this run's pods. Of a Secret only the name of a variable stands here."""
     root = Path(compiled.root)
-    where: dict[str, Any] = {
-        "store": compiled.store,
-        "cache": str(root / "cache"),
-        "registry": str(root / "registry.sqlite"),
-    }
+    where: dict[str, Any] = {"store": compiled.store, "cache": str(root / "cache")}
+    if not compiled.store.startswith(S3):  # else it is in the bucket too
+        where["registry"] = str(root / "registry.sqlite")
     for role, prefix in SERVERS.items():
         if url := os.environ.get(f"{prefix}_ENDPOINT"):
             token = f"env:{prefix}_TOKEN" if os.environ.get(f"{prefix}_TOKEN") else ""
@@ -293,16 +338,14 @@ def _shaped(now: Cluster, then: Cluster) -> list[str]:
     return lines
 
 
-def _unheard(given: Mapping[str, Given], form: Mapping[str, Any]) -> list[str]:
+def _unheard(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> list[str]:
     """What somebody patched since this run was submitted, and comes too late for it."""
-    lines = []
-    for name in (*FIXED, *SECRETS):
-        if str(given[name].value) != str(form[name]):
-            lines.append(
-                f"{name} is {given[name].value} now, but this run was made with {form[name] or 'none'} and keeps it; "
-                "submit again for the other: ilab pipeline submit"
-            )
-    return lines
+    return [
+        f"{name} is {values[name]} now, but this run was made with {fixed[name] or 'none'} and keeps it; submit again "
+        "for the other: ilab pipeline submit"
+        for name in FIXED
+        if name in fixed and str(values[name]) != str(fixed[name])
+    ]
 
 
 def _told(given: Mapping[str, Given]) -> list[str]:

@@ -19,6 +19,7 @@ import yaml
 from ilab.errors import InputError, InputErrors
 
 CONFIG_MAP = "instructlab-pipeline-params"
+SETTINGS_KEY = "ilab.yaml"  # its key that holds no parameter, but settings about where (ilab.kubeflow.settings)
 
 
 def read_parameters(path: Path) -> dict[str, str]:
@@ -73,7 +74,7 @@ def _manifest(path: Path, text: str) -> dict[str, str]:
         if document.get("kind") == "ConfigMap":
             data = document.get("data") or {}
             if isinstance(data, dict):
-                return {str(name): as_text(value) for name, value in data.items()}
+                return {str(name): as_text(value) for name, value in data.items() if name != SETTINGS_KEY}
         for generator in document.get("configMapGenerator") or []:
             if isinstance(generator, dict) and generator.get("name") == CONFIG_MAP:
                 return _literals(path, generator.get("literals") or [])

@@ -27,7 +27,7 @@ from ilab.training.handover import told
 from ilab.training.loop import TrainJob
 from ilab.training.manifests import MARK
 from ilab.training.pods import KINDS, Kind, Object, Trouble, running, state_of, troubles
-from ilab.training.relay import PodsOfJob, like_this_pod
+from ilab.training.relay import PodsOfJob, like_this_pod, must_be_shared
 
 LOOK = 2.0  # seconds between two looks
 GLANCE = 0.2  # seconds between two looks at whether to stop
@@ -45,6 +45,7 @@ def train_in_cluster(job: TrainJob, device: str) -> None:
     try:
         with Api(find_account(place.kubeconfig, place.context)) as api:
             job = replace(job, where=like_this_pod(api, job.where))
+            must_be_shared(api, job.work, job.where.kubernetes.volumes)
             _Submission(api, job, device).run()
     except IlabError as error:
         if not is_finished(job.work):

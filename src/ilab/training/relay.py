@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ilab.config import TrainWhere
 from ilab.core.kubernetes import Api, Refused, plain
+from ilab.errors import InputError
 from ilab.training.elsewhere import pass_on, steps_done
 from ilab.training.loop import TrainJob
 from ilab.training.pods import Kind, Object, name_of, running
@@ -22,16 +24,12 @@ def like_this_pod(api: Api, where: TrainWhere) -> TrainWhere:
 
     Unchanged outside of pods, or where the account may not read its pod.
     """
-    place, account = where.kubernetes, api.account
-    if not account.pod or (place.image and place.volumes):
+    place = where.kubernetes
+    if not api.account.pod or (place.image and place.volumes):
         return where
-    try:
-        pod = api.find(f"/api/v1/namespaces/{account.namespace}/pods/{account.pod}")
-    except Refused:
+    spec, mine = _own(api)
+    if not spec:
         return where
-    spec: Mapping[str, Any] = (pod or {}).get("spec") or {}
-    containers: dict[Any, dict[str, Any]] = {one.get("name"): one for one in spec.get("containers") or []}
-    mine = containers.get("main") or next(iter(containers.values()), {})  # what Argo calls a task's own
     claims = {
         one.get("name"): one["persistentVolumeClaim"]["claimName"]
         for one in spec.get("volumes") or []
@@ -49,6 +47,36 @@ def like_this_pod(api: Api, where: TrainWhere) -> TrainWhere:
         "image_pull_secrets": place.image_pull_secrets or pulled,
     }
     return where.model_copy(update={"kubernetes": place.model_copy(update=update)})
+
+
+def must_be_shared(api: Api, folder: Path, volumes: Mapping[str, str]) -> None:
+    """Raises InputError where ``folder`` lies on a volume of this very pod, which goes with it and no other can mount.
+
+    ``volumes``: those that the job's pods get, claim to path.
+    """
+    if not api.account.pod or any(folder.is_relative_to(path) for path in volumes.values()):
+        return
+    spec, mine = _own(api)
+    alone = {one.get("name") for one in spec.get("volumes") or [] if {"ephemeral", "emptyDir"} & set(one)}
+    for mount in mine.get("volumeMounts") or []:
+        if mount.get("name") in alone and folder.is_relative_to(str(mount.get("mountPath"))):
+            raise InputError(
+                f"the training's folder is on {mount['name']}, a volume of this pod alone",
+                where=str(folder),
+                hint="machines that train together share one: ilab pipeline submit -p k8s_storage_class_name=CLASS "
+                "--access-mode ReadWriteMany; or train on one: -p train_num_workers=1",
+            )
+
+
+def _own(api: Api) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Of the pod in which this runs its spec, and the container; both empty where the account may not read them."""
+    try:
+        pod = api.find(f"/api/v1/namespaces/{api.account.namespace}/pods/{api.account.pod}")
+    except Refused:
+        return {}, {}
+    spec: Mapping[str, Any] = (pod or {}).get("spec") or {}
+    containers: dict[Any, dict[str, Any]] = {one.get("name"): one for one in spec.get("containers") or []}
+    return spec, containers.get("main") or next(iter(containers.values()), {})  # what Argo calls a task's own
 
 
 def _belongs(event: Object, name: str, since: str) -> bool:
