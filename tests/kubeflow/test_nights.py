@@ -209,6 +209,38 @@ def test_it_catches_up_before_it_decides(cluster: Cluster) -> None:
     assert cluster.server.runs["run-3"]["display_name"] == "small 0.1.1 nightly"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore.*")
+def test_callers_on_two_machines_share_a_bucket(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("moto.server")
+    from s3_server import KEYS, s3_server
+
+    from ilab.config import Where
+    from ilab.packaging.registry import open_registry
+
+    def nightly() -> Any:
+        given = ("--host", cluster.server.url, "--image", IMAGE, "--run-store", "s3://lamps/models", *MODEL)
+        url = ("-p", f"sdg_repo_url={cluster.url}", "--no-wait")
+        return json.loads(cluster.ilab("--json", "pipeline", "nightly", "--on", "kubeflow", *given, *url).stdout)
+
+    cluster.merge(KILN)
+    with s3_server(tmp_path) as endpoint:
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL_S3": endpoint}.items():
+            monkeypatch.setenv(name, value)
+        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="lamps")
+        assert nightly()["run"] == "run-1"
+        resolve = tasks_of(cluster.server.runs["run-1"])["resolve"]["inputs"]["parameters"]
+        assert resolve["store"]["runtimeValue"]["constant"] == "s3://lamps/models"
+        registry = open_registry("s3://lamps/models/registry.sqlite", Where(s3_endpoint=endpoint))
+        registry.register(Entry(name="small", version="0.1.0", digest="sha256:1", uri="oci:/nowhere", metrics={}))
+        cluster.server.end("SUCCEEDED")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another machine"))
+        told = nightly()
+        assert (told["channels"], told["version"], told["run"]) == ({"nightly": "0.1.0"}, "0.1.1", "run-2")
+
+
 def test_the_config_map_and_the_secrets_count_as_in_pods(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     from ilab.kubeflow.configmap import Live
 
