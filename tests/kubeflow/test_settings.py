@@ -21,7 +21,7 @@ from ilab.kubeflow import tasks, trust
 from ilab.kubeflow.configmap import Live
 from ilab.kubeflow.definition import defaults, definition
 from ilab.kubeflow.secret_names import SECRETS
-from ilab.kubeflow.settings import read_document, where_of_run
+from ilab.kubeflow.settings import parsed, read_document, where_of_run
 from ilab.parameters import collect
 
 CONFIG_MAP = "instructlab-pipeline-params"
@@ -124,6 +124,10 @@ def test_a_secrets_server_keeps_the_documents_other_settings() -> None:
         "api_key": "env:T",
     }
     assert where["judge"] == {"url": "https://j/v1"}, "nothing that was meant for one server goes to another"
+    alone = parsed(document)  # of the last task and the doctor, which have no Secrets
+    assert alone.teacher is not None and alone.teacher.pending and alone.teacher.in_flight == 3
+    with pytest.raises(InputError, match=r"unknown setting 'where\.judge\.inflight'"):
+        parsed(read_document("where: {judge: {inflight: 3}}", "map"))
 
 
 def test_one_machine_trains_on_a_volume_for_one(resolved: Any, capsys: pytest.CaptureFixture[str]) -> None:

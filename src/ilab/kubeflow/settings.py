@@ -17,6 +17,7 @@ from typing import Any
 
 from ilab.config import Where, check_source
 from ilab.config_source import Source, joined, parse_source
+from ilab.config_where import UNSERVED
 from ilab.errors import InputError, InputErrors
 from ilab.parameters.files import SETTINGS_KEY
 
@@ -25,7 +26,8 @@ MATTER = (
     "s3_endpoint", "teacher", "verifier", "judge", "embedder", "documents", "web", "package", "train.report_to",
     "train.mlflow_uri", "train.kernels", "train.compile",
 )  # fmt: skip
-OF_SECRETS = tuple(f"where.{role}.{name}" for role in ("teacher", "judge") for name in ("url", "model", "api_key"))
+SERVED = ("teacher", "judge")
+OF_SECRETS = tuple(f"where.{role}.{name}" for role in SERVED for name in ("url", "model", "api_key"))
 
 
 def read_document(text: str, config_map: str) -> Source:
@@ -59,8 +61,10 @@ def where_of_run(document: Source, own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parsed(document: Source) -> Where:
-    """The document's settings by themselves."""
-    return Where.model_validate(where_of_run(document, {}))
+    """The document's settings by themselves; a server whose address its Secret has is one that is not served yet."""
+    below = document.tree.get("where", {})
+    later = {role: {"url": UNSERVED} for role in SERVED if "url" not in (below.get(role) or {"url": ""})}
+    return Where.model_validate(where_of_run(document, later))
 
 
 def not_in_pods(origins: Mapping[str, str], document: Source) -> list[str]:

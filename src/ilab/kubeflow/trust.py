@@ -2,7 +2,7 @@
 
 Whoever opens a connection in a task takes its trust from the environment: OpenSSL (and with it our own clients, aiohttp
 and urllib), requests, boto3 and git have a variable each. All are pointed to one file with the system's certificates
-and these. A ``ca_file`` of the settings is trusted besides.
+and these. A ``ca_file`` of the settings is trusted besides; boto3 trusts ``where.web.ca_file`` alone.
 """
 
 from __future__ import annotations
