@@ -280,7 +280,8 @@ def _wanted(build: Build, store: Store) -> set[tuple[str, str]]:
     every package that a registry points to: it may be the release that the next build is held against.
     """
     newest: dict[str, dict[str, Any]] = {}
-    registries = {registry_address(build.loaded)}
+    # A project whose store went to a bucket may have a registry in a file from before.
+    registries = {registry_address(build.loaded), str(build.loaded.home / REGISTRY)}
     for path in store.runs("plan.json"):
         try:
             noted = read_json(path)
@@ -326,14 +327,14 @@ def collect_garbage(build: Build, engine: Engine, *, dry_run: bool) -> list[dict
     for record in list(store.records()):
         if (record.type, record.key) not in kept:
             path = store.directory(record.type, record.key)
-            removed.append({"path": str(path), "bytes": store.size(path)})
+            removed.append({"path": store.address(path), "bytes": store.size(path)})
             if not dry_run:
                 store.remove(record)
     for partial in store.partials():
         identity = (partial.parent.name, partial.name.removesuffix(".partial"))
         wanted = identity in kept and store.record(*identity) is None
         if not wanted and not store.held(partial):
-            removed.append({"path": str(partial), "bytes": store.size(partial)})
+            removed.append({"path": store.address(partial), "bytes": store.size(partial)})
             if not dry_run:
                 store.remove_partial(partial)
     return removed

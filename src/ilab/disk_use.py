@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ilab.config import cache_home, data_home
+from ilab.core.objects import SHORT
+from ilab.core.remote_check import Taken, taken
+from ilab.errors import IlabError
 from ilab.transfer.shelf import OWN, Shelf, checkpoints_home, models_home
 
 if TYPE_CHECKING:
@@ -48,7 +51,11 @@ def disk_use(loaded: Loaded) -> Iterator[Use]:
     begun = sorted(loaded.store.glob("*/*.partial"))
     kept = sorted(loaded.store.glob("*/*/record.json"))
     yield _use("unfinished results", begun, seen, _counted(begun, "result"), "ilab pipeline gc", loaded.store)
-    yield _use("results", [loaded.store], seen, _counted(kept, "result"), "ilab pipeline gc")
+    if loaded.bucket:
+        prune = f"rm -r {loaded.store}   (when nothing runs; what is needed is fetched again from {loaded.bucket})"
+        yield _use("mirror of the store", [loaded.store], seen, _counted(kept, "result"), prune)
+    else:
+        yield _use("results", [loaded.store], seen, _counted(kept, "result"), "ilab pipeline gc")
     checkpoints = checkpoints_home()
     trained = Shelf(checkpoints).models()
     prune = f"rm -r {checkpoints / 'NAME'}   (see: ilab model list --list-checkpoints)"
@@ -65,6 +72,36 @@ def disk_use(loaded: Loaded) -> Iterator[Use]:
     prune = f"rm -r {' '.join(map(str, caches))}   (can be fetched again)"
     yield _use("caches", caches, seen, _counted(caches, "folder"), prune, cache)
     yield _use("other data", [data_home()], seen, "", f"ls {data_home()}")
+
+
+@dataclass(frozen=True)
+class BucketUse:
+    """What the store takes in its bucket, which is on no disk of this machine: by type of result. ``error`` says why
+    nobody knows."""
+
+    address: str
+    types: dict[str, Taken]
+    error: str = ""
+
+    @property
+    def bytes(self) -> int:
+        return sum(one.bytes for one in self.types.values())
+
+    @property
+    def results(self) -> int:
+        return sum(one.results for one in self.types.values())
+
+
+def bucket_use(loaded: Loaded) -> BucketUse | None:
+    """The same for a store in a bucket; None for one in a folder. A server that is away is told, and no error."""
+    if not loaded.bucket:
+        return None
+    from ilab.transfer.stores import objects_of
+
+    try:
+        return BucketUse(loaded.bucket, taken(objects_of(loaded), SHORT))
+    except IlabError as error:
+        return BucketUse(loaded.bucket, {}, error.message)
 
 
 def _use(name: str, folders: Sequence[Path], seen: Seen, holds: str, prune: str, path: Path | None = None) -> Use:

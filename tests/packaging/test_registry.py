@@ -119,6 +119,17 @@ def test_files_that_are_no_registry(tmp_path: Path) -> None:
         Registry(tmp_path / "file" / "registry.db")
 
 
+def test_an_entry_that_somebody_changed_is_named(registry: Registry) -> None:
+    registry.register(entry())
+    connection = sqlite3.connect(registry.where)
+    connection.execute("UPDATE entries SET metrics = '{torn'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(SetupError, match="an entry of the model registry cannot be read") as caught:
+        registry.list()
+    assert caught.value.where == "tiny 0.1.0"
+
+
 def test_a_newer_schema_is_not_touched(registry: Registry) -> None:
     connection = sqlite3.connect(registry.where)
     connection.execute("PRAGMA user_version = 99")

@@ -127,7 +127,8 @@ def push(
 def verify(options: Options, place: str | None, key: str, quick: bool, logins: str | None) -> None:
     """Prove that the package at PLACE is the model that was evaluated: digests, files, template, tokens, logits.
 
-    PLACE is oci://HOST/PATH:TAG, HOST/PATH:TAG or a folder; else the last build's. Exit code 5 where anything differs.
+    PLACE is oci://HOST/PATH:TAG, HOST/PATH:TAG, a folder, or s3://… as the registry has it; else the last build's. Exit
+    code 5 where anything differs.
     """
     from ilab.cli.live import view
     from ilab.cli.threads import passive_threads

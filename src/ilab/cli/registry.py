@@ -35,7 +35,9 @@ def list_(options: Options) -> None:
     from ilab.cli.render import console
 
     stages = _stages(options)
-    rows = [_told(entry, stages) for entry in stages.registry.list()]
+    entries = stages.registry.list()
+    aliases = {name: stages.aliases(name) for name in {entry.name for entry in entries}}
+    rows = [_with_aliases(entry, aliases[entry.name]) for entry in entries]
     if options.as_json:
         options.result(rows)
         return
@@ -162,8 +164,11 @@ def _stages(options: Options) -> Stages:
 
 
 def _told(entry: Entry, stages: Stages) -> dict[str, Any]:
-    aliases = [alias for alias, version in stages.aliases(entry.name).items() if version == entry.version]
-    return {**entry.model_dump(), "aliases": aliases}
+    return _with_aliases(entry, stages.aliases(entry.name))
+
+
+def _with_aliases(entry: Entry, aliases: Mapping[str, str]) -> dict[str, Any]:
+    return {**entry.model_dump(), "aliases": [alias for alias, version in aliases.items() if version == entry.version]}
 
 
 def _result(options: Options, entry: Entry, text: str) -> None:

@@ -35,14 +35,14 @@ def info(options: Options) -> None:
 @group.command()
 @click.pass_obj
 def df(options: Options) -> None:
-    """What of ours takes room on the disk, and what to type to free it.
+    """What of ours takes room on the disk and in the store's bucket, and what to type to free it.
 
     For example: ilab system df --json
     """
     from dataclasses import asdict
 
     from ilab.cli.model_download import size_text
-    from ilab.disk_use import disk_use
+    from ilab.disk_use import bucket_use, disk_use
 
     loaded, wrong = options.load_or_defaults()
     if wrong:
@@ -55,4 +55,14 @@ def df(options: Options) -> None:
             lines.append(f"{size_text(one.bytes):>10}  {one.name}{holds}: {one.path}\n{'':12}{one.prune}")
     total = sum(one.bytes for one in used)
     lines.append(f"{size_text(total):>10}  in all")
-    options.result({"uses": [asdict(one) for one in used], "bytes": total}, "\n".join(lines))
+    told = {"uses": [asdict(one) for one in used], "bytes": total, "bucket": None}
+    if bucket := bucket_use(loaded):
+        told["bucket"] = {**asdict(bucket), "bytes": bucket.bytes, "results": bucket.results}
+        head = f"not known: {bucket.error}" if bucket.error else f"{size_text(bucket.bytes)}, {bucket.results} results"
+        lines.append(f"In the bucket {bucket.address}: {head}")
+        lines += [
+            f"{size_text(one.bytes):>10}  {name}{f', {one.results} results' if one.results else ''}"
+            for name, one in bucket.types.items()
+        ]
+        lines.append(f"{'':12}ilab pipeline gc   (removes there what no project needs any more)")
+    options.result(told, "\n".join(lines))

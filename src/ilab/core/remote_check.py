@@ -1,4 +1,4 @@
-"""What a bucket lets us do: read, write, list, remove, and above all write on a condition.
+"""What a bucket lets us do: read, write, list, remove, above all write on a condition; and what a store takes there.
 
 Whatever several machines change together stands on conditions. There are servers that pass over them in silence, so
 they are tried, with an object that is removed again.
@@ -7,12 +7,16 @@ they are tried, with an object that is removed again.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ilab.core.objects import Objects, patiently
+from ilab.core.step import KEY_LENGTH
 from ilab.errors import SetupError
 
 PROBE = ".probe-"
+RECORD = "record.json"
+OTHER, UNFINISHED = "other", "unfinished"
 NEVER = f'"{"0" * 32}"'  # an ETag that no object has
 
 
@@ -22,6 +26,32 @@ class Conditions:
 
     absent: bool
     match: bool
+
+
+@dataclass(frozen=True)
+class Taken:
+    """How many results of a type there are, and the bytes of all that belongs to them."""
+
+    results: int
+    bytes: int
+
+
+def taken(objects: Objects, seconds: float | None = None) -> dict[str, Taken]:
+    """What lies in a store's bucket, by type of result, the largest first; ``unfinished`` and ``other`` (what teachers
+    said, runs, the registry) where there is any of it. Raises ``ServiceError`` for a server that stays away."""
+    return _summed(patiently(lambda: list(objects.list("")), seconds))
+
+
+def _summed(listed: Iterable[tuple[str, int]]) -> dict[str, Taken]:
+    found: dict[str, Taken] = {}
+    for name, size in listed:
+        folder, *rest = name.split("/")
+        kind = folder if len(rest) > 1 and len(rest[0]) == KEY_LENGTH else OTHER
+        if len(rest) > 1 and rest[0].endswith(".partial"):
+            kind = UNFINISHED
+        before = found.get(kind, Taken(0, 0))
+        found[kind] = Taken(before.results + int(kind == folder and rest[1:] == [RECORD]), before.bytes + size)
+    return dict(sorted(found.items(), key=lambda one: (-one[1].bytes, one[0])))
 
 
 def try_conditions(objects: Objects, seconds: float | None = None) -> Conditions:

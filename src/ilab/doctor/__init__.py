@@ -4,14 +4,16 @@
     project.py    configuration, taxonomy, the store's unfinished work
     room.py       memory and disks, against what the models of the profile need
     models.py     the models of the roles that no server plays, and their chat templates
+    store.py      the store's bucket: rights, conditions, what it holds; the model registry
     servers.py    the port of `ilab model serve`; teacher, judge and the other servers
     devices.py    torch, and whether it sees the GPU and suits its driver
     cluster.py    kubectl, and the context of the kubeconfig
     deployment.py what runs need in its namespace, asked of its API (kubernetes_api.py)
 
 Three states: ``ok``; ``note``, where something that not everybody needs is missing; ``bad``, where what the
-configuration asks for cannot work. Every finding that is not ``ok`` has a line to type. Nothing is changed, nothing
-is downloaded, and no secret is shown. Servers are asked for their list of models, and for nothing that costs.
+configuration asks for cannot work. Every finding that is not ``ok`` has a line to type. Nothing is changed but that an
+object is written to the store's bucket and removed again, nothing is downloaded, and no secret is shown. Servers are
+asked for their list of models, and for nothing that costs.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ilab.doctor import cluster as clusters
-from ilab.doctor import devices, models, programs, project, room, servers
+from ilab.doctor import devices, models, programs, project, room, servers, store
 from ilab.doctor.finding import Finding
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ def examine(loaded: Loaded, wrong: InputError | None = None, *, cluster: bool = 
     yield from project.unfinished(loaded)
     yield servers.port(loaded)
     yield from servers.endpoints(loaded)
+    yield from store.bucket(loaded)
+    yield from store.registry(loaded)
     if cluster or loaded.config.where.train.launcher != "here":
         yield from clusters.look(loaded)
     yield devices.torch(hardware, loaded.config.where.device)

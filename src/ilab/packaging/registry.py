@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from ilab.errors import InputError
+from ilab.errors import InputError, SetupError
 from ilab.packaging.registry_file import RegistryFile
 
 if TYPE_CHECKING:
@@ -209,7 +209,14 @@ def _person() -> str:
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     plain = dict(zip(_COLUMNS.split(", "), row, strict=True))
-    return Entry(**{**plain, "metrics": json.loads(plain["metrics"]), "lineage": json.loads(plain["lineage"])})
+    try:
+        return Entry(**{**plain, "metrics": json.loads(plain["metrics"]), "lineage": json.loads(plain["lineage"])})
+    except ValueError as error:  # pydantic's too: it may come from a server
+        raise SetupError(
+            "an entry of the model registry cannot be read",
+            where=f"{plain['name']} {plain['version']}",
+            hint="it was changed by hand; use a copy of the registry from before: --set where.registry=FILE",
+        ) from error
 
 
 def _json(value: dict[str, Any]) -> str:

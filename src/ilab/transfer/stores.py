@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ilab.config import S3, Loaded
+from ilab.core.objects import Objects
 from ilab.core.store import Store
 from ilab.errors import InputError
 
@@ -25,11 +26,17 @@ def open_store(loaded: Loaded) -> Store:
     if not loaded.bucket:
         return Store(loaded.store)
     from ilab.core.remote_store import RemoteStore
+
+    return RemoteStore(loaded.store, objects_of(loaded))
+
+
+def objects_of(loaded: Loaded) -> Objects:
+    """The objects of a store in a bucket. Asks no server yet."""
     from ilab.transfer.address import parse
     from ilab.transfer.s3_objects import S3Objects
 
-    objects = S3Objects(parse(loaded.bucket), where.s3_endpoint or "", where.web)
-    return RemoteStore(loaded.store, objects)
+    where = loaded.config.where
+    return S3Objects(parse(loaded.bucket), where.s3_endpoint or "", where.web)
 
 
 def artifact_at(loaded: Loaded, address: str, *, whole: bool = True) -> Path:
