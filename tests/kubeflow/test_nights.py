@@ -270,6 +270,9 @@ def test_settings_of_the_cluster_are_below_ones_own(tmp_path: Path, monkeypatch:
     where = load(tmp_path, flags=found, user=None).config.where
     assert (where.s3_endpoint, where.web.ca_file) == ("https://s3.inside", "own.pem")
     assert where.teacher is not None and where.teacher.in_flight == 3
+    monkeypatch.delenv("ILAB_TEACHER_ENDPOINT")
+    without = of_pods(load(tmp_path, user=None), Live(settings=document))
+    assert "where.teacher" not in without, "its Secret is not here, so nobody knows where it is"
 
 
 def test_what_has_to_be_shared_is_said(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

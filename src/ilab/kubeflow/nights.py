@@ -104,6 +104,8 @@ def of_pods(loaded: Loaded, live: Live) -> dict[str, Any]:
             below = found.get(f"where.{role}", {})
             below = below if "url" not in below else {}
             found[f"where.{role}"] = {**below, **{name: value for name, value in said.items() if value}}
+        elif "url" not in found.get(f"where.{role}", {}):  # its Secret would have the address, and is not here
+            found.pop(f"where.{role}", None)
     if (LOGINS / ".dockerconfigjson").is_file() and "package" not in given:
         found["where.package"] = {"logins": str(LOGINS), **found.get("where.package", {})}
     return found
