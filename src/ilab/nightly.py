@@ -25,14 +25,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ilab import resolvers
-from ilab.actions import Build, prepare, where_of
+from ilab.actions import Build, prepare
 from ilab.config import Loaded
 from ilab.core.lease import Held
 from ilab.core.pipeline import Pipeline
 from ilab.core.run import Engine
 from ilab.core.store import Store
-from ilab.errors import GateError, InputError, SetupError
-from ilab.resolvers import NIGHTLY, STABLE, STABLE_RELEASE, registry_of
+from ilab.errors import InputError, SetupError
+from ilab.packaging.channels import STABLE
+from ilab.packaging.previous import REGISTRY
+from ilab.resolvers import registry_of
 from ilab.transfer.stores import open_store
 
 if TYPE_CHECKING:
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from ilab.packaging.stages import Stages
 
 How = Literal["nothing", "increment", "full"]
-PASS = "pass"  # noqa: S105 - the gate's verdict
 REWIRED = ("taxonomy", "generate", "mix-knowledge", "train-phase-1", "mix-skills", "previous", "gate", "package")
 
 
@@ -128,12 +129,12 @@ class Nightly:
         return replace(pipeline, steps=steps)
 
     def values(self) -> dict[str, Any]:
-        return {"nightly_replay": self.replay}
+        return {}
 
     def parameters(self) -> dict[str, Any]:
         """The pipeline parameters that are not the person's to choose here."""
         return {
-            **_own(STABLE_RELEASE if self.decision.stable else ""),
+            **_own(_release(self.decision)),
             "output_model_version": self.decision.version,
         }
 
@@ -155,16 +156,16 @@ class Nightly:
         unchanged = list(self.decision.since.unchanged)
         steps["changed"] = {"step": "pick", "leaves": list(self.decision.since.new), "from": {"taxonomy": "taxonomy"}}
         steps["start"] = {"step": "select", "by": "last", "from": {"candidates": "previous"}}
-        steps["earlier"] = {"step": "earlier", "release": STABLE_RELEASE, "leaves": unchanged}
+        steps["earlier"] = {"step": "earlier", "release": _release(self.decision), "leaves": unchanged}
         # Phase 2 repeats what was taught before tonight, and what phase 1 teaches tonight.
         steps["earlier-and-phase-1"] = {
             "step": "stack",
             "from": {"datasets": {"earlier": "earlier", "phase-1": "mix-knowledge"}},
         }
         steps["generate"] = _with(steps["generate"], taxonomy="changed")
-        steps["mix-knowledge"] = {**_with(steps["mix-knowledge"], earlier="earlier"), "replay": "$nightly_replay"}
+        steps["mix-knowledge"] = {**_with(steps["mix-knowledge"], earlier="earlier"), "replay": self.replay}
         steps["train-phase-1"] = _with(steps["train-phase-1"], base="start")
-        steps["mix-skills"] = {**_with(steps["mix-skills"], earlier="earlier-and-phase-1"), "replay": "$nightly_replay"}
+        steps["mix-skills"] = {**_with(steps["mix-skills"], earlier="earlier-and-phase-1"), "replay": self.replay}
 
 
 def _with(body: Mapping[str, Any], **wired: str) -> dict[str, Any]:
@@ -238,42 +239,13 @@ def _why_full(plain: Build, stable: Entry | None, seen: Since, from_base: bool, 
 
 def build_of(loaded: Loaded, parameters: Mapping[str, Any], decision: Decision) -> Build:
     """The plan of a decision that builds something."""
-    cut = Nightly(decision, loaded.config.nightly.replay)
+    cut = cut_of(loaded, decision)
     return prepare(loaded, {**parameters, **cut.parameters()}, cut)
 
 
-def finish(loaded: Loaded, decision: Decision, *, promote: bool = False) -> dict[str, str]:
-    """Point the channels to what was built: ``nightly``, with ``promote`` also ``stable``. Returns alias to version.
-
-    ``nightly`` moves to a version once: who rolled it back meant it. A model that was published in spite of its gate
-    moves nothing. Raises ``GateError`` where a version whose gate did not pass is to be promoted.
-    """
-    from ilab.packaging.sinks import followed
-
-    stages = stages_of(loaded)
-    with followed(stages, decision.name, where_of(loaded)):
-        return _move(stages, decision, promote)
-
-
-def _move(stages: Stages, decision: Decision, promote: bool) -> dict[str, str]:
-    entry = stages.find(decision.name, decision.version)
-    verdict = str(entry.metrics.get("verdict", ""))
-    moved = any(
-        (change.what, change.detail, change.version) == ("aliased", NIGHTLY, entry.version)
-        for change in stages.history(decision.name)
-    )
-    if not (moved or entry.recalled or entry.metrics.get("published_anyway")):
-        stages.alias(decision.name, entry.version, NIGHTLY)
-    if promote and verdict != PASS:
-        raise GateError(
-            f"{decision.name} {entry.version} is not promoted: its gate says {verdict or 'nothing'}",
-            where=STABLE,
-            hint=f"look at its report; to decide it: ilab registry alias {decision.name} {entry.version} {STABLE}",
-        )
-    if promote:
-        stages.alias(decision.name, entry.version, STABLE)
-    aliases = stages.aliases(decision.name)
-    return {alias: aliases[alias] for alias in (NIGHTLY, STABLE) if alias in aliases}
+def cut_of(loaded: Loaded, decision: Decision) -> Nightly:
+    """How a decision wires the pipeline."""
+    return Nightly(decision, loaded.config.nightly.replay)
 
 
 def lease_of(loaded: Loaded, name: str) -> Held:
@@ -298,6 +270,11 @@ def stages_of(loaded: Loaded) -> Stages:
 def package_of(entry: Entry) -> Path:
     """Where the package lies of a release of which this machine has at least what it tells of itself."""
     return Path(entry.uri.removeprefix("oci:"))
+
+
+def _release(decision: Decision) -> str:
+    """The stable release as a locator, by its version: the alias may move while a run on a cluster waits."""
+    return f"{REGISTRY}:{decision.stable.version}" if decision.stable else ""
 
 
 def _own(release: str) -> dict[str, Any]:

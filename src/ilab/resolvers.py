@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ilab.packaging.registry import Entry, Registry
 
 REGISTRY = "registry.sqlite"  # the model registry, beside the store or in its bucket
-NIGHTLY, STABLE = "nightly", "stable"  # aliases in it: the newest build that passed its gate; the one to build on
-STABLE_RELEASE = f"registry:{STABLE}"  # as a locator
 
 
 def registry_address(loaded: Loaded) -> str:

@@ -19,6 +19,9 @@ from deployment import DEPLOY, kubectl
 
 from ilab.cli.app import main
 from ilab.doctor.deployment import TASKS, Right
+from ilab.kubeflow.definition import VOLUME
+from ilab.kubeflow.secret_names import MOUNTED, SECRETS, STORAGE, TOKENS
+from ilab.kubeflow.trust import BUNDLE
 from ilab.parameters import TABLE, collect
 from ilab.parameters.files import CONFIG_MAP, read_parameters
 from ilab.parameters.infrastructure import cluster
@@ -242,7 +245,14 @@ def test_the_nightly_build_waits_to_be_wanted_and_types_a_command_that_is_there(
         assert job["suspend"] is True and job["concurrencyPolicy"] == "Forbid"
         pod = job["jobTemplate"]["spec"]["template"]["spec"]
         container = pod["containers"][0]
-        variables = {one["name"]: one["value"] for one in container["env"]}
+        variables = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+        secret = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in container["env"] if "valueFrom" in one}
+        tasks = {name: key for keys in (*SECRETS.values(), STORAGE) for key, name in keys.items()}
+        assert {name: one["key"] for name, one in secret.items()} == tasks, "what tasks know, it knows"
+        assert all(one["optional"] for one in secret.values())
+        mounts = {one["mountPath"] for one in container["volumeMounts"]}
+        assert mounts == {"/tmp", *map(str, (*MOUNTED.values(), TOKENS, BUNDLE))}
+        assert variables["STORE"] == {"dev": "", "prod": "s3://instructlab/ilab"}[environment]
         assert pod["serviceAccountName"] == "ilab" and pod["securityContext"]["runAsNonRoot"]
         assert variables["ENVIRONMENT"] == environment
         assert variables["IMAGE"] == container["image"] and ":" in container["image"]
@@ -261,4 +271,10 @@ def test_the_volume_can_be_added(tmp_path: Path) -> None:
     objects = list(yaml.safe_load_all(kubectl("kustomize", str(path.parent))))
     claim = named(objects, "PersistentVolumeClaim", "ilab")
     check(claim)
+    job = named(objects, "CronJob", "ilab-nightly")
+    check(job)
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert {"name": "CLAIM", "value": "ilab"} in pod["containers"][0]["env"]
+    assert {"name": "ilab", "mountPath": VOLUME} in pod["containers"][0]["volumeMounts"]
+    assert {"name": "ilab", "persistentVolumeClaim": {"claimName": "ilab"}} in pod["volumes"]
     assert claim["spec"]["storageClassName"] == collect({})["k8s_storage_class_name"].value

@@ -99,11 +99,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "pipeline nightly": (
         "ilab pipeline nightly --dry-run",
         "ilab pipeline nightly --promote",
+        "ilab pipeline nightly --on kubeflow --run-store s3://bucket/models --dry-run",
     ),
     "pipeline params": ("ilab pipeline params", "ilab pipeline params --env prod --env-file pipeline-parameters.env"),
     "pipeline plan": ("ilab plan", "ilab pipeline plan -p sdg_scale_factor=10 --until generate"),
     "pipeline run": ("ilab run", "ilab run --until generate", "ilab run -p train_epochs_phase_1=2 --detach"),
-    "pipeline schedule": ("ilab pipeline schedule --cron '0 2 * * *' --output nightly.yaml",),
+    "pipeline schedule": (
+        "ilab pipeline schedule --cron '0 2 * * *' --output nightly.yaml",
+        "ilab pipeline schedule --on kubeflow --run-store s3://bucket/models",
+    ),
     "pipeline status": ("ilab status", "ilab pipeline status --on kubeflow"),
     "pipeline submit": (
         "ilab pipeline submit --parameters pipeline-parameters.env --wait",

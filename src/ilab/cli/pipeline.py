@@ -1,4 +1,4 @@
-"""``ilab pipeline``: plan, run, status, params, gc; nightly and schedule are in ``pipeline_schedule``."""
+"""``ilab pipeline``: plan, run, status, params, gc; nightly and schedule have files of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import click
 from ilab.cli.app import Options, drop_output
 from ilab.cli.building import Asked, building
 from ilab.cli.pipeline_kubeflow import SERVER, cancel, compile_, logs, options_of, show_runs, submit, upload, wait
-from ilab.cli.pipeline_schedule import nightly, schedule
+from ilab.cli.pipeline_nightly import nightly
+from ilab.cli.pipeline_schedule import schedule
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
 from ilab.cli.teacher import reaching, served, teacher_of_build
 from ilab.cli.threads import passive_threads

@@ -17,7 +17,9 @@ from ilab.errors import GateError, InputError, ServiceError
 
 if TYPE_CHECKING:
     from ilab.kubeflow.client import Kubeflow
+    from ilab.kubeflow.definition import Target
     from ilab.kubeflow.run_details import Run, Task
+    from ilab.parameters.infrastructure import Cluster
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -94,8 +96,8 @@ def submit(options: Options, /, asked: Asked, run_name: str | None, recurring: s
     waits, dry, unread = (given.pop(name) for name in ("waits", "dry_run", "no_config_map"))
     if recurring and waits:
         raise InputError("--wait and --recurring exclude each other")
-    recurring = _six_fields(recurring) if recurring else None
-    loaded = _loaded(options, asked, given)
+    recurring = six_fields(recurring) if recurring else None
+    loaded = loaded_for(options, asked, given)
     values = {name: value for layer in (*loaded.given.values(), asked.values) for name, value in layer.items()}
     name = run_name or f"{loaded.config.pipeline.removesuffix('.yaml')} {time.strftime('%Y-%m-%d %H:%M')}"
     place = loaded.config.where.kubeflow
@@ -114,7 +116,7 @@ def submit(options: Options, /, asked: Asked, run_name: str | None, recurring: s
             sent |= {"recurring": recurring, "arguments": arguments, "config_map": shape, **made}
             options.result(sent, "\n".join(_would_send(sent)))
             return
-        server = _server(loaded)
+        server = server_of(loaded)
         if recurring:
             told = server.recur(package, name, place.experiment, recurring, arguments)
             options.result({"recurring": told}, f"{told} runs {name!r} at {recurring}")
@@ -136,11 +138,11 @@ def upload(options: Options, /, asked: Asked, name: str, version: str | None, **
     from ilab import __version__
 
     version = version or f"{__version__} {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    loaded = _loaded(options, asked, given)
+    loaded = loaded_for(options, asked, given)
     with tempfile.TemporaryDirectory(prefix="ilab-") as folder:
         package = Path(folder) / "pipeline.yaml"
         _compiled(options, asked, given, package)
-        told = _server(loaded).upload(package, name, version)
+        told = server_of(loaded).upload(package, name, version)
     options.result({"version_id": told, "pipeline": name, "version": version}, f"{name}, version {version}")
 
 
@@ -150,8 +152,8 @@ def show_runs(options: Options, asked: Asked, run_id: str | None, given: dict[st
 
     from ilab.cli.render import console
 
-    loaded = _loaded(options, asked, given)
-    server = _server(loaded)
+    loaded = loaded_for(options, asked, given)
+    server = server_of(loaded)
     found = [server.run(run_id)] if run_id else server.runs(loaded.config.where.kubeflow.experiment)
     if options.as_json:
         options.result([_json(run) for run in found])
@@ -175,7 +177,7 @@ def show_runs(options: Options, asked: Asked, run_id: str | None, given: dict[st
 @click.pass_obj
 def wait(options: Options, /, run_id: str, timeout: float | None, **given: Any) -> None:
     """Follow a run until it has ended. Exit code 0 where it succeeded, 4 where a task failed, 5 at the gate."""
-    _wait(options, _server(_loaded(options, Asked(), given)), run_id, timeout)
+    _wait(options, server_of(loaded_for(options, Asked(), given)), run_id, timeout)
 
 
 @click.command()
@@ -185,7 +187,7 @@ def wait(options: Options, /, run_id: str, timeout: float | None, **given: Any) 
 @click.pass_obj
 def logs(options: Options, /, run_id: str, task: str | None, **given: Any) -> None:
     """What the tasks of a run printed; of one TASK alone, by its name in `ilab pipeline status RUN`."""
-    server = _server(_loaded(options, Asked(), given))
+    server = server_of(loaded_for(options, Asked(), given))
     run = server.run(run_id)
     chosen = [one for one in run.tasks if task is None or task in (one.name, one.step)]
     if not chosen:
@@ -205,8 +207,8 @@ def cancel(options: Options, /, run_id: str, **given: Any) -> None:
     """Stop a run, and delete its training jobs. What it made stays, and the next run goes on from there."""
     from ilab.kubeflow.training_jobs import end_jobs_of
 
-    loaded = _loaded(options, Asked(), given)
-    _server(loaded).cancel(run_id)
+    loaded = loaded_for(options, Asked(), given)
+    server_of(loaded).cancel(run_id)
     place = loaded.config.where.kubeflow
     ended, note = end_jobs_of(run_id, place.namespace, place.host, place.context)
     lines = [f"{run_id} is being stopped", *(f"{job} is deleted" for job in ended)]
@@ -216,6 +218,13 @@ def cancel(options: Options, /, run_id: str, **given: Any) -> None:
 
 
 def _wait(options: Options, server: Kubeflow, run_id: str, timeout: float | None) -> None:
+    run = follow(server, run_id, timeout)
+    options.result(_json(run), f"{run.id}: {run.state.lower()}")
+    must_have_succeeded(server, run)
+
+
+def follow(server: Kubeflow, run_id: str, timeout: float | None = None) -> Run:
+    """The run when it has ended; until then what its tasks do is said."""
     shown: dict[str, str] = {}
 
     def seen(run: Run) -> None:
@@ -225,12 +234,15 @@ def _wait(options: Options, server: Kubeflow, run_id: str, timeout: float | None
                 took = f" ({task.seconds:.0f} s)" if task.seconds is not None else ""
                 click.echo(f"{task.name}: {task.state.lower()}{took}", err=True)
 
-    run = server.wait(run_id, timeout, seen)
-    options.result(_json(run), f"{run.id}: {run.state.lower()}")
+    return server.wait(run_id, timeout, seen)
+
+
+def must_have_succeeded(server: Kubeflow, run: Run) -> None:
+    """Raises GateError where the gate ended a run, ServiceError where something else did."""
     if run.state == "SUCCEEDED":
         return
     failed = [task for task in run.tasks if task.state == "FAILED"]
-    if any(_gate_said_no(server, run_id, task) for task in failed):
+    if any(_gate_said_no(server, run.id, task) for task in failed):
         raise GateError(
             "the run ended before packaging", hint="the report of the task Results says what the gate found"
         )
@@ -256,17 +268,21 @@ def _gate_said_no(server: Kubeflow, run_id: str, task: Task) -> bool:
     return task.step == "package" if code is None else code == str(GateError.exit_code)
 
 
-def _six_fields(cron: str) -> str:
-    """``cron`` as Kubeflow takes it, seconds first. Raises InputError for what is no time."""
+def six_fields(cron: str, where: str = "--recurring") -> str:
+    """``cron`` as Kubeflow takes it: seconds first, Sunday is 0. Raises InputError for what is no time."""
     from ilab.core.cron import read_cron
 
     fields = cron.split()
+    seconds, rest = (fields[0], " ".join(fields[1:])) if len(fields) == 6 else ("0", cron)
     try:
-        times = read_cron(" ".join(fields[1:]) if len(fields) == 6 else cron)
+        times = read_cron(rest)
     except InputError as error:
-        error.where = "--recurring"
+        error.where = where
         raise
-    return cron if len(fields) == 6 else f"0 {times.text}"
+    *days, weekday = times.text.split()
+    if "7" in weekday:
+        weekday = ",".join(map(str, sorted(times.weekdays)))
+    return " ".join((seconds, *days, weekday))
 
 
 def _json(run: Run) -> dict[str, Any]:
@@ -274,8 +290,10 @@ def _json(run: Run) -> dict[str, Any]:
     return {"run": run.id, "name": run.name, "state": run.state, "error": run.error, "tasks": tasks}
 
 
-def _loaded(options: Options, asked: Asked, given: dict[str, Any]) -> Any:
-    return asked.load(options, **{f"where__kubeflow__{name}": given.get(name) for name in SETTINGS})
+def loaded_for(options: Options, asked: Asked, given: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> Any:
+    """The configuration with the options of SERVER and TARGET; ``more`` are settings by their dotted paths."""
+    flags = {f"where__kubeflow__{name}": given.get(name) for name in SETTINGS}
+    return asked.load(options, **flags, **{path.replace(".", "__"): value for path, value in (more or {}).items()})
 
 
 def _as_patched(loaded: Any, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -318,7 +336,7 @@ def _would_send(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name} = {value}  (ConfigMap)"
 
 
-def _server(loaded: Any) -> Kubeflow:
+def server_of(loaded: Any) -> Kubeflow:
     from ilab.kubeflow.client import Connection, Kubeflow
 
     place = loaded.config.where.kubeflow
@@ -341,11 +359,23 @@ def _compiled(
 
     need_kfp()
     from ilab.actions import parameters_of, pipeline_of
-    from ilab.kubeflow.definition import Target, compile_to, defaults, kubeflow_pipeline
-    from ilab.kubeflow.volume import HOW, machines
-    from ilab.parameters.infrastructure import cluster
+    from ilab.kubeflow.definition import compile_to, defaults, kubeflow_pipeline
 
-    loaded = _loaded(options, asked, given)
+    loaded = loaded_for(options, asked, given)
+    target = target_of(loaded, names, shape)
+    values = {row["name"]: row["value"] for row in parameters_of(loaded, asked.values)}
+    pipeline = pipeline_of(loaded)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    compile_to(path, kubeflow_pipeline(pipeline, values, wanted_of(values, target), target))
+    return {"tasks": len(pipeline.steps) + 4, "inputs": len(values), "image": target.image, "form": defaults(values)}
+
+
+def target_of(loaded: Any, names: tuple[str, ...] = (), shape: Mapping[str, Any] | None = None) -> Target:
+    """What a pipeline is compiled for; ``names`` are the parameters that this very run is given, ``shape`` is of
+    :func:`_as_patched`.
+    """
+    from ilab.kubeflow.definition import Target
+
     place, train = loaded.config.where.kubeflow, loaded.config.where.train
     image = place.image or train.kubernetes.image
     if not image:
@@ -357,9 +387,7 @@ def _compiled(
         raise InputError(
             f"no address of a bucket: {place.store}", where="where.kubeflow.store", hint="s3://BUCKET/PREFIX"
         )
-    values = {row["name"]: row["value"] for row in parameters_of(loaded, asked.values)}
-    pipeline = pipeline_of(loaded)
-    target = Target(
+    return Target(
         image=image,
         environment=loaded.config.environment,
         claim=place.claim,
@@ -370,9 +398,14 @@ def _compiled(
         access_mode=place.access_mode,
         launcher="" if train.launcher == "here" else train.launcher,
     )
+
+
+def wanted_of(values: Mapping[str, Any], target: Target) -> Cluster:
+    """What a run asks of the cluster. A note says where fewer machines train than are asked for."""
+    from ilab.kubeflow.volume import HOW, machines
+    from ilab.parameters.infrastructure import cluster
+
     wanted = cluster({**values, **target.shape})
     if note := machines(wanted, target.several)[1]:
         click.echo(f"note: {note}; for as many machines: {HOW}", err=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    compile_to(path, kubeflow_pipeline(pipeline, values, wanted, target))
-    return {"tasks": len(pipeline.steps) + 4, "inputs": len(values), "image": image, "form": defaults(values)}
+    return wanted

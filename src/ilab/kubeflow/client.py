@@ -10,7 +10,7 @@ import ssl
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ilab.kubeflow.run_details import Run, Task, tasks_of
 ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 TIMEOUT = 60.0  # seconds without a byte of a log
 POLL = 5.0  # seconds between two looks at a run
+MOST = 100  # entries of one page of a list
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class Connection:
     token: str = ""
     namespace: str = ""
     ca_file: str = ""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A recurring run: ``cron`` has six fields, seconds first."""
+
+    id: str
+    name: str
+    cron: str
+    enabled: bool
 
 
 class Kubeflow:
@@ -74,9 +85,8 @@ class Kubeflow:
     def recur(self, package: Path, name: str, experiment: str, cron: str, arguments: Mapping[str, Any]) -> str:
         """Start a run at every time of ``cron`` (six fields, seconds first), one at a time; returns its id."""
         with _asking(self.connection.host):
-            kept = self._client.create_experiment(experiment, namespace=self.connection.namespace or None)
             made = self._client.create_recurring_run(
-                experiment_id=kept.experiment_id,
+                experiment_id=self._experiment(experiment),
                 job_name=name,
                 cron_expression=cron,
                 max_concurrency=1,
@@ -86,6 +96,26 @@ class Kubeflow:
                 enable_caching=False,
             )
         return str(made.recurring_run_id)
+
+    def schedules(self, experiment: str, name: str = "") -> list[Schedule]:
+        """The recurring runs of an experiment, newest first; with ``name`` those that are called so."""
+        wanted = {"filter": _where("EQUALS", name)} if name else {}
+        found: list[Schedule] = []
+        with _asking(self.connection.host):
+            experiment_id, page = self._experiment(experiment), ""
+            while True:
+                told = self._client.list_recurring_runs(
+                    page, page_size=MOST, sort_by="created_at desc", experiment_id=experiment_id, **wanted
+                )
+                found += [_schedule(one) for one in told.recurring_runs or []]
+                page = told.next_page_token or ""
+                if not page:
+                    return found
+
+    def unschedule(self, schedule_id: str) -> None:
+        """Remove a recurring run. The runs that it started stay, also one that is under way."""
+        with _asking(self.connection.host):
+            self._client.delete_recurring_run(schedule_id)
 
     def upload(self, package: Path, name: str, version: str) -> str:
         """A new version of the pipeline ``name``, or its first; returns the version's id."""
@@ -110,6 +140,21 @@ class Kubeflow:
             kept = self._client.get_experiment(experiment_name=experiment, namespace=self.connection.namespace or None)
             found = self._client.list_runs(experiment_id=kept.experiment_id, page_size=most, sort_by="created_at desc")
             return [_run(one) for one in found.runs or []]
+
+    def named(self, experiment: str, part: str) -> list[Run]:
+        """The newest runs of an experiment that have ``part`` in their name, newest first."""
+        with _asking(self.connection.host):
+            found = self._client.list_runs(
+                experiment_id=self._experiment(experiment),
+                page_size=MOST,
+                sort_by="created_at desc",
+                filter=_where("IS_SUBSTRING", part),
+            )
+            return [_run(one) for one in found.runs or []]
+
+    def _experiment(self, name: str) -> str:
+        """The id of an experiment, which is made where there is none."""
+        return str(self._client.create_experiment(name, namespace=self.connection.namespace or None).experiment_id)
 
     def wait(self, run_id: str, seconds: float | None, seen: Callable[[Run], None]) -> Run:
         """Look until the run has ended; ``seen`` gets it every time. Raises Stopped after ``seconds``."""
@@ -172,6 +217,19 @@ def _token(reference: str) -> str:
     return ACCOUNT_TOKEN.read_text().strip() if ACCOUNT_TOKEN.is_file() else ""
 
 
+def _where(operation: str, name: str) -> str:
+    """A filter for lists, by the name that people see (filter.proto of the API v2beta1)."""
+    import json
+
+    return json.dumps({"predicates": [{"operation": operation, "key": "display_name", "stringValue": name}]})
+
+
+def _schedule(told: Any) -> Schedule:
+    kept = told.trigger.cron_schedule if told.trigger else None
+    cron = str(kept.cron or "") if kept else ""
+    return Schedule(str(told.recurring_run_id), str(told.display_name), cron, str(told.status) == "ENABLED")
+
+
 def _run(told: Any) -> Run:
     details = (told.run_details.task_details if told.run_details else None) or []
     return Run(
@@ -186,12 +244,14 @@ def _run(told: Any) -> Run:
 
 @contextmanager
 def _asking(host: str) -> Iterator[None]:
-    """Errors of kfp and of the network as ours."""
+    """Errors of kfp and of the network as ours. What kfp prints (links to the dashboard) is no part of our output."""
+    import io
+
     import urllib3
     from kfp_server_api.exceptions import ApiException
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     except ApiException as error:
