@@ -380,6 +380,16 @@ def test_templates_by_family(tiny_model: Path) -> None:
         template_for("gone.jinja", "", (), "", said.append)
 
 
+@pytest.mark.parametrize("name", ["transformers", "llama-cpp", "vllm"])
+def test_a_template_that_is_not_there_is_told_before_a_model_is_loaded(name: str, fake: Path, gguf: Path) -> None:
+    for given, said in (
+        ({"chat_template": "gone.jinja"}, r"no chat template 'gone\.jinja'"),
+        ({"chat_template": "auto", "model_family": "camel"}, "no family 'camel'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            backends.backend(name).check(Job(gguf, ("x",), ServeWhere(**given)))
+
+
 def test_a_taken_port_through_the_command(tiny_model: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -27,7 +27,7 @@ from ilab.models.gguf.header import read_header
 from ilab.serving.backend import Job
 from ilab.serving.listen import base_url, bind, server_tls
 from ilab.serving.readiness import Log, Start, until_ready
-from ilab.serving.template import template_for
+from ilab.serving.template import check_template, template_for
 
 MODULE = "vllm.entrypoints.openai.api_server"
 BITS = ("--quantization", "bitsandbytes", "--load-format", "bitsandbytes", "--enforce-eager")
@@ -35,8 +35,9 @@ LIVES = 0.2  # seconds between two looks whether the child lives
 
 
 def check(job: Job) -> None:
-    """Raises ``SetupError`` where vLLM is not installed."""
+    """Raises ``SetupError`` where vLLM is not installed, ``InputError`` for a chat template that is not there."""
     server_tls(job.settings)
+    check_template(job.settings.chat_template, job.settings.model_family)
     if find_spec("vllm") is None:
         raise SetupError(
             "vLLM is not installed beside ilab",
