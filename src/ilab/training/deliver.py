@@ -1,8 +1,8 @@
 """A chosen checkpoint as a folder of the user's: copied, never linked, since what is there may be changed.
 
-The folder has a note of what it is (``ilab.origin``, JSON; by its name no file of a model, so the copy is the same
-model). One with such a note is replaced by a newer result; any other folder of that name is left alone and refused,
-before anything is trained.
+The folder has a note of what it is and of its files (``ilab.origin``, JSON; by its name no file of a model, so the copy
+is the same model). One with such a note is replaced by a newer result, unless somebody has put a file of his own there;
+that, and any other folder of the name, is left alone and refused, before anything is trained.
 """
 
 from __future__ import annotations
