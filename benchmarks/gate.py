@@ -18,7 +18,7 @@ from typing import Any
 from ilab.data import Item, Score
 from ilab.evaluation.compare import IMPROVED, REGRESSED, compare
 from ilab.evaluation.gate import Rules, decide
-from ilab.evaluation.statistics import bootstrap_interval, items_needed, wilson
+from ilab.evaluation.statistics import items_needed, wilson
 from ilab.testing.simulated import simulated_items, simulated_pair
 
 RESULT = Path(__file__).with_suffix(".md")
@@ -57,7 +57,6 @@ def cases() -> list[Case]:
         family({LEAVES[0]: 0.3}, "the leaf found", "≥ 80 %", lambda named: LEAVES[0] in named),
         family({LEAVES[0]: 0.3}, "another leaf named", "≤ 5 %", lambda named: bool(named - {LEAVES[0]})),
         *(harm(*case) for case in ((-0.05, "passed", "≤ 2.5 %"), (0.0, "passed", "80 %"), (0.0, "failed", "≤ 5 %"))),
-        coverage(),
     ]
 
 
@@ -106,21 +105,6 @@ def harm(effect: float, counted: str, planned: str) -> Case:
 
     what = f"worse by the margin of {-100 * effect:.0f} points" if effect else "equal models"
     return f"{len(items)} unchanged items, {what}", f"no harm {counted}", planned, happens
-
-
-def coverage() -> Case:
-    """The cluster bootstrap itself: how often the truth, a change of 10 points, is outside."""
-    items = simulated_items({"knowledge/a": 160}, per_cluster=4)
-
-    def happens(draw: random.Random) -> bool:
-        pair = simulated_pair(items, draw, {"knowledge/a": 0.1})
-        before, after = ([score.value or 0.0 for score in pair[model]] for model in ("base", "tuned"))
-        clusters = [item.cluster for item in items]
-        moved = [right - left for left, right in zip(before, after, strict=True)]
-        bounds = bootstrap_interval(moved, clusters, seed=draw.getrandbits(32), replicates=400)
-        return not (bounds.low or 0.0) <= 0.1 <= (bounds.high or 0.0)
-
-    return "160 items, 4 about each thing, better by 10 points", "outside the bootstrap interval", "5 %", happens
 
 
 def gate(items: list[Item], pair: Pair, rules: Rules | None = None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ilab.cli.data_export import FORMATS as OFFERED
 from ilab.core.store import Store
 from ilab.data import Leaf, Message, Origin, Place, QuestionAnswer, Sample, SeedExample
 from ilab.errors import InputError, SetupError
+from ilab.evaluation.benchmarks.mmlu_branch import find_tasks, read_branch
 from ilab.export import SYSTEM, Exported, export_legacy, export_run, leaf_names, question_and_context
 from ilab.formats import FORMATS, write_samples
 from ilab.provenance import Run, find_entry, find_run
@@ -361,3 +362,27 @@ def test_parquet(run: Run, tmp_path: Path) -> None:
     assert [row["messages"] for row in rows] == [[message.model_dump() for message in one.messages] for one in samples]
     assert rows[0]["page"] is None
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+def test_held_out_questions_stand_beside_as_tasks(run: Run, exported: Exported) -> None:
+    """As InstructLab names them; read back they are the same questions, and no recipe mixes them."""
+    folder = exported.folder / exported.files["train"].replace("train_", "node_datasets_").removesuffix(".jsonl")
+    asked = {item.id: item for item in run.items if item.kind == "mcq" and item.split == "test"}
+    kinds = {path: leaf.kind for path, leaf in run.leaves.items()}
+    wanted = {identity: item for identity, item in asked.items() if kinds[item.leaf] == "knowledge"}
+    assert wanted
+    branch = read_branch(find_tasks(exported.folder))
+    assert not branch.dropped and not branch.notes
+    assert {one.id: (one.group, one.question, one.options[one.gold]) for one in branch.questions} == {
+        identity: (item.leaf, item.question, item.gold) for identity, item in wanted.items()
+    }
+    assert len({one.gold for one in branch.questions}) > 1  # the right option has no place of its own
+    for file in folder.glob("*_task.yaml"):
+        task = yaml.safe_load(file.read_text())
+        assert (
+            task["tag"] == "mmlu_pr"
+            and task["dataset_kwargs"]["data_files"]["test"] == f"mmlubench_{task['task']}.jsonl"
+        )
+        for row in lines(folder / f"mmlubench_{task['task']}.jsonl"):
+            assert row["dataset_type"] == "mcq_qa" and row["subject"] == run.leaves[task["metadata"]["leaf"]].domain
+    assert "mmlubench" not in "".join(path.read_text() for path in exported.folder.glob("*_recipe_*.yaml"))

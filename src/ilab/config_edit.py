@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,14 @@ def store(path: Path, text: str) -> None:
     """Write ``text`` as the file ``path``, checked. Raises InputErrors; the file is left alone then."""
     check(text, path)
     write_text(path, text)
+
+
+def keep(path: Path) -> Path:
+    """Copy ``path`` to ``NAME.old`` beside it, or ``NAME.old.2`` … where that is taken. Returns the copy's path."""
+    names = (path.with_name(f"{path.name}.old{number}") for number in ("", *(f".{one}" for one in range(2, 10_000))))
+    old = next(name for name in names if not name.exists())
+    shutil.copyfile(path, old)
+    return old
 
 
 def check(text: str, path: Path) -> None:

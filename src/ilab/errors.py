@@ -47,7 +47,8 @@ class InputErrors(InputError):
     def __init__(self, errors: list[InputError]) -> None:
         files = {error.where.split(":")[0] for error in errors if error.where}
         count = f"{len(errors)} errors" if len(errors) != 1 else "1 error"
-        super().__init__(f"{count} in {len(files)} file(s)" if files else count)
+        places = f"{len(files)} files" if len(files) != 1 else "1 file"
+        super().__init__(f"{count} in {places}" if files else count)
         self.errors = errors
 
     def __str__(self) -> str:

@@ -5,6 +5,8 @@
       generated_SUF/LEAF.jsonl                the same columns with question and response
       node_datasets_SUF/LEAF.jsonl            skills as messages, with id and unmask
       node_datasets_SUF/LEAF_p07.jsonl        knowledge for phase 07; LEAF_p10.jsonl for phase 10 (``sdg/phases``)
+      node_datasets_SUF/LEAF_task.yaml        a task of lm-evaluation-harness over mmlubench_LEAF.jsonl: the held-out
+                                              questions of a knowledge leaf that have options
       knowledge_recipe_SUF.yaml               what phase 07 mixes, by paths relative to the recipe
       knowledge_train_msgs_SUF.jsonl          phase 07
       skills_recipe_SUF.yaml                  the same for phase 10
@@ -94,6 +96,7 @@ def export_run(run: Run, samples: Sequence[Sample], output: Path, system: str = 
                 _write(new / node, rows)
                 phases[phase].nodes.append(node)
                 phases[phase].rows.extend(message_record(under(row, system)) for row in rows)
+        _write_questions(new / f"node_datasets_{suffix}", run, leaves, names)
         files |= _write_phases(new, suffix, phases, system)
         _write(new / files["messages"], [messages_row(sample, system) for sample in asked])
         _write(new / files["train"], [train_row(sample, system) for sample in pairs])
@@ -110,6 +113,16 @@ class Phase:
 
     nodes: list[str]
     rows: Rows
+
+
+def _write_questions(folder: Path, run: Run, leaves: Mapping[str, Leaf], names: Mapping[str, str]) -> None:
+    """Write what was held out of knowledge leaves as tasks, to be asked after training: no recipe names these files."""
+    from ilab.evaluation.benchmarks.export_tasks import export_branch
+
+    taught = {path: names[path] for path, leaf in leaves.items() if leaf.kind == "knowledge"}
+    items = [item for item in run.items if item.leaf in taught]
+    domains = {path: leaves[path].domain for path in taught}
+    export_branch(items, folder, taught, domains, int(run.record.fields.get("seed", 42)))
 
 
 def _write_phases(folder: Path, suffix: str, phases: Mapping[str, Phase], system: str) -> dict[str, str]:

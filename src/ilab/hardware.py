@@ -20,13 +20,13 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 MIB, GIB = 1 << 20, 1 << 30
 PATIENCE = 10  # seconds that a tool may take: a driver that hangs must not hang us
-NVIDIA = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+NVIDIA = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
 ROCM = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json")
 GAUDI = ("hl-smi", "-Q", "name", "-f", "csv,noheader")
 AMD_VENDOR = "0x1002"  # in PCI's list of vendors
@@ -39,12 +39,14 @@ Ask = Callable[[tuple[str, ...]], str]  # a command's standard output; empty whe
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU. ``shared``: its memory is the machine's, so both cannot be used up."""
+    """One GPU. ``shared``: its memory is the machine's, so both cannot be used up. ``free``: what nobody uses now; None
+    where that is not told."""
 
     name: str
     vendor: Vendor
     memory: int
     shared: bool = False
+    free: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,11 @@ def hardware_of(ask: Ask, root: Path, system: str, machine: str, environment: Ma
 
 
 def nvidia_gpus(text: str, memory: int = 0) -> tuple[Gpu, ...]:
-    """From lines ``name, MiB``. A GPU that shares the machine's ``memory`` tells ``[N/A]`` for its own."""
+    """From lines ``name, MiB, free MiB``, the last of which may be missing. A GPU that shares the machine's ``memory``
+    tells ``[N/A]`` for its own."""
     found = []
     for row in csv.reader(text.splitlines(), skipinitialspace=True):
-        if len(row) != 2 or not row[0].strip():
+        if len(row) not in (2, 3) or not row[0].strip():
             continue
         size = row[1].strip()
         shared = not size.isdecimal()
@@ -123,7 +126,12 @@ def nvidia_gpus(text: str, memory: int = 0) -> tuple[Gpu, ...]:
             continue  # a message of the driver's, with a comma in it
         name = row[0].strip()
         found.append(Gpu(name if "nvidia" in name.lower() else f"NVIDIA {name}", "nvidia", 0, shared))
-        found[-1] = replace(found[-1], memory=memory if shared else int(size) * MIB)
+        free = row[2].strip() if len(row) == 3 else ""
+        found[-1] = replace(
+            found[-1],
+            memory=memory if shared else int(size) * MIB,
+            free=int(free) * MIB if free.isdecimal() and not shared else None,
+        )
     return tuple(gpu for gpu in found if gpu.memory)
 
 
@@ -157,8 +165,10 @@ def amd_gpus(text: str) -> tuple[Gpu, ...]:
         size = card.get("vram total memory (b)", "")
         names = (card.get(key, "") for key in ("card series", "device name", "card model"))
         name = next((name for name in names if name and not name.startswith("0x")), "AMD GPU")
+        used = card.get("vram total used memory (b)", "")
         if size.isdecimal() and int(size) >= LEAST_VRAM:
-            found.append(Gpu(name, "amd", int(size)))
+            free = int(size) - int(used) if used.isdecimal() else None
+            found.append(Gpu(name, "amd", int(size), free=free))
     return tuple(found)
 
 

@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from ilab.artifacts import Dataset, Documents, Samples, Taxonomy
+from ilab.artifacts import Dataset, Documents, Items, Samples, Taxonomy
 from ilab.core.store import RecordFile, Store
-from ilab.data import Chunk, Leaf, Rejected, Sample, SeedExample
+from ilab.data import Chunk, Item, Leaf, Rejected, Sample, SeedExample
 from ilab.errors import InputError
 from ilab.plugins import nearest
 from ilab.sdg.inputs import input_rows
@@ -86,6 +86,12 @@ class Run:
         found = Documents(self.store.contents(record)).chunks() if record else []
         return {(chunk.leaf, chunk.id): chunk for chunk in found}
 
+    @cached_property
+    def items(self) -> list[Item]:
+        """The held-out questions that the samples were kept apart from; empty when the store no longer has them."""
+        record = self._input("held_out", "items")
+        return Items(self.store.contents(record)).items() if record else []
+
     def entries(self) -> Iterator[Entry]:
         """Samples first, then the rows that were refused."""
         yield from self.samples
@@ -109,9 +115,9 @@ class Run:
             "path": str(self.path),
         }
 
-    def _input(self, name: str) -> RecordFile | None:
+    def _input(self, name: str, type_: str = "") -> RecordFile | None:
         key = self.record.inputs.get(name)
-        return self.store.record(name, key) if isinstance(key, str) else None
+        return self.store.record(type_ or name, key) if isinstance(key, str) else None
 
 
 @dataclass(frozen=True)

@@ -66,16 +66,14 @@ def where_packages_go(loaded: Loaded, values: Mapping[str, Any]) -> PackageWhere
 
 def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     """What turns locators into digests, under the parameters' ``values``; ``notes`` are added to."""
-    since, base = values["taxonomy_base"], values["sdg_base_model"]
+    since = values["taxonomy_base"]
     from ilab.documents.locate import find_documents, fitting
-    from ilab.documents.stage import find_tokenizer
     from ilab.sdg.benchmarks import find_benchmarks
     from ilab.sdg.recipe import find_recipe
     from ilab.sdg.stage import find_flow, find_items_flow
     from ilab.taxonomy.locate import find_taxonomy, read_found
-    from ilab.training.base import check_template, find_base, find_template
+    from ilab.training.base import find_template
     from ilab.training.rows import find_rows
-    from ilab.transfer.open import access_of
 
     taxonomies: dict[str, Found] = {}
 
@@ -90,7 +88,38 @@ def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: li
         notes.extend(json.loads((found.details or {}).get("notes", "[]")))
         return found
 
-    models: dict[str, Found] = {}
+    def flow(locator: str) -> Found:
+        found = find_flow(locator, loaded.base, values["sdg_max_tokens"])
+        notes.extend(note for note in [(found.details or {}).get("note")] if note)
+        return found
+
+    def recipe(locator: str) -> Found:
+        found = find_recipe(locator, loaded.base)
+        notes.extend(json.loads((found.details or {})["notes"]))
+        return found
+
+    return {
+        "taxonomy": taxonomy,
+        "documents": documents,
+        **_models(loaded, where, values, notes),
+        "chat-template": lambda choice: find_template(choice, loaded.base),
+        "recipe": recipe,
+        "rows": lambda locator: find_rows(locator, loaded.base),
+        "flow": flow,
+        "items-flow": find_items_flow,
+        "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
+        "image": lambda locator: _image(locator, loaded, where),
+        **_measuring(loaded, (values["output_model_name"], values["output_model_version"])),
+    }
+
+
+def _models(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Models, each looked for once, and tokenizers: that of the model to train is looked for where the model is."""
+    from ilab.documents.stage import find_tokenizer
+    from ilab.training.base import check_template, find_base
+    from ilab.transfer.open import access_of
+
+    base, models = values["sdg_base_model"], dict[str, Found]()
 
     def model(locator: str) -> Found:
         if locator not in models:
@@ -111,30 +140,7 @@ def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: li
                 return replace(found, locator=locator, details={**(found.details or {}), "address": locator})
         return find_tokenizer(locator, loaded.base)
 
-    def flow(locator: str) -> Found:
-        found = find_flow(locator, loaded.base, values["sdg_max_tokens"])
-        notes.extend(note for note in [(found.details or {}).get("note")] if note)
-        return found
-
-    def recipe(locator: str) -> Found:
-        found = find_recipe(locator, loaded.base)
-        notes.extend(json.loads((found.details or {})["notes"]))
-        return found
-
-    return {
-        "taxonomy": taxonomy,
-        "documents": documents,
-        "tokenizer": tokenizer,
-        "model": model,
-        "chat-template": lambda choice: find_template(choice, loaded.base),
-        "recipe": recipe,
-        "rows": lambda locator: find_rows(locator, loaded.base),
-        "flow": flow,
-        "items-flow": find_items_flow,
-        "benchmarks": lambda locator: find_benchmarks(locator, loaded.base),
-        "image": lambda locator: _image(locator, loaded, where),
-        **_measuring(loaded, (values["output_model_name"], values["output_model_version"])),
-    }
+    return {"tokenizer": tokenizer, "model": model}
 
 
 def _image(locator: str, loaded: Loaded, where: Where) -> Found:

@@ -159,6 +159,12 @@ def test_what_cannot_be_converted_is_told_at_once(folder: Path) -> None:
     assert "good.md → markdown/good.md" in done.stdout
 
 
+def test_nothing_is_said_to_be_done_where_there_was_nothing_to_do(folder: Path) -> None:
+    done = ilab("documents", "convert", "missing.md")
+    assert isinstance(done.exception, InputErrors)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_files_of_others_are_not_written_over(folder: Path) -> None:
     (folder / "ferry.md").write_text(TEXT)
     (folder / "ferry.txt").write_text("Other text.\n")

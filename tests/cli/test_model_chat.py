@@ -163,6 +163,23 @@ def test_other_mistakes_name_what_to_type(server: Teacher, settings: Path, tmp_p
     assert chat("-qq", "x", "-gm", config=settings).exception is None and server.calls[-1]["temperature"] == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-c", "pirat"), "there is no context 'pirat'"),
+        (("-s", "gone.json"), "this file cannot be read"),
+        (("-s", "settings.yaml"), "this is no saved conversation"),
+        (("--rag", "--document-store-uri", "nowhere/x.sqlite"), "nowhere/x.sqlite"),
+    ],
+)
+def test_what_was_typed_is_checked_before_a_model_is_looked_for(
+    server: Teacher, settings: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = chat("--endpoint-url", server.url, "-qq", "x", *words, config=settings)
+    assert isinstance(done.exception, InputError) and said in str(done.exception)
+    assert "connected" not in done.stderr and not server.calls
+
+
 def test_what_a_model_says_cannot_steer_the_terminal() -> None:
     evil = "safe\x1b[2J\x1b]0;title\x07 \x9b31m\u202etxet"
     with serve(lambda body: evil) as server:

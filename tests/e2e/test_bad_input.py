@@ -64,7 +64,7 @@ def test_yaml_that_cannot_be_read_names_the_line(project: Any) -> None:
 def test_all_mistakes_of_all_leaves_are_told_at_once(project: Any) -> None:
     project.edit(f"taxonomy/{CALENDAR}/qna.yaml", "task_description:", "task_descripton:")
     project.edit(f"taxonomy/{KILN}/qna.yaml", "domain: technology\n", "")
-    errors = refused(project, 2, f"{CALENDAR}/qna.yaml:3", "task_descripton", f"{KILN}/qna.yaml", "domain", "2 file(s)")
+    errors = refused(project, 2, f"{CALENDAR}/qna.yaml:3", "task_descripton", f"{KILN}/qna.yaml", "domain", "2 files")
     assert errors.count("error: ") >= 2
 
 

@@ -59,7 +59,7 @@
         test_leaf::test_a_model_that_knows_the_gold
 18  statistics beside scipy, the clustered standard error beside inspect_ai
         test_statistics::test_wilson_equals_scipy
-        test_statistics::test_mcnemar_equals_the_exact_binomial_test
+        test_statistics::test_sign_flip_of_right_and_wrong_is_the_exact_mcnemar_test
         test_statistics::test_single_item_clusters_give_the_ordinary_standard_error_and_t_interval
         test_statistics::test_student_t_equals_scipy
         test_statistics::test_clustered_standard_error_is_the_sandwich_formula

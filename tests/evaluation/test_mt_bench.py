@@ -56,7 +56,7 @@ def test_scores_and_groups(tmp_path: Path) -> None:
         asked = b.asked("student")
     # One word is mark 1, three words (user, assistant, user) are mark 3.
     assert [row.score for row in result.rows] == [1, 3] * 3
-    assert result.score == result.micro == 2 and result.scale == (1, 10) and result.as_share == pytest.approx(1 / 9)
+    assert result.score == result.micro == 2 and result.scale == (1, 10)
     assert {group.name: (group.score, group.n) for group in result.groups} == {
         "writing": (2, 4),
         "math": (2, 2),

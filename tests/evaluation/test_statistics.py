@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ilab.evaluation.statistics import (
-    bootstrap_interval,
     clustered_standard_error,
     holm,
     items_needed,
-    mcnemar,
     mean_interval,
     minimum_detectable_effect,
     observed_variance,
@@ -49,17 +47,6 @@ def test_student_t_equals_scipy(freedom: int):
         assert t_two_sided(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=1e-9, abs=1e-300)
     for level in (0.5, 0.9, 0.95, 0.999):
         assert t_quantile(level, freedom) == pytest.approx(stats.t.ppf((1 + level) / 2, freedom), rel=1e-9)
-
-
-def test_mcnemar_equals_the_exact_binomial_test():
-    for gained in range(0, 25, 3):
-        for lost in range(0, 25, 4):
-            expected = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-            assert mcnemar(gained, lost) == pytest.approx(expected, rel=1e-12)
-
-
-def test_mcnemar_with_thousands_of_items_does_not_overflow():
-    assert mcnemar(1600, 1400) == pytest.approx(stats.binomtest(1600, 3000).pvalue, rel=1e-9)
 
 
 @given(values)
@@ -129,7 +116,6 @@ def test_tiny_inputs_have_no_bounds_and_never_raise():
     together = paired_difference([0.0, 0.0], [1.0, 1.0], ["c", "c"])
     assert together.low is None and together.p == 1.0
     assert wilson(0, 0).low is None and proportion([], []).mean is None and mean_interval([0.5], ["c"]).low is None
-    assert bootstrap_interval([], [], seed=1).low is None and bootstrap_interval([1.0], ["c"], seed=1).high is None
     assert minimum_detectable_effect(0) is None and holm([]) == [] and clustered_standard_error([], []) is None
     with pytest.raises(ValueError, match="must match"):
         paired_difference([0.0], [], ["c"])
@@ -186,28 +172,6 @@ def test_minimum_detectable_effect_is_found_with_80_percent_power():
         moved = [draw.choices([1.0, 0.0, -1.0], [(0.2 + effect) / 2, 0.8, (0.2 - effect) / 2])[0] for _ in range(n)]
         hits += paired_difference([0.5] * n, [0.5 + move / 2 for move in moved], own(moved)).p < 0.05
     assert 0.74 < hits / 400 < 0.86
-
-
-def test_bootstrap_is_seeded_ignores_order_and_resembles_scipy():
-    draw = random.Random(5)
-    numbers = [draw.random() ** 2 for _ in range(60)]
-    ours = bootstrap_interval(numbers, own(numbers), seed=9)
-    assert (
-        ours == bootstrap_interval(numbers, own(numbers), seed=9) != bootstrap_interval(numbers, own(numbers), seed=10)
-    )
-    turned = bootstrap_interval(numbers[::-1], own(numbers)[::-1], seed=9)
-    assert turned == ours
-    theirs = stats.bootstrap(
-        (numbers,), lambda x, axis: x.mean(axis=axis), method="percentile", rng=1
-    ).confidence_interval
-    assert ours.low == pytest.approx(theirs.low, abs=0.01) and ours.high == pytest.approx(theirs.high, abs=0.01)
-
-
-@settings(max_examples=30)
-@given(values)
-def test_bootstrap_bounds_stay_inside_the_values(numbers: list[float]):
-    ours = bootstrap_interval(numbers, own(numbers), seed=1, replicates=50)
-    assert min(numbers) - 1e-12 <= ours.low <= ours.high <= max(numbers) + 1e-12
 
 
 flips = st.lists(st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 3)), min_size=2, max_size=9)

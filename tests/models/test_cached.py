@@ -14,7 +14,7 @@ from ilab.data import Message
 from ilab.errors import ServiceError
 from ilab.models.cached import Cached
 from ilab.models.chat import Reply, Request, Sampling
-from ilab.models.scripted import ScriptedModel
+from ilab.testing.scripted import ScriptedModel
 
 
 def request(text: str, seed: int | None = None, model: str = "m") -> Request:

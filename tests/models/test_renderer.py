@@ -280,11 +280,10 @@ def test_template_features_that_published_templates_use(tmp_path: Path) -> None:
     assert trained_text(renderer, messages, "all") == ["é", "yes<|end|>"]
 
 
-def test_stop_and_padding_tokens(tiny: Path, chatml: Path, tmp_path: Path) -> None:
+def test_stop_tokens(tiny: Path, chatml: Path, tmp_path: Path) -> None:
     renderer = Renderer.load(tiny)
     end = Tokenizer.from_file(str(tiny / "tokenizer.json")).token_to_id("<|end|>")
     assert renderer.stop_ids == {end}
-    assert renderer.pad_id == 0
     tokenizer = Tokenizer.from_file(str(chatml / "tokenizer.json"))
     assert Renderer.load(chatml).stop_ids == {tokenizer.token_to_id(t) for t in ("<|im_end|>", "<|endoftext|>")}
     folder = save(tmp_path, byte_level(list(TINY_SPECIAL_TOKENS)), None)

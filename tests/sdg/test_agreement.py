@@ -17,12 +17,12 @@ from ilab.core.memo import Memo
 from ilab.errors import InputError, ServiceError
 from ilab.models.cached import Cached
 from ilab.models.openai import OpenAIModel
-from ilab.models.scripted import ScriptedModel
 from ilab.sdg.block import Context, Reject, Row
 from ilab.sdg.blocks.agreement import Agreement, alike
 from ilab.sdg.flow import FlowSet, load_flow
 from ilab.sdg.generate import Job, generate
 from ilab.sdg.teachers import open_verifier
+from ilab.testing.scripted import ScriptedModel
 from ilab.testing.teacher import Teacher, serve
 
 ASK = "Answer from the passage.\n\n{{ document }}\n\n{{ question }}\n[ANSWER]the answer[/ANSWER]"

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from ilab.core.memo import Memo
 from ilab.models.cached import Cached
 from ilab.models.chat import Choice, Reply, Request
-from ilab.models.scripted import ScriptedModel
 from ilab.sdg.answer import AnswerForm
 from ilab.sdg.block import Block, Context, Reject, Row
 from ilab.sdg.blocks.conditional_llm import ConditionalLlm
@@ -23,6 +22,7 @@ from ilab.sdg.blocks.judge import Judge
 from ilab.sdg.blocks.llm import Llm
 from ilab.sdg.blocks.messages import Messages
 from ilab.sdg.parse import parse_delimited, parse_json, parse_pattern
+from ilab.testing.scripted import ScriptedModel
 
 VERDICT = {"explanation": "WHY", "verdict": "VERDICT"}
 

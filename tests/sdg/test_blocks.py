@@ -15,14 +15,14 @@ from ilab.data import Chunk, Item, Leaf
 from ilab.errors import InputError, InputErrors, Stopped
 from ilab.models.cached import Cached
 from ilab.models.chat import Request
-from ilab.models.scripted import ScriptedModel
 from ilab.plugins import load, names
 from ilab.sdg.block import Block, Context, Reject, Row, resolve_count
 from ilab.sdg.blocks.filter import Filter
 from ilab.sdg.blocks.llm import Llm
 from ilab.sdg.blocks.passage import Passage
 from ilab.sdg.flow import load_flow
-from ilab.sdg.generate import Job, expected_calls, generate
+from ilab.sdg.generate import Job, expected, generate, starts_of
+from ilab.testing.scripted import ScriptedModel
 
 DOCUMENT = """\
 The lens of the Farrow lamp is made of quartz. The keeper Tobias Quill built the Farrow lamp in 1911.
@@ -254,11 +254,11 @@ def test_what_does_not_fit_is_told_before_anything_runs(make_job: Callable[..., 
 def test_expected_calls_are_what_a_run_asks(make_job: Callable[..., Job]) -> None:
     model = ScriptedModel(lambda request: f"[QUESTION]{request.sampling.seed}?[ANSWER]It is {request.sampling.seed}.")
     job = make_job(teacher=model)
-    expected = expected_calls(job.flow, job.leaves, job.chunks, job.scale_factor)
+    forecast = expected(starts_of(job.leaves, job.chunks, job.flow), job.scale_factor)
     generated = generate(job)
-    assert expected["calls"] == generated.counts["calls"] == len(model.requests) == 2 * 2 * 3
-    assert expected["tokens"] > expected["calls"] * 150
-    assert expected_calls(load_flow("extractive"), job.leaves, job.chunks, 30) == {
+    assert forecast["calls"] == generated.counts["calls"] == len(model.requests) == 2 * 2 * 3
+    assert forecast["tokens"] > forecast["calls"] * 150
+    assert expected(starts_of(job.leaves, job.chunks, load_flow("extractive")), 30) == {
         "calls": 0,
         "tokens": 0,
         "tokens_written": 0,

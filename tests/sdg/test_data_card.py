@@ -13,11 +13,11 @@ import pytest
 from ilab.data import Chunk, Item, Kind, Leaf, digest_text, short
 from ilab.errors import ServiceError
 from ilab.models.chat import Request
-from ilab.models.scripted import ScriptedModel
 from ilab.sdg.benchmarks import Benchmark
 from ilab.sdg.flow import FlowSet, load_flow
 from ilab.sdg.generate import Generated, Job, generate
 from ilab.sdg.sieve import FILTERS
+from ilab.testing.scripted import ScriptedModel
 
 LAMP = "The great lamp of the tower number {} is filled with oil by the keeper and his son every evening."
 ANSWERS = [  # what the teacher says of each passage: question and answer

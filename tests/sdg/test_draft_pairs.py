@@ -8,8 +8,8 @@ import json
 import pytest
 
 from ilab.models.chat import Request
-from ilab.models.scripted import ScriptedModel
 from ilab.sdg.draft_pairs import by_rule, by_teacher, read_pairs
+from ilab.testing.scripted import ScriptedModel
 
 PASSAGE = (
     "Dunmarrow Station is a coastal signal station on the island of Vellsay. The architect of Dunmarrow Station was "

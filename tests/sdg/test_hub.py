@@ -10,10 +10,10 @@ import pytest
 
 from ilab.errors import InputError, InputErrors
 from ilab.models.chat import Request
-from ilab.models.scripted import ScriptedModel
 from ilab.sdg.flow import load_file, load_flow
 from ilab.sdg.generate import Job, generate
 from ilab.sdg.hub import TYPES
+from ilab.testing.scripted import ScriptedModel
 
 FLOW = """\
 metadata:

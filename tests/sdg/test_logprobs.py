@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from ilab.core.memo import Memo
 from ilab.models.cached import Cached
 from ilab.models.chat import Choice, Reply, Request
-from ilab.models.scripted import ScriptedModel
 from ilab.sdg.block import Context, Reject, Row
 from ilab.sdg.blocks.logprobs import Logprobs
+from ilab.testing.scripted import ScriptedModel
 
 TOKENS = ({"token": "Yes", "logprob": -0.1, "top": {"Yes": -0.1, "No": -2.4}},)
 

@@ -17,7 +17,6 @@ from ilab.errors import ServiceError
 from ilab.models.ability import Need
 from ilab.models.cached import Cached
 from ilab.models.chat import JSON_OBJECT
-from ilab.models.scripted import ScriptedModel
 from ilab.sdg.block import Block, Context, Row
 from ilab.sdg.blocks.judge import Judge
 from ilab.sdg.blocks.llm import Llm
@@ -28,6 +27,7 @@ from ilab.sdg.generate import Job, generate
 from ilab.sdg.needs import needs_of, verifier_needs
 from ilab.sdg.rows import RowJob, run_rows
 from ilab.sdg.teachers import open_teacher
+from ilab.testing.scripted import ScriptedModel
 from ilab.testing.teacher import Features, Teacher, serve
 
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}}

@@ -13,8 +13,8 @@ from ilab.core.memo import Memo
 from ilab.models.cached import Cached
 from ilab.models.chat import Request, Sampling
 from ilab.models.openai import OpenAIModel
-from ilab.models.scripted import ScriptedModel
 from ilab.sdg.progress import ENOUGH_ROWS, STILL, TELL, WINDOW, Pace, Progress
+from ilab.testing.scripted import ScriptedModel
 from ilab.testing.teacher import Faults, serve
 
 PAIR = {"question": "What has\na lamp?", "answer": "a lens", "document": "x" * 10_000}

@@ -14,11 +14,11 @@ import pytest
 from ilab.data import Leaf
 from ilab.errors import InputError, InputErrors
 from ilab.models.chat import Request
-from ilab.models.scripted import ScriptedModel
 from ilab.plugins import names
 from ilab.sdg.flow import Flow, load_file, load_flow
 from ilab.sdg.generate import Generated, Job, generate
 from ilab.sdg.upstream_blocks import TYPES, as_jinja
+from ilab.testing.scripted import ScriptedModel
 
 KNOWLEDGE = r"""
 version: "1.0"

@@ -31,6 +31,7 @@ from ilab.packaging.gguf.export import export_gguf
 from ilab.serving import backend as backends
 from ilab.serving import behind, external, vllm
 from ilab.serving.backend import Job, choose
+from ilab.serving.context_size import Fitted
 from ilab.serving.readiness import answering, get
 from ilab.serving.server import Server
 from ilab.serving.temporary import temporary_server
@@ -261,13 +262,13 @@ MP = ["--distributed-executor-backend", "mp"]
 )
 def test_the_command_line(settings: dict[str, Any], extra: list[str], expected: list[str]) -> None:
     job = Job(Path("/m/foo"), ("foo", "/m/foo"), ServeWhere.model_validate(settings), extra=tuple(extra), key="secret")
-    command = vllm.command_line(job, Path("/t"))
+    command = vllm.command_line(job, Path("/t"), Fitted())
     assert command == [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *expected]
 
 
 def test_weights_of_bitsandbytes_are_told(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "bitsandbytes"}}))
-    command = vllm.command_line(Job(tmp_path, ("m",)), None)
+    command = vllm.command_line(Job(tmp_path, ("m",)), None, Fitted())
     assert command[command.index("--quantization") :][:4] == [
         "--quantization",
         "bitsandbytes",
@@ -378,6 +379,16 @@ def test_templates_by_family(tiny_model: Path) -> None:
         template_for("auto", "camel", (), "", said.append)
     with pytest.raises(InputError, match=r"no chat template 'gone\.jinja'"):
         template_for("gone.jinja", "", (), "", said.append)
+
+
+@pytest.mark.parametrize("name", ["transformers", "llama-cpp", "vllm"])
+def test_a_template_that_is_not_there_is_told_before_a_model_is_loaded(name: str, fake: Path, gguf: Path) -> None:
+    for given, said in (
+        ({"chat_template": "gone.jinja"}, r"no chat template 'gone\.jinja'"),
+        ({"chat_template": "auto", "model_family": "camel"}, "no family 'camel'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            backends.backend(name).check(Job(gguf, ("x",), ServeWhere(**given)))
 
 
 def test_a_taken_port_through_the_command(tiny_model: Path) -> None:

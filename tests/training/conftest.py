@@ -18,9 +18,11 @@ from ilab.core.events import Bus
 from ilab.models.renderer import Renderer
 from ilab.training import cluster
 from ilab.training.candidates import collect
-from ilab.training.encode import EncodedSet, encode_rows, split_rows
+from ilab.training.encode import EncodedSet, encode_samples, split_rows
 from ilab.training.launch import run_job
 from ilab.training.loop import TrainJob
+from ilab.training.pieces import EncodeOptions
+from ilab.training.records import of_row
 from ilab.training.settings import TrainSettings
 from ilab.training.tiny import TinySpec, make_tiny
 
@@ -34,7 +36,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def data(base: Path) -> EncodedSet:
-    return encode_rows(ROWS, Renderer.load(base), 128)
+    return encode_samples(map(of_row, ROWS), Renderer.load(base), EncodeOptions(max_length=128))
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from ilab.data import Message, TrainingRow
 from ilab.errors import InputError
 from ilab.models.renderer import Renderer
 from ilab.training.audit import Audit
-from ilab.training.encode import EncodedSet, encode_rows, encode_samples, split_rows
+from ilab.training.encode import EncodedSet, encode_samples, split_rows
 from ilab.training.pieces import EncodeOptions, sample_of
-from ilab.training.records import RawSample
+from ilab.training.records import RawSample, of_row
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,8 @@ def test_parts_of_a_sample_are_held_out_together(renderer: Renderer) -> None:
 def test_rows_of_a_mix_become_the_same_tokens_as_ever(renderer: Renderer) -> None:
     messages = (Message(role="user", content="How many locks?"), Message(role="assistant", content="14 🙂"))
     row = TrainingRow(id="r", leaf="l", source="skill", sample="s", messages=messages)
-    data = encode_rows([row, row.model_copy(update={"id": "r2", "train_on": "all"})], renderer, 64)
+    rows = [row, row.model_copy(update={"id": "r2", "train_on": "all"})]
+    data = encode_samples(map(of_row, rows), renderer, options(64))
     for at, train_on in enumerate(("assistant", "all")):
         expected = renderer.encode(messages, train_on)
         assert data.ids[at].tolist() == expected.ids  # type: ignore[union-attr]

@@ -146,9 +146,20 @@ def test_a_result_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> No
     model = tmp_path / "model"
     touch(model / "adapter" / "a.json")
     out = deliver(model, tmp_path / "out" / "merged", {"base": "tiny"})
-    touch(out / "left.json")
+    touch(model / "new.json")
     deliver(model, out, {"base": "other"})
-    assert read_json(out / NOTE) == {"base": "other"} and not (out / "left.json").exists()
+    assert read_json(out / NOTE) == {"base": "other", "files": ["adapter/a.json", "new.json"]}
+    touch(out / "mine.txt")
+    with pytest.raises(InputError, match=r"an earlier result and mine\.txt, which would be lost"):
+        check_target(out)
+    (out / "mine.txt").unlink()
+    (model / "new.json").unlink()
+    deliver(model, out, {"base": "other"})
+    assert not (out / "new.json").exists()  # it was a file of the earlier result
+    link = tmp_path / "link"
+    link.symlink_to(out)
+    deliver(model, link, {"base": "third"})
+    assert link.is_symlink() and read_json(out / NOTE)["base"] == "third"
     (out / "adapter" / "a.json").write_text("changed")
     assert (model / "adapter" / "a.json").read_text() == ""  # a copy, not a link
     (out / NOTE).unlink()

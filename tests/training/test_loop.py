@@ -18,10 +18,12 @@ from ilab.errors import InputError, Stopped
 from ilab.models.renderer import Renderer
 from ilab.training.attention import attention_for
 from ilab.training.batch import tensors
-from ilab.training.encode import EncodedSet, encode_rows, split_rows
+from ilab.training.encode import EncodedSet, encode_samples, split_rows
 from ilab.training.forward import LossModel, _own_attention, check, head_of, hidden_states
 from ilab.training.loss import IGNORED, summed_loss
+from ilab.training.pieces import EncodeOptions
 from ilab.training.plan import MicroBatch
+from ilab.training.records import of_row
 from ilab.training.tiny import TinySpec, make_tiny
 
 PACKED = TrainWhere(layout="packed")
@@ -173,11 +175,12 @@ def test_the_loss_is_checked_against_the_models_own_logits(data: EncodedSet) -> 
 
 def test_rows_that_cannot_train_are_named(base: Path) -> None:
     renderer = Renderer.load(base)
-    encoded = encode_rows([*ROWS, row(99, "long " * 300, "x")], renderer, 128)
+    options = EncodeOptions(max_length=128)
+    encoded = encode_samples(map(of_row, [*ROWS, row(99, "long " * 300, "x")]), renderer, options)
     assert [name for name, _ in encoded.left_out] == ["r99"]
     assert "train_sequence_length" in encoded.left_out[0][1]
     with pytest.raises(InputError, match="nothing to train on"):
-        encode_rows([row(99, "long " * 300, "x")], renderer, 128)
+        encode_samples([of_row(row(99, "long " * 300, "x"))], renderer, options)
 
 
 def test_the_tiny_base_has_the_same_bytes_every_time(tmp_path: Path) -> None:

@@ -244,12 +244,13 @@ def test_a_new_revision_brings_only_what_changed(ilab: Run, models: Path, monkey
         first = hub.repositories[NAME].commit
         changed = {**model_files(), "chat_template.jinja": b"{{ other }}"}
         del changed["LICENSE"]
+        (models / NAME / "mine.txt").write_text("noted")
         hub.repositories[NAME].files = changed
         before = len(hub.asked)
         ilab("model", "download", "--repository", NAME)
         fetched = [one.path for one in hub.asked[before:] if "/resolve/" in one.path]
         assert [path.rsplit("/", 1)[1] for path in fetched] == ["chat_template.jinja"]
-        assert files_below(models / NAME) == changed
+        assert files_below(models / NAME) == {**changed, "mine.txt": b"noted"}
         with pytest.raises(InputError, match="no branch, tag or commit"):
             ilab("model", "download", "--repository", NAME, "--release", first)
 

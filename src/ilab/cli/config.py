@@ -227,27 +227,30 @@ def migrate(options: Options, file: Path | None, output: Path | None) -> None:
     Without FILE it is the user's own. For example: ilab config migrate config.yaml --output ilab.yaml
     """
     from ilab.config import user_file
-    from ilab.config_edit import store, written
+    from ilab.config_edit import keep, store, written
     from ilab.config_source import read_source
     from ilab.migrate import is_instructlab, translate
 
     path = options.directory / file if file else options.user_file() or user_file()
+    target = options.directory / output.expanduser() if output else None
+    anew = target is not None and target.exists() and target.samefile(path)
+    if target is not None and target.exists() and not anew:
+        raise InputError("this file is there already", where=str(target), hint="give another name, or remove it")
     source = read_source(path)
     if not is_instructlab(source.tree):
         raise InputError("this is no file of InstructLab's", where=str(path), hint=f"ilab config validate {path}")
     found = translate(source)
     text = written(found.tree, _descriptions(), f"Written anew from {path.name}, version {found.version}.")
     left = [{"setting": one.path, "value": one.value, "where": one.place, "instead": one.instead} for one in found.left]
-    if output:
-        target = options.directory / output
-        if target.resolve() == path.resolve():
-            shutil.copyfile(path, path.with_name(f"{path.name}.old"))
+    if target:
+        if anew:
+            keep(path)
         store(target, text)
     for one in found.left:
         click.echo(f"{one.place}: {one.path}: {one.value!r} has no meaning here; {one.instead}", err=True)
     if found.defaults:
         click.echo(f"{found.defaults} more only say what InstructLab did anyway", err=True)
-    target_text = f"{options.directory / output} is written" if output else text.rstrip()
+    target_text = f"{target} is written" if target else text.rstrip()
     options.result({"settings": found.tree, "left": left, "defaults": found.defaults}, target_text)
 
 

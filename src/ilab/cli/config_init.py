@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,13 +194,11 @@ def _choose_model(answers: _Answers, given: str | None, interactive: bool) -> No
 
 def _write(target: Path, answers: _Answers, project: bool) -> None:
     """Write the file; one that is there is kept beside it."""
-    from ilab.config_edit import nested, store, written
+    from ilab.config_edit import keep, nested, store, written
 
     text = written(nested(answers.settings), answers.comments, IN_PROJECT_HEAD if project else HEAD)
     if target.exists():
-        old = target.with_name(f"{target.name}.old")
-        shutil.copyfile(target, old)
-        click.echo(f"note: what was there is kept in {old}", err=True)
+        click.echo(f"note: what was there is kept in {keep(target)}", err=True)
     store(target, text)
 
 

@@ -95,6 +95,8 @@ def convert(options: Options, sources: tuple[str, ...], output: str, chunks: boo
     values = {name: given.value for name, given in collect(loaded.parameters()).items()}
     policy = Policy.parse(values["document_policy"])
     files, problems = find_inputs(sources, options.directory, where_of(loaded), loaded.base)
+    if not files:
+        _raise(problems)
     with _events() as bus:
         emit = bus.for_step("convert")
         emit.started()

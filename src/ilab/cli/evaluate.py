@@ -14,6 +14,7 @@ from ilab.cli.app import Options
 from ilab.cli.evaluate_judge import asking_site, given_judge, judge_name, judge_options, load_with_judge, shown
 from ilab.cli.evaluate_options import evaluate_options
 from ilab.cli.model_evaluate import run_evaluation
+from ilab.cli.outputs import has_fields, output_file
 from ilab.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,12 +51,13 @@ def validate_items(options: Options, /, path: str | None, **given: Any) -> None:
     from ilab.core.files import write_json
     from ilab.evaluation.validate import validate
 
+    target = _flaws_file(options, path, given) if given["output"] else None
     items, dropped = _items(options, path)
     chunks = _chunks(options, path, given["documents"], items)
     solve = _solver(options, given) if given["model"] else None
     found = validate(items, chunks, _training(options, path, given["training"]), solve, dropped)
-    if given["output"]:
-        write_json(options.directory / given["output"], found.model_dump(mode="json"))
+    if target:
+        write_json(target, found.model_dump(mode="json"))
     if options.as_json:
         options.result(found.model_dump(mode="json"))
     else:
@@ -110,6 +112,12 @@ def export_tasks(options: Options, /, target: str, path: str | None, seed: int) 
     lines += [f"left out: {count} × {reason}" for reason, count in told["left_out"].items()]
     lines.append(f"Next: cd {folder} && lm_eval --include_path . --tasks ilab --model hf --model_args pretrained=MODEL")
     options.result({**told, "folder": str(folder)}, "\n".join(lines))
+
+
+def _flaws_file(options: Options, path: str | None, given: dict[str, Any]) -> Path:
+    names = [*given["documents"], *given["training"], *([path] if path else [])]
+    read = [options.directory / Path(name).expanduser() for name in names]
+    return output_file(options, given["output"], has_fields("flaws"), *read)
 
 
 # -- where the questions come from -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.outputs import are_rows, output_file
 from ilab.cli.process import detachable, go_to_background, leaving, meet_teachers
 from ilab.cli.teacher import served, tell_teacher
 from ilab.errors import InputError, ServiceError
@@ -130,6 +131,7 @@ def run(options: Options, /, name: str, source: str, output: str, kind: Kind | N
     from ilab.sdg.rows import check_rows, read_rows, write_rows
     from ilab.teacher_at_hand import reached
 
+    path = output_file(options, output, are_rows, options.directory / source)
     loaded = options.load(where__teacher__url=given["endpoint_url"], where__teacher__api_key=given["api_key"])
     flow = load_file(find_file(_path(options, name), kind))
     rows = read_rows(options.directory / source)
@@ -141,7 +143,6 @@ def run(options: Options, /, name: str, source: str, output: str, kind: Kind | N
     with served(teacher) as address:
         where = where_of(reached(teacher, address))
         result, counts = _run(loaded, where, (flow, rows), {**given, "model": teacher.name})
-    path = options.directory / output
     refused = write_rows(path, result)
     _notes(flow)
     facts = {"output": str(path), "rejected": str(refused), "counts": counts}

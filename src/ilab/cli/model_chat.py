@@ -73,10 +73,12 @@ def chat(options: Options, /, question: tuple[str, ...], **given: Any) -> None:
         if given["session"]
         else None,
     )
+    _check(loaded)
+    retriever = retriever_for(options, given)
     screen = Screen(is_terminal() and not given["no_decoration"], loaded.config.chat.visible_overflow)
     with ExitStack() as stack:
         partner = meet(options, loaded, given, stack)
-        session = _session(loaded, partner, given, retriever_for(options, given))
+        session = _session(loaded, partner, given, retriever)
         if given["quick_question"] and options.as_json:
             _as_json(options, session, asked)
             return
@@ -98,6 +100,18 @@ def _question(words: tuple[str, ...], quick: bool) -> str:
     if quick and not text.strip():
         raise click.UsageError("-qq needs a question: ilab model chat -qq QUESTION")
     return text
+
+
+def _check(loaded: Any) -> None:
+    """What was typed is looked at before a model is looked for, which may take minutes. Raises ``InputError`` for an
+    unknown context and for a file that is no saved conversation."""
+    from ilab.chat.contexts import Contexts
+    from ilab.chat.files import read_session
+
+    chat = loaded.config.chat
+    Contexts(own=chat.contexts).text(chat.context)
+    if chat.session:
+        read_session(loaded.path(chat.session))
 
 
 def _session(loaded: Any, partner: Partner, given: dict[str, Any], retriever: Retriever | None) -> ChatSession:

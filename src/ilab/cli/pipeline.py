@@ -16,6 +16,7 @@ import click
 
 from ilab.cli.app import Options, drop_output
 from ilab.cli.building import Asked, building
+from ilab.cli.outputs import are_variables, has_fields, output_file
 from ilab.cli.pipeline_kubeflow import SERVER, cancel, compile_, logs, options_of, show_runs, submit, upload, wait
 from ilab.cli.pipeline_nightly import nightly
 from ilab.cli.pipeline_schedule import schedule
@@ -42,7 +43,7 @@ def group() -> None:
 @building
 @UNTIL
 @FORCE
-@click.option("--output", type=click.Path(dir_okay=False), help="Write the resolved plan to a file.")
+@click.option("--output", metavar="FILE", help="Write the resolved plan to a file.")
 @click.pass_obj
 def plan(
     options: Options,
@@ -55,13 +56,14 @@ def plan(
     from ilab.cli.render import console, plan_table
     from ilab.core.files import write_json
 
+    target = output_file(options, output, has_fields("steps")) if output else None
     build = prepare(options, asked)
     with engine_for(build) as engine:
         chosen = build.plan.until(until) if until else build.plan
         make_cheap(engine, chosen)
         previews = engine.preview(chosen, forced(build, force))
-    if output:
-        write_json(Path(output), build.plan.dump())
+    if target:
+        write_json(target, build.plan.dump())
     if options.as_json:
         options.result(
             [
@@ -211,10 +213,12 @@ def params(options: Options, asked: Asked, env_file: str | None, changed: bool) 
     from ilab.parameters.files import as_variables
 
     given = parameters_of(asked.load(options), asked.values)
+    known = {row["name"].upper() for row in given}
+    target = output_file(options, env_file, are_variables(known)) if env_file else None
     if changed:
         given = [row for row in given if row["origin"] != "default"]
-    if env_file:
-        write_text(options.directory / env_file, as_variables({row["name"]: row["value"] for row in given}))
+    if target:
+        write_text(target, as_variables({row["name"]: row["value"] for row in given}))
         options.result({"path": env_file, "parameters": len(given)}, f"{env_file}: {len(given)} parameters")
         return
     if options.as_json:

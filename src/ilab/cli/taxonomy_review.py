@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from ilab.cli.app import Options
 from ilab.cli.leaves import local_documents, taxonomy_path
+from ilab.cli.outputs import output_file
 from ilab.errors import InputErrors
 
 
@@ -20,7 +19,7 @@ from ilab.errors import InputErrors
     "--samples", type=click.IntRange(0), default=2, show_default=True, metavar="N", help="Input rows of each leaf."
 )
 @click.option("--max-calls", type=click.IntRange(1), default=30, show_default=True, help="Most teacher calls.")
-@click.option("--output", type=click.Path(dir_okay=False), help="Write the comment (Markdown) to a file.")
+@click.option("--output", metavar="FILE", help="Write the comment (Markdown) to a file.")
 @click.pass_obj
 def review(
     options: Options, path: str | None, taxonomy_base: str | None, samples: int, max_calls: int, output: str | None
@@ -34,13 +33,14 @@ def review(
     from ilab.cli.threads import passive_threads
     from ilab.core.files import write_text
     from ilab.documents.locate import fitting
-    from ilab.review import Look, Review, facts, look, render, touched
+    from ilab.review import MARK, Look, Review, facts, look, render, touched
     from ilab.taxonomy.changes import EMPTY, find_changes
     from ilab.taxonomy.lint import LintWarning, lint
     from ilab.taxonomy.read import read_leaves
     from ilab.taxonomy.worktree import held_at
 
     passive_threads()
+    target = output_file(options, output, lambda text: text.startswith(MARK)) if output else None
     loaded = options.load()
     folder = taxonomy_path(options, path)
     changes = find_changes(folder, taxonomy_base, fitting)
@@ -67,8 +67,8 @@ def review(
     )
     findings.annotate([*findings.of_errors(errors, root), *findings.of_warnings(warnings)], root)
     text = render(found)
-    if output:
-        write_text(Path(output), text)
+    if target:
+        write_text(target, text)
         click.echo(f"the comment is in {output}", err=True)
     if options.as_json:
         options.result(facts(found))

@@ -244,7 +244,8 @@ class Store:
 
     def partials(self) -> list[Path]:
         """Unfinished work, and old results that a killed process had moved out of the way (``--force``)."""
-        return sorted([*self.root.glob("*/*.partial"), *self.root.glob("*/*.old")])
+        key = "[0-9a-f]" * KEY_LENGTH  # the folder may hold other things, too
+        return sorted([*self.root.glob(f"*/{key}.partial"), *self.root.glob(f"*/{key}.*.old")])
 
     def held(self, partial: Path) -> bool:
         """Whether a living process makes what this partial folder is for."""

@@ -184,34 +184,6 @@ def sign_flip(differences: Sequence[float], clusters: Sequence[Hashable], *, see
     return (1 + hits) / (1 + FLIPS)
 
 
-def mcnemar(gained: int, lost: int) -> float:
-    """Exact McNemar test: two-sided binomial p of ``gained`` against ``lost`` at even odds (McNemar 1947)."""
-    return sign_flip([1.0] * gained + [-1.0] * lost, range(gained + lost))
-
-
-def bootstrap_interval(
-    values: Sequence[float], clusters: Sequence[str], *, seed: int, level: float = LEVEL, replicates: int = 4000
-) -> Interval:
-    """Percentile interval of the mean from resampling whole clusters (Efron 1979; Davison and Hinkley 1997, §3.8).
-
-    Clusters are drawn in sorted order from a generator seeded with ``seed``: equal inputs give equal bounds. For
-    the difference of two models pass the per-item differences. No bounds with fewer than two clusters.
-    """
-    groups: dict[str, list[float]] = {}
-    for value, cluster in zip(values, clusters, strict=True):
-        groups.setdefault(cluster, []).append(value)
-    if len(groups) < 2:
-        return Interval(None, None)
-    parts = [(math.fsum(groups[name]), len(groups[name])) for name in sorted(groups)]
-    draw = random.Random(seed)
-    means = []
-    for _ in range(replicates):
-        chosen = draw.choices(parts, k=len(parts))
-        means.append(math.fsum(total for total, _ in chosen) / sum(size for _, size in chosen))
-    means.sort()
-    return Interval(_percentile(means, (1 - level) / 2), _percentile(means, (1 + level) / 2))
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (Holm 1979): reject where the result is at most alpha, family-wise."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
@@ -341,14 +313,6 @@ def _unanimous(mean: float, clusters: int, level: float) -> tuple[Interval, floa
         return Interval(q - 1, 1 - q), 1.0
     inner = mean * (2 * q - 1)
     return Interval(min(inner, mean), max(inner, mean)), 2.0 ** (1 - clusters)
-
-
-def _percentile(ordered: Sequence[float], share: float) -> float:
-    """Linear interpolation between order statistics (type 7 of Hyndman and Fan 1996)."""
-    place = share * (len(ordered) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
 def _incomplete_beta(a: float, b: float, left: float, right: float) -> float:

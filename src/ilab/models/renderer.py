@@ -137,12 +137,6 @@ class Renderer:
         """One more than the highest token id."""
         return int(max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)) + 1
 
-    @cached_property
-    def pad_id(self) -> int:
-        """The padding token, else the lowest stop token, else 0. Padding is masked by length, never by this id."""
-        named = self._token_id("pad_token")
-        return named if named is not None else min(self.stop_ids, default=0)
-
     @property
     def template_name(self) -> str:
         """What the chat template is called: a built-in one's name, or ``own``, with the hash of its text."""

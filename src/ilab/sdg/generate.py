@@ -163,13 +163,6 @@ def produce(job: Job) -> Generated:
     return Generated(samples, rejected, card(job.flow, job.leaves, sieved, result), counts, barren)
 
 
-def expected_calls(
-    flow: FlowSet, leaves: Sequence[Leaf], chunks: Sequence[Chunk], scale_factor: int
-) -> dict[str, float]:
-    """What generating asks for if the memo knows none of the answers; see :func:`expected`."""
-    return expected(starts_of(leaves, chunks, flow), scale_factor)
-
-
 def expected(starts: Sequence[Start], scale_factor: int) -> dict[str, float]:
     """Teacher ``calls`` for these input rows, and roughly their ``tokens``.
 

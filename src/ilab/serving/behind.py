@@ -29,7 +29,7 @@ from ilab.serving.here import no_words
 from ilab.serving.listen import bind, run, server_tls
 from ilab.serving.readiness import Log, Start, until_ready
 from ilab.serving.requests import RequestError
-from ilab.serving.template import template_for
+from ilab.serving.template import check_template, template_for
 
 LIVES = 0.5  # seconds between two looks whether the child lives
 TOO_LONG = "exceed_context_size_error"  # what llama.cpp calls a prompt that does not fit
@@ -37,9 +37,10 @@ STOP = {"max_tokens", "max_completion_tokens", "n_predict"}
 
 
 def check(job: Job) -> None:
-    """Raises ``SetupError`` where llama.cpp is not here."""
+    """Raises ``SetupError`` where llama.cpp is not here, ``InputError`` for a chat template that is not."""
     no_words(job)
     server_tls(job.settings)
+    check_template(job.settings.chat_template, job.settings.model_family)
     if server_name() is None:
         raise SetupError(
             "llama.cpp is not on this machine",

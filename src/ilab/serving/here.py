@@ -9,13 +9,15 @@ from ilab.models.chat_template import json_object
 from ilab.models.gguf.header import read_header
 from ilab.serving.backend import Job
 from ilab.serving.listen import bind, run, server_tls
-from ilab.serving.template import template_for
+from ilab.serving.template import check_template, template_for
 
 
 def check(job: Job) -> None:
-    """Raises ``SetupError`` for a GGUF file that only llama.cpp serves, ``InputError`` for words that nobody takes."""
+    """Raises ``SetupError`` for a GGUF file that only llama.cpp serves, ``InputError`` for words that nobody takes and
+    for a chat template that is not there."""
     no_words(job)
     server_tls(job.settings)
+    check_template(job.settings.chat_template, job.settings.model_family)
     if job.model.is_file():
         from ilab.models.gguf.load import need_known
 

@@ -18,6 +18,14 @@ FAMILIES = {"merlinite": "instructlab", "mixtral": "mistral"}  # InstructLab's n
 REPLACING = "Replacing chat template:"  # these words are looked for by scripts
 
 
+def check_template(choice: str, family: str) -> None:
+    """Raises ``InputError`` for a family or a file that is not there, before a model is loaded for it."""
+    if choice not in ("", "tokenizer", "auto"):
+        _from_file(choice)
+    elif choice == "auto" and family:
+        _of_family(family)
+
+
 def template_for(
     choice: str, family: str, special: Collection[str], model_type: str, say: Callable[[str], None]
 ) -> str | None:

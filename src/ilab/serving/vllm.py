@@ -22,12 +22,14 @@ from typing import IO, Any
 
 from ilab.core.keeper import Child
 from ilab.errors import ServiceError, SetupError
+from ilab.hardware import detect
 from ilab.models.chat_template import json_object
 from ilab.models.gguf.header import read_header
 from ilab.serving.backend import Job
+from ilab.serving.context_size import Fitted, fit
 from ilab.serving.listen import base_url, bind, server_tls
 from ilab.serving.readiness import Log, Start, until_ready
-from ilab.serving.template import template_for
+from ilab.serving.template import check_template, template_for
 
 MODULE = "vllm.entrypoints.openai.api_server"
 BITS = ("--quantization", "bitsandbytes", "--load-format", "bitsandbytes", "--enforce-eager")
@@ -35,8 +37,9 @@ LIVES = 0.2  # seconds between two looks whether the child lives
 
 
 def check(job: Job) -> None:
-    """Raises ``SetupError`` where vLLM is not installed."""
+    """Raises ``SetupError`` where vLLM is not installed, ``InputError`` for a chat template that is not there."""
     server_tls(job.settings)
+    check_template(job.settings.chat_template, job.settings.model_family)
     if find_spec("vllm") is None:
         raise SetupError(
             "vLLM is not installed beside ilab",
@@ -49,10 +52,13 @@ def serve(job: Job) -> int:
     """See :class:`ilab.serving.backend.Backend`."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        command = command_line(job, _template_file(job, folder))
+        fitted = _fitted(job)
+        command = command_line(job, _template_file(job, folder), fitted)
         host, port = _value(command, "--host"), int(_value(command, "--port"))
         bind(host, port).close()  # vLLM would tell of a port that is taken only after the model is loaded
         job.say(f"Starting server process: vLLM loads {job.model.name} …")
+        if fitted.note:
+            job.say(fitted.note)
         job.detail(" ".join(command))
         stop = _Stop(stack)
         sink: IO[bytes] | None = stack.enter_context(job.log.open("ab")) if job.log else None
@@ -94,8 +100,9 @@ class _Stop:
         return self._event.wait(seconds)
 
 
-def command_line(job: Job, template: Path | None) -> list[str]:
-    """The command that serves ``job``; ``template`` is a file that replaces the model's own chat template."""
+def command_line(job: Job, template: Path | None, fitted: Fitted) -> list[str]:
+    """The command that serves ``job``; ``template`` is a file that replaces the model's own chat template, ``fitted``
+    what the GPUs have room for."""
     settings = job.settings
     given = _options([*settings.vllm_args, *job.extra])
     words = [sys.executable, "-m", MODULE]
@@ -110,8 +117,11 @@ def command_line(job: Job, template: Path | None) -> list[str]:
     if template is not None:
         add("--chat-template", str(template))
     add("--served-model-name", *job.names)
-    if settings.max_ctx_size:
-        add("--max-model-len", str(settings.max_ctx_size))
+    context = settings.max_ctx_size or fitted.context
+    if context:
+        add("--max-model-len", str(context))
+    if fitted.utilisation is not None:
+        add("--gpu-memory-utilization", f"{fitted.utilisation:.2f}")
     if settings.tls_cert:
         add("--ssl-certfile", settings.tls_cert)
         if settings.tls_key:
@@ -135,11 +145,26 @@ def _value(words: Sequence[str], option: str) -> str:
     """The last value of ``option``."""
     found = ""
     for at, word in enumerate(words):
-        if word == option and at + 1 < len(words):
-            found = words[at + 1]
-        elif word.startswith(f"{option}="):
-            found = word.partition("=")[2]
+        name, given, value = word.partition("=")
+        if name.replace("_", "-") == option:
+            found = value if given else words[at + 1] if at + 1 < len(words) else ""
     return found
+
+
+def _fitted(job: Job) -> Fitted:
+    """What the GPUs that share the model have room for; what the user says of it is kept to."""
+    if not job.model.is_dir():
+        return Fitted()
+    words = [*job.settings.vllm_args, *job.extra]
+    given = {option: _value(words, option) for option in _options(words)}
+    if job.settings.max_ctx_size:
+        given["--max-model-len"] = str(job.settings.max_ctx_size)
+    wanted = _value(words, "-tp") or _value(job.extra, "--tensor-parallel-size") or str(job.settings.gpus or "")
+    wanted = wanted or _value(words, "--tensor-parallel-size") or "1"
+    gpus = detect().gpus
+    if not wanted.isdecimal() or not 0 < int(wanted) <= len(gpus):
+        return Fitted()  # it is vLLM that says so
+    return fit(job.model, gpus[: int(wanted)], given)
 
 
 def _in_bits(model: Path) -> bool:

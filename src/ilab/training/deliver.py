@@ -1,8 +1,8 @@
 """A chosen checkpoint as a folder of the user's: copied, never linked, since what is there may be changed.
 
-The folder has a note of what it is (``ilab.origin``, JSON; by its name no file of a model, so the copy is the same
-model). One with such a note is replaced by a newer result; any other folder of that name is left alone and refused,
-before anything is trained.
+The folder has a note of what it is and of its files (``ilab.origin``, JSON; by its name no file of a model, so the copy
+is the same model). One with such a note is replaced by a newer result, unless somebody has put a file of his own there;
+that, and any other folder of the name, is left alone and refused, before anything is trained.
 """
 
 from __future__ import annotations
@@ -29,6 +29,13 @@ def check_target(folder: Path) -> None:
         raise InputError(
             "this folder holds something else already", where=str(folder), hint="give another with --ckpt-output-dir"
         )
+    foreign = sorted(_names(folder) - _delivered(folder)) if (folder / NOTE).is_file() else []
+    if foreign:
+        raise InputError(
+            f"this folder holds an earlier result and {', '.join(map(str, foreign[:3]))}, which would be lost",
+            where=str(folder),
+            hint="move it elsewhere, or give another folder with --ckpt-output-dir",
+        )
 
 
 def deliver(model: Path, folder: Path, about: Mapping[str, Any]) -> Path:
@@ -37,29 +44,44 @@ def deliver(model: Path, folder: Path, about: Mapping[str, Any]) -> Path:
     A copy that is there already is left as it is.
     """
     check_target(folder)
-    if _is_copy(model, folder, about):
+    note = {**about, "files": sorted(path.as_posix() for path in _names(model))}
+    if _is_copy(model, folder, note):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    place = folder.resolve()  # a link stays one
+    place.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
         new.chmod(0o755)
         shutil.copytree(model, new, dirs_exist_ok=True)
-        write_json(new / NOTE, dict(about))
+        write_json(new / NOTE, note)
         fsync_tree(new)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(new, folder)
+        shutil.rmtree(place, ignore_errors=True)
+        os.rename(new, place)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
     return folder
 
 
-def _is_copy(model: Path, folder: Path, about: Mapping[str, Any]) -> bool:
+def _names(folder: Path) -> set[Path]:
+    """The files below ``folder``, without the note."""
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} - {Path(NOTE)}
+
+
+def _delivered(folder: Path) -> set[Path]:
+    """The files of the earlier result. Raises ``InputError`` where the note does not say which."""
+    try:
+        return {Path(name) for name in read_json(folder / NOTE)["files"]}
+    except (ValueError, LookupError, TypeError) as error:
+        hint = "give another folder with --ckpt-output-dir"
+        raise InputError("this is no note of a result", where=str(folder / NOTE), hint=hint) from error
+
+
+def _is_copy(model: Path, folder: Path, note: Mapping[str, Any]) -> bool:
     """Whether ``folder`` holds just the files of ``model`` with this note; all bytes are compared."""
-    if not (folder / NOTE).is_file() or read_json(folder / NOTE) != dict(about):
+    if not (folder / NOTE).is_file() or read_json(folder / NOTE) != dict(note):
         return False
-    names = {path.relative_to(model) for path in model.rglob("*") if path.is_file()}
-    there = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} - {Path(NOTE)}
+    names, there = _names(model), _names(folder)
     return names == there and all(filecmp.cmp(model / name, folder / name, shallow=False) for name in names)
 
 

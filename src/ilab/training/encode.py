@@ -17,12 +17,12 @@ from typing import Any, BinaryIO, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ilab.data import TrainingRow, seed_from
+from ilab.data import seed_from
 from ilab.errors import InputError
 from ilab.models.renderer import Renderer
 from ilab.training.audit import Audit, Tally
 from ilab.training.pieces import EncodeOptions, sample_of
-from ilab.training.records import RawSample, of_row
+from ilab.training.records import RawSample
 from ilab.training.workers import cut_in_order
 
 TOKEN = np.dtype("<i4")
@@ -113,14 +113,6 @@ def held_out(samples: Sequence[str], share: float, seed: int) -> list[bool]:
     if found and all(found):
         raise InputError("every row is held out of training", hint="lower train_validation_share")
     return found
-
-
-def encode_rows(rows: Sequence[TrainingRow], renderer: Renderer, max_length: int) -> EncodedSet:
-    """Encode and audit a mixed dataset, in memory.
-
-    Raises InputError when nothing is left, or when no stop token is trained anywhere.
-    """
-    return encode_samples(map(of_row, rows), renderer, EncodeOptions(max_length=max_length))
 
 
 def encode_samples(

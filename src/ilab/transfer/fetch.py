@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ def fetch(source: Source, choice: Choice, shelf: Shelf, emit: Emit) -> Fetched:
             _take_what_is_here(choice, shelf)
             _check_room(choice, planned.place, partial)
             received = _Receiving(source, partial, emit).run(_unique(listing.files))
-            record = _put_in_place(choice, planned.place, partial)
+            record = _put_in_place(choice, planned.place, partial, _recorded(shelf, listing.name))
             shelf.write_record(listing.name, record)
         shutil.rmtree(partial)
     except OSError as error:
@@ -319,8 +319,17 @@ def _pause(error: ServiceError, tries: int) -> float:
     return float(min(0.25 * 2**tries, 30.0))
 
 
-def _put_in_place(choice: Choice, place: Path, partial: Path) -> Record:
-    """Build the folder beside, then rename it into its place. Returns the record of what is there then."""
+def _recorded(shelf: Shelf, name: str) -> Collection[str]:
+    """The files of the model of that name, as far as they were downloaded."""
+    model = shelf.find(name)
+    return model.record.files if model is not None and model.record is not None else ()
+
+
+def _put_in_place(choice: Choice, place: Path, partial: Path, before: Collection[str]) -> Record:
+    """Build the folder beside, then rename it into its place. Returns the record of what is there then.
+
+    ``before`` are the files of the revision that is replaced.
+    """
     new, old = partial / "new", partial / "old"
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
@@ -343,9 +352,19 @@ def _put_in_place(choice: Choice, place: Path, partial: Path) -> Record:
             os.replace(new / name, place.parent / name)
         return record
     if place.exists():
+        _keep_foreign(place, new, before)
         os.replace(place, old)
     os.replace(new, place)
     return record
+
+
+def _keep_foreign(place: Path, new: Path, before: Collection[str]) -> None:
+    """What somebody put beside the files of a model (``before``) stays beside those of the new revision."""
+    for file in sorted(place.rglob("*")):
+        name = file.relative_to(place)
+        if file.is_file() and not file.is_symlink() and name.as_posix() not in before and not (new / name).exists():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            take_over(str(file), str(new / name))
 
 
 def _record(choice: Choice, folder: Path) -> Record:

@@ -7,6 +7,9 @@
 
 Paths are relative, so the harness is started in that folder: ``lm_eval --include_path . --tasks ilab …``. Options are
 in the order that the run's seed gives them, the same as ``mmlu_branch`` asks, and the score is the same as ours.
+
+Beside generated data the multiple choice of a leaf goes by InstructLab's names, so that its scripts find it:
+``LEAF_task.yaml`` over ``mmlubench_LEAF.jsonl``.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from ilab.evaluation.prompts import ANSWER, LETTERS
 from ilab.models.chat import prompt_text
 
 GROUP = "ilab"
+TAG = "mmlu_pr"  # what InstructLab's tasks are called together
 VERSION = 1  # of the tasks' form
 
 
@@ -56,6 +60,20 @@ def export_tasks(items: Sequence[Item], folder: Path, seed: int) -> dict[str, An
     return {"tasks": tasks, "questions": sum(tasks.values()), "left_out": dict(sorted(left_out.items()))}
 
 
+def export_branch(
+    items: Sequence[Item], folder: Path, names: Mapping[str, str], subjects: Mapping[str, str], seed: int
+) -> None:
+    """Write the multiple choice of the leaves in ``names`` (leaf to the name of its files) as InstructLab does."""
+    branch = branch_of([item for item in items if item.kind == "mcq"])
+    for leaf, name in names.items():
+        asked = [one.permuted(seed) for one in branch.questions if one.group == leaf]
+        if asked:
+            file = f"mmlubench_{name}.jsonl"
+            told = {"subject": subjects[leaf], "dataset_type": "mcq_qa"}
+            _write_rows(folder / file, [{**_row(one), **told} for one in asked])
+            _write_yaml(folder / f"{name}_task.yaml", {"tag": TAG, **_choices_task(name, leaf, {"test": file})})
+
+
 def _names(leaves: Sequence[str]) -> dict[str, str]:
     """Leaf to a name for files and tasks: its path, with what is no letter or digit as ``_``; told apart by number."""
     names: dict[str, str] = {}
@@ -76,9 +94,17 @@ def _write_choices(
     for split, rows in (("test", asked), ("dev", shots)):
         if split in files:
             _write_rows(folder / files[split], [_row(one) for one in rows])
-    # Leaves may have different numbers of options, so lines and letters are made of what a row has.
+    task = _choices_task(name, leaf, files)
+    if shots:
+        task |= {"fewshot_split": "dev", "fewshot_config": {"sampler": "first_n"}}
+    _write_yaml(folder / f"{name}.yaml", task)
+    return {name: len(asked)}
+
+
+def _choices_task(name: str, leaf: str, files: Mapping[str, str]) -> dict[str, Any]:
+    """Leaves may have different numbers of options, so lines and letters are made of what a row has."""
     letters = "'" + LETTERS + "'"
-    task: dict[str, Any] = {
+    return {
         **_task(name, leaf, files, "multiple_choice"),
         "doc_to_text": (
             "{{question.strip()}}\n{% for choice in choices %}{{ " + letters + "[loop.index0] }}. {{ choice }}\n"
@@ -88,10 +114,6 @@ def _write_choices(
         "doc_to_target": "answer",
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
     }
-    if shots:
-        task |= {"fewshot_split": "dev", "fewshot_config": {"sampler": "first_n"}}
-    _write_yaml(folder / f"{name}.yaml", task)
-    return {name: len(asked)}
 
 
 def _write_exact(folder: Path, name: str, leaf: str, items: Sequence[Item]) -> dict[str, int]:

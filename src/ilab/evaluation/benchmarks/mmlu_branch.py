@@ -56,11 +56,13 @@ def find_tasks(folder: Path) -> Path:
 
     Raises ``InputError`` where there are none.
     """
-    if any(_task_files(folder)):
+    if any(folder.glob(TASKS)):
         return folder
     for inner in sorted(folder.glob("node_datasets_*"), reverse=True):  # dated names: the newest sorts last
         if any(_task_files(inner)):
             return inner
+    if any(_task_files(folder)):  # last: a folder of generated data holds other YAML files, too
+        return folder
     raise InputError(
         "there are no tasks here",
         where=str(folder),

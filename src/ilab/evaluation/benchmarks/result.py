@@ -1,7 +1,7 @@
 """What any benchmark says of one model, in one form, whatever files upstream's tools expect of it besides.
 
 A result has a ``score`` on a ``scale``, the groups that it is the mean of, and what could not be scored by reason: an
-answer that nobody could mark is never a low mark. ``as_share`` puts scores of different scales side by side.
+answer that nobody could mark is never a low mark.
 """
 
 from __future__ import annotations
@@ -57,9 +57,3 @@ class BenchmarkResult(Record):
     groups: tuple[Group, ...] = ()
     rows: tuple[Row, ...] = ()
     notes: tuple[str, ...] = ()
-
-    @property
-    def as_share(self) -> float | None:
-        """The score in 0..1: the ends of its scale."""
-        low, high = self.scale
-        return None if self.score is None else (self.score - low) / (high - low)
