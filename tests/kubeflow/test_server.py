@@ -273,6 +273,38 @@ def test_what_is_wrong_is_told_with_what_to_type(
     assert "pipeline.yaml: " in ilab("pipeline", "compile").output and (tmp_path / "pipeline.yaml").is_file()
 
 
+def test_a_server_that_does_not_know_the_caller_says_so_at_once(
+    ilab: Any, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without a namespace kfp asks for the server's health first, by itself five times within 25 seconds."""
+    monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it asks once"))
+    monkeypatch.setenv("KUBEFLOW_TOKEN", "another")
+    status = ("pipeline", "status", "--on", "kubeflow", "--namespace", "")
+    refused: Any = ilab(*status, code=4).exception
+    assert "answered 401" in refused.message and "--token env:" in refused.hint
+    other = tmp_path / "other.pem"
+    other.write_text(ssl.DER_cert_to_PEM_cert(ssl.create_default_context().get_ca_certs(binary_form=True)[0]))
+    refused = ilab(*status, "--ca-file", str(other), code=4).exception
+    assert "cannot be reached" in refused.message and "--ca-file FILE" in refused.hint and not refused.retryable
+    refused = ilab(*status, "--host", "http://127.0.0.1:1", code=4).exception
+    assert "curl -v http://127.0.0.1:1" in refused.hint and "Max retries" not in refused.message
+
+
+def test_a_pod_knows_the_pipeline_server_of_its_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name in the certificate that OpenShift makes for a Service: NAME.NAMESPACE.svc."""
+    from ilab.kubeflow.client import of_this_pod
+
+    (tmp_path / "namespace").write_text("lab\n")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert of_this_pod(tmp_path) == ("", "")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert of_this_pod(tmp_path) == ("https://ds-pipeline-dspa.lab.svc:8443", "")
+    (tmp_path / "service-ca.crt").write_text("PEM")
+    assert of_this_pod(tmp_path)[1] == str(tmp_path / "service-ca.crt")
+    assert of_this_pod(tmp_path / "absent") == ("", "")
+
+
 def kubeconfig(folder: Path, server: Server, certificate: Path) -> None:
     (folder / "config").write_text(f"""
 current-context: here

@@ -247,10 +247,11 @@ def must_have_succeeded(server: Kubeflow, run: Run) -> None:
             "the run ended before packaging", hint="the report of the task Results says what the gate found"
         )
     where = f" at {failed[0].name}" if failed else ""
+    task = f" {failed[0].step}" if failed and failed[0].step else ""
     raise ServiceError(
         f"the run ended as {run.state.lower()}{where}{f': {run.error}' if run.error else ''}",
         where=run.id,
-        hint="look at the task's log in the dashboard; submitted again it goes on from what is made",
+        hint=f"ilab pipeline logs {run.id}{task}; submitted again it goes on from what is made",
     )
 
 
@@ -337,11 +338,13 @@ def _would_send(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def server_of(loaded: Any) -> Kubeflow:
-    from ilab.kubeflow.client import Connection, Kubeflow
+    """The pipeline server of the settings; in a pod without any, the one of its namespace."""
+    from ilab.kubeflow.client import Connection, Kubeflow, of_this_pod
 
     place = loaded.config.where.kubeflow
-    ca_file = str(loaded.path(place.ca_file)) if place.ca_file else ""
-    return Kubeflow(Connection(place.host, place.token, place.namespace, ca_file))
+    host, ca_file = (place.host, "") if place.host else of_this_pod()
+    ca_file = str(loaded.path(place.ca_file)) if place.ca_file else ca_file
+    return Kubeflow(Connection(host, place.token, place.namespace, ca_file))
 
 
 def _compiled(
