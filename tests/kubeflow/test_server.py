@@ -34,6 +34,7 @@ class Server:
     versions: list[str] = field(default_factory=list)
     states: list[str] = field(default_factory=lambda: ["RUNNING", "SUCCEEDED"])
     refuse: int = 0
+    experiments: bool = True
     config_map: dict[str, str] | None = None
     log: str = ""  # what every pod printed last
     pods: set[str] = field(default_factory=lambda: {"lab-x7-retry-system-container-impl-14", "lab-x7-21"})
@@ -54,7 +55,9 @@ class Server:
             return 200, {"multi_user": False}
         if what[0] == "experiments":
             one = {"experiment_id": "e1", "display_name": "instructlab"}
-            return 200, (one if method == "POST" or len(what) > 1 else {"experiments": [one]})
+            return 200, (
+                one if method == "POST" or len(what) > 1 else {"experiments": [one] if self.experiments else []}
+            )
         if what == ["runs"] and method == "POST":
             return 200, self._begun(json.loads(body))
         if what == ["runs"]:
@@ -231,6 +234,12 @@ def test_a_run_is_submitted_followed_and_stopped(ilab: Any, server: Server) -> N
     assert json.loads(ilab("--json", "pipeline", "status", "--on", "kubeflow").output)[0]["run"] == "run-1"
 
 
+def test_a_new_server_has_no_runs_yet(ilab: Any, server: Server) -> None:
+    server.experiments = False
+    assert "No runs yet" in ilab("pipeline", "status", "--on", "kubeflow").output
+    assert json.loads(ilab("--json", "pipeline", "status", "--on", "kubeflow").output) == []
+
+
 def test_a_recurring_run_and_a_new_version(ilab: Any, server: Server) -> None:
     ilab("pipeline", "submit", "--recurring", "0 0 2 * * *", "--run-name", "nightly")
     sent = server.recurring[0]
@@ -322,6 +331,9 @@ def test_what_kubeflow_fixes_is_read_again_when_a_run_is_submitted(
     kubeconfig(tmp_path, server, certificate)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     server.config_map = {"k8s_storage_size": "50Gi", "k8s_storage_class_name": "nfs", "sdg_scale_factor": "9"}
+    told = ilab("pipeline", "submit", "--dry-run").output
+    assert "no base model" in told and "cannot see this taxonomy: (none)" in told, "said before pods start"
+    server.config_map |= {"sdg_base_model": "s3://bucket/model", "sdg_repo_url": "https://git.example.com/t.git"}
     told = ilab("pipeline", "submit", "-p", "k8s_storage_class_name=cephfs", "--access-mode", "ReadWriteMany").output
     assert "note:" not in told
     sent = server.runs["run-2"]
@@ -345,6 +357,8 @@ def test_what_kubeflow_fixes_is_read_again_when_a_run_is_submitted(
     assert "6 workers" in str(ilab("pipeline", "submit", code=2).exception)
     server.config_map = {"train_num_workers": "0"}
     assert "out of range" in str(ilab("pipeline", "submit", code=2).exception)
+    server.config_map = {"sdg_teacher_secrit": "mine"}
+    assert "sdg_teacher_secrit" in str(ilab("pipeline", "submit", code=2).exception), "the run would end at it"
 
 
 def test_settings_of_this_machine_that_no_pod_has_are_named(

@@ -69,6 +69,7 @@ class Kubeflow:
                 namespace=connection.namespace or "kubeflow",
                 ssl_ca_cert=connection.ca_file or None,
             )
+            self._client.get_kfp_healthz()  # the constructor asks only where it is given no namespace
 
     def submit(self, package: Path, name: str, experiment: str, arguments: Mapping[str, Any]) -> str:
         """Start a run of the compiled file; returns its id."""
@@ -137,9 +138,14 @@ class Kubeflow:
             return _run(self._client.get_run(run_id))
 
     def runs(self, experiment: str, most: int = 20) -> list[Run]:
-        """The newest runs of an experiment, newest first."""
+        """The newest runs of an experiment, newest first; none of one that nothing was submitted to."""
         with _asking(self.connection.host):
-            kept = self._client.get_experiment(experiment_name=experiment, namespace=self.connection.namespace or None)
+            try:
+                kept = self._client.get_experiment(
+                    experiment_name=experiment, namespace=self.connection.namespace or None
+                )
+            except ValueError:  # kfp's word for one that is not there
+                return []
             found = self._client.list_runs(experiment_id=kept.experiment_id, page_size=most, sort_by="created_at desc")
             return [_run(one) for one in found.runs or []]
 
