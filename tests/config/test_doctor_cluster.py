@@ -53,6 +53,7 @@ class Cluster(ThreadingHTTPServer):
             f"{SECRETS}judge-secret": MODEL,
             f"{SECRETS}taxonomy-repo-secret": {"data": {"ssh-privatekey": "eA=="}},
             f"{SECRETS}oci-registry-secret": {"data": {".dockerconfigjson": "eA=="}},
+            f"{SECRETS}storage-secret": {"data": {"AWS_ACCESS_KEY_ID": "eA==", "AWS_SECRET_ACCESS_KEY": "eA=="}},
             DSPA: {"status": {**ready, "components": {"apiServer": {"externalUrl": self.url}}}},
             "/apis/v2beta1/healthz": {},
             f"{CLASS}gp3-csi": {"provisioner": "nfs.csi.k8s.io"},
@@ -180,7 +181,7 @@ def test_a_namespace_in_order(server: Cluster, config: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("path", "value", "name", "state", "text", "fix"),
     [
-        (MAP, None, "parameters", "bad", "there is no ConfigMap", "oc apply -k deploy/overlays/dev"),
+        (MAP, None, "parameters", "bad", "there is no ConfigMap", "make deploy-dev NAMESPACE=lab"),
         (MAP, {"data": {"train_num_workerz": "4"}}, "parameters", "bad", "unknown parameter", '{"data": {"train_num_workerz": null}}'),
         (MAP, {"data": {"train_num_workers": "-1"}}, "parameters", "bad", "out of range", '{"data": {"train_num_workers": null}}'),
         (MAP, 403, "parameters", "note", "403", "kubectl auth can-i get configmaps/"),
@@ -188,7 +189,11 @@ def test_a_namespace_in_order(server: Cluster, config: Path, tmp_path: Path) -> 
         (f"{SECRETS}judge-secret", {"data": {"token": ""}}, "secret of judge", "bad", "judge-secret has token", "oc delete secret judge-secret"),
         (f"{SECRETS}taxonomy-repo-secret", {"data": {"username": ""}}, "secret of taxonomy", "bad", "has username", "basic-auth"),
         (f"{SECRETS}oci-registry-secret", 403, "secret of registry", "note", "403", "kubectl get secret"),
-        (DSPA, None, "pipeline server", "bad", "there is none in lab", "oc apply -k"),
+        (f"{SECRETS}oci-registry-secret", None, "secret of registry", "note", "no Secret oci-registry-secret", "--from-file=.dockerconfigjson=auth.json"),
+        (f"{SECRETS}storage-secret", None, "secret of storage", "note", "no Secret storage-secret", "--from-literal=AWS_SECRET_ACCESS_KEY=…"),
+        (f"{SECRETS}storage-secret", {"data": {"AWS_ACCESS_KEY_ID": ""}}, "secret of storage", "bad", "has AWS_ACCESS_KEY_ID", "oc delete secret storage-secret"),
+        (MAP, {"data": {"train_num_workers": "x", "SDG_TYPO": "1"}}, "parameters", "bad", "unknown parameter", '{"data": {"train_num_workers": null, "SDG_TYPO": null}}'),
+        (DSPA, None, "pipeline server", "bad", "there is none in lab", "make deploy-dev"),
         (DSPA, {"status": {"conditions": [{"type": "Ready", "status": "False", "message": "no storage"}]}}, "pipeline server", "bad", "not ready: no storage", "kubectl describe"),
         (DSPA, {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}, "pipeline server", "ok", "from inside", ""),
         (DSPA, {}, "pipeline server", "bad", "says nothing", "kubectl describe"),
@@ -225,6 +230,18 @@ def test_names_in_the_config_map_are_the_names_that_are_looked_for(
     found = look(tmp_path)
     assert "no Secret mixtral" in found["secret of teacher"].found
     assert (found["secret of judge"].state, found["storage class"].state) == ("ok", "ok")
+
+
+def test_the_namespace_and_the_context_of_the_pipeline_go_before(
+    server: Cluster, certificates: Path, config: Path, tmp_path: Path
+) -> None:
+    other = kubeconfig(server, certificates)
+    other["contexts"].append({"name": "away", "context": {"cluster": "c", "user": "u", "namespace": "far"}})
+    config.write_text(yaml.safe_dump(other))
+    assert look(tmp_path, "where.kubeflow.context=away")["cluster context"].found.endswith("namespace far")
+    found = look(tmp_path, "where.kubeflow.namespace=models", "where.train.kubernetes.namespace=lab")
+    assert "in models" in found["parameters"].found
+    assert look(tmp_path, "where.train.kubernetes.namespace=lab")["parameters"].state == "ok"
 
 
 def test_rights(server: Cluster, config: Path, tmp_path: Path) -> None:

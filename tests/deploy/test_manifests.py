@@ -20,7 +20,7 @@ from deployment import DEPLOY, kubectl
 from ilab.cli.app import main
 from ilab.doctor.deployment import TASKS, Right
 from ilab.kubeflow.definition import VOLUME
-from ilab.kubeflow.secret_names import MOUNTED, SECRETS, STORAGE, TOKENS
+from ilab.kubeflow.secret_names import MOUNTED, SECRETS, STORAGE, TOKEN_VARIABLES, TOKENS
 from ilab.kubeflow.trust import BUNDLE
 from ilab.parameters import TABLE, collect
 from ilab.parameters.files import CONFIG_MAP, read_parameters
@@ -248,6 +248,7 @@ def test_the_nightly_build_waits_to_be_wanted_and_types_a_command_that_is_there(
         variables = {one["name"]: one["value"] for one in container["env"] if "value" in one}
         secret = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in container["env"] if "valueFrom" in one}
         tasks = {name: key for keys in (*SECRETS.values(), STORAGE) for key, name in keys.items()}
+        tasks |= {name: name for name in TOKEN_VARIABLES}
         assert {name: one["key"] for name, one in secret.items()} == tasks, "what tasks know, it knows"
         assert all(one["optional"] for one in secret.values())
         mounts = {one["mountPath"] for one in container["volumeMounts"]}

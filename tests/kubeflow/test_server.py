@@ -34,6 +34,7 @@ class Server:
     versions: list[str] = field(default_factory=list)
     states: list[str] = field(default_factory=lambda: ["RUNNING", "SUCCEEDED"])
     refuse: int = 0
+    experiments: bool = True
     config_map: dict[str, str] | None = None
     log: str = ""  # what every pod printed last
     pods: set[str] = field(default_factory=lambda: {"lab-x7-retry-system-container-impl-14", "lab-x7-21"})
@@ -54,7 +55,9 @@ class Server:
             return 200, {"multi_user": False}
         if what[0] == "experiments":
             one = {"experiment_id": "e1", "display_name": "instructlab"}
-            return 200, (one if method == "POST" or len(what) > 1 else {"experiments": [one]})
+            return 200, (
+                one if method == "POST" or len(what) > 1 else {"experiments": [one] if self.experiments else []}
+            )
         if what == ["runs"] and method == "POST":
             return 200, self._begun(json.loads(body))
         if what == ["runs"]:
@@ -231,6 +234,12 @@ def test_a_run_is_submitted_followed_and_stopped(ilab: Any, server: Server) -> N
     assert json.loads(ilab("--json", "pipeline", "status", "--on", "kubeflow").output)[0]["run"] == "run-1"
 
 
+def test_a_new_server_has_no_runs_yet(ilab: Any, server: Server) -> None:
+    server.experiments = False
+    assert "No runs yet" in ilab("pipeline", "status", "--on", "kubeflow").output
+    assert json.loads(ilab("--json", "pipeline", "status", "--on", "kubeflow").output) == []
+
+
 def test_a_recurring_run_and_a_new_version(ilab: Any, server: Server) -> None:
     ilab("pipeline", "submit", "--recurring", "0 0 2 * * *", "--run-name", "nightly")
     sent = server.recurring[0]
@@ -273,6 +282,38 @@ def test_what_is_wrong_is_told_with_what_to_type(
     assert "pipeline.yaml: " in ilab("pipeline", "compile").output and (tmp_path / "pipeline.yaml").is_file()
 
 
+def test_a_server_that_does_not_know_the_caller_says_so_at_once(
+    ilab: Any, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without a namespace kfp asks for the server's health first, by itself five times within 25 seconds."""
+    monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it asks once"))
+    monkeypatch.setenv("KUBEFLOW_TOKEN", "another")
+    status = ("pipeline", "status", "--on", "kubeflow", "--namespace", "")
+    refused: Any = ilab(*status, code=4).exception
+    assert "answered 401" in refused.message and "--token env:" in refused.hint
+    other = tmp_path / "other.pem"
+    other.write_text(ssl.DER_cert_to_PEM_cert(ssl.create_default_context().get_ca_certs(binary_form=True)[0]))
+    refused = ilab(*status, "--ca-file", str(other), code=4).exception
+    assert "cannot be reached" in refused.message and "--ca-file FILE" in refused.hint and not refused.retryable
+    refused = ilab(*status, "--host", "http://127.0.0.1:1", code=4).exception
+    assert "curl -v http://127.0.0.1:1" in refused.hint and "Max retries" not in refused.message
+
+
+def test_a_pod_knows_the_pipeline_server_of_its_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name in the certificate that OpenShift makes for a Service: NAME.NAMESPACE.svc."""
+    from ilab.kubeflow.client import of_this_pod
+
+    (tmp_path / "namespace").write_text("lab\n")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert of_this_pod(tmp_path) == ("", "")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert of_this_pod(tmp_path) == ("https://ds-pipeline-dspa.lab.svc:8443", "")
+    (tmp_path / "service-ca.crt").write_text("PEM")
+    assert of_this_pod(tmp_path)[1] == str(tmp_path / "service-ca.crt")
+    assert of_this_pod(tmp_path / "absent") == ("", "")
+
+
 def kubeconfig(folder: Path, server: Server, certificate: Path) -> None:
     (folder / "config").write_text(f"""
 current-context: here
@@ -290,6 +331,9 @@ def test_what_kubeflow_fixes_is_read_again_when_a_run_is_submitted(
     kubeconfig(tmp_path, server, certificate)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     server.config_map = {"k8s_storage_size": "50Gi", "k8s_storage_class_name": "nfs", "sdg_scale_factor": "9"}
+    told = ilab("pipeline", "submit", "--dry-run").output
+    assert "no base model" in told and "cannot see this taxonomy: (none)" in told, "said before pods start"
+    server.config_map |= {"sdg_base_model": "s3://bucket/model", "sdg_repo_url": "https://git.example.com/t.git"}
     told = ilab("pipeline", "submit", "-p", "k8s_storage_class_name=cephfs", "--access-mode", "ReadWriteMany").output
     assert "note:" not in told
     sent = server.runs["run-2"]
@@ -313,6 +357,8 @@ def test_what_kubeflow_fixes_is_read_again_when_a_run_is_submitted(
     assert "6 workers" in str(ilab("pipeline", "submit", code=2).exception)
     server.config_map = {"train_num_workers": "0"}
     assert "out of range" in str(ilab("pipeline", "submit", code=2).exception)
+    server.config_map = {"sdg_teacher_secrit": "mine"}
+    assert "sdg_teacher_secrit" in str(ilab("pipeline", "submit", code=2).exception), "the run would end at it"
 
 
 def test_settings_of_this_machine_that_no_pod_has_are_named(

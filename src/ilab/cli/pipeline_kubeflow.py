@@ -158,6 +158,9 @@ def show_runs(options: Options, asked: Asked, run_id: str | None, given: dict[st
     if options.as_json:
         options.result([_json(run) for run in found])
         return
+    if not found:
+        click.echo(f"No runs yet in the experiment {loaded.config.where.kubeflow.experiment}: ilab pipeline submit")
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("task", "state", "seconds") if run_id else ("run", "name", "state"):
         table.add_column(column, overflow="fold")
@@ -247,10 +250,11 @@ def must_have_succeeded(server: Kubeflow, run: Run) -> None:
             "the run ended before packaging", hint="the report of the task Results says what the gate found"
         )
     where = f" at {failed[0].name}" if failed else ""
+    task = f" {failed[0].step}" if failed and failed[0].step else ""
     raise ServiceError(
         f"the run ended as {run.state.lower()}{where}{f': {run.error}' if run.error else ''}",
         where=run.id,
-        hint="look at the task's log in the dashboard; submitted again it goes on from what is made",
+        hint=f"ilab pipeline logs {run.id}{task}; submitted again it goes on from what is made",
     )
 
 
@@ -300,13 +304,14 @@ def _as_patched(loaded: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """What Kubeflow fixes when a run is made (volume, kinds of pods), as the ConfigMap has it; nothing else is taken
     from it here, since the run reads it itself. ``values`` are the run's own, which go before it.
 
-    From where it was read is told; a note says which settings of this machine reach no pod. Raises InputError(s) for
-    values out of range.
+    From where it was read is told; notes say which settings of this machine reach no pod, and what a run would miss.
+    Raises InputError(s) for what the ConfigMap has and a run would end at.
     """
+    from ilab.actions import parameters_of
     from ilab.kubeflow.configmap import read_as_user
+    from ilab.kubeflow.nights import patched
     from ilab.kubeflow.settings import not_in_pods, read_document
     from ilab.kubeflow.tasks import FIXED, SHAPES
-    from ilab.parameters import collect
     from ilab.parameters.files import CONFIG_MAP, SETTINGS_KEY
 
     place = loaded.config.where.kubeflow
@@ -319,9 +324,22 @@ def _as_patched(loaded: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     if only_here:
         how = f"oc set data configmap/{CONFIG_MAP} --from-file={SETTINGS_KEY}=FILE, which holds `where:`"
         click.echo(f"note: {', '.join(only_here)}: set here, and in no pod; for the pods: {how}", err=True)
-    patched = {name: live.values[name] for name in (*FIXED, *SHAPES) if name in live.values and name not in values}
-    found = collect({f"ConfigMap {CONFIG_MAP}": patched}, loaded.config.environment)
-    return {name: found[name].value for name in patched}
+    found = {row["name"]: row["value"] for row in parameters_of(patched(loaded, live), values)}
+    for note in _missing(found):
+        click.echo(f"note: {note}", err=True)
+    return {name: found[name] for name in (*FIXED, *SHAPES) if name in live.values and name not in values}
+
+
+def _missing(values: Mapping[str, Any]) -> Iterator[str]:
+    """What a run ends at after its pods have started, though it can be seen before."""
+    from ilab.core.git import is_url
+
+    later = "the run ends in its first task, unless the ConfigMap has it by then"
+    if not values["sdg_base_model"]:
+        yield f"there is no base model (-p sdg_base_model=s3://BUCKET/MODEL): {later}"
+    if not is_url(str(values["sdg_repo_url"] or "")):
+        taxonomy = values["sdg_repo_url"] or "(none)"
+        yield f"pods cannot see this taxonomy: {taxonomy} (-p sdg_repo_url=https://HOST/NAME.git): {later}"
 
 
 def _would_send(told: Mapping[str, Any]) -> Iterator[str]:
@@ -337,11 +355,13 @@ def _would_send(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def server_of(loaded: Any) -> Kubeflow:
-    from ilab.kubeflow.client import Connection, Kubeflow
+    """The pipeline server of the settings; in a pod without any, the one of its namespace."""
+    from ilab.kubeflow.client import Connection, Kubeflow, of_this_pod
 
     place = loaded.config.where.kubeflow
-    ca_file = str(loaded.path(place.ca_file)) if place.ca_file else ""
-    return Kubeflow(Connection(place.host, place.token, place.namespace, ca_file))
+    host, ca_file = (place.host, "") if place.host else of_this_pod()
+    ca_file = str(loaded.path(place.ca_file)) if place.ca_file else ca_file
+    return Kubeflow(Connection(host, place.token, place.namespace, ca_file))
 
 
 def _compiled(

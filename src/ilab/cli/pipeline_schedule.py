@@ -114,9 +114,9 @@ def _recur(options: Options, loaded: Loaded, cron: str, command: list[str], name
 
 
 def _caller(loaded: Loaded, command: list[str]) -> Caller:
-    """The task that calls the nightly build in a pod, where server and certificates are found as all pods find them."""
+    """The task that calls the nightly build in a pod, which finds the server of its namespace by itself."""
     from ilab.actions import parameters_of, shipped_pipelines
-    from ilab.kubeflow.nights import CA_FILE, HOST, TO_SHARE, Caller, live_of, patched
+    from ilab.kubeflow.nights import TO_SHARE, Caller, live_of, patched
     from ilab.kubeflow.secret_names import SECRETS
 
     place, target = loaded.config.where.kubeflow, target_of(loaded)
@@ -132,8 +132,6 @@ def _caller(loaded: Loaded, command: list[str]) -> Caller:
         tell("note: the pod has no ilab.yaml: parameters are those of the ConfigMap, and of -p and --parameters here")
     given = {
         "pipeline": pipeline,
-        "host": HOST,
-        "ca-file": CA_FILE,
         "image": target.image,
         "experiment": place.experiment,
         "namespace": place.namespace,

@@ -25,7 +25,7 @@ NEEDED = "what runs on a cluster"
 
 def look(loaded: Loaded) -> Iterator[Finding]:
     """The tool, the context, and all that :mod:`ilab.doctor.deployment` looks at. Nothing is made."""
-    where = loaded.config.where.train
+    where, place = loaded.config.where.train, loaded.config.where.kubeflow
     tool = shutil.which("oc") or shutil.which("kubectl")
     if tool is None:
         fix = "install kubectl or oc" + (
@@ -35,12 +35,12 @@ def look(loaded: Loaded) -> Iterator[Finding]:
     else:
         yield Finding("cluster", "ok", tool)
     try:
-        found = find_account(where.kubernetes.kubeconfig, where.kubernetes.context)
+        found = find_account(where.kubernetes.kubeconfig, place.context or where.kubernetes.context)
     except SetupError as error:
         yield Finding("cluster context", "bad", error.message, NEEDED, error.hint)
         return
-    namespace = where.kubernetes.namespace or found.namespace
+    namespace = place.namespace or where.kubernetes.namespace or found.namespace
     yield Finding("cluster context", "ok", f"{found.name} at {found.server}, namespace {namespace}")
     made = (MADE[where.launcher],) if where.launcher in MADE else ()
     with Api(found) as api:
-        yield from deployment.look(api, namespace, made, loaded.config.where.kubeflow.access_mode)
+        yield from deployment.look(api, namespace, place, made)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ilab.config_where import KubeflowWhere
 from ilab.core.kubernetes import Api
 from ilab.doctor.finding import Finding
 from ilab.errors import IlabError, InputError, InputErrors, ServiceError
@@ -19,9 +20,11 @@ from ilab.parameters.infrastructure import cluster
 NEEDED = "pipeline submit"
 DSPA, DSPA_GROUP = "dspa", "datasciencepipelinesapplications.opendatahub.io"
 RUNNER = f"pipeline-runner-{DSPA}"  # the account that tasks run as
-APPLY = "oc apply -k deploy/overlays/dev   (or prod)"
+APPLY = "make deploy-dev NAMESPACE={}   or deploy-prod"
 EXPIRED = "the token counts no more"
 MODEL_KEYS = ("api_token", "model_name", "endpoint")
+STORED = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"})
+STORAGE_SETTING = "where.kubeflow.storage_secret"
 FOR_ONE = ("ebs.csi.aws.com", "disk.csi.azure.com", "pd.csi.storage.gke.io", "csi.vsphere.vmware.com")
 
 
@@ -56,9 +59,10 @@ TASKS: tuple[Right, ...] = (  # the Role `ilab`
 )
 
 
-def look(api: Api, namespace: str, more: tuple[Right, ...] = (), mode: str = "ReadWriteOnce") -> Iterator[Finding]:
-    """All of it, in the order in which it is put there. ``more`` are rights that the user needs, ``mode`` how the runs'
-    volume is accessed. Changes nothing."""
+def look(api: Api, namespace: str, place: KubeflowWhere, more: tuple[Right, ...] = ()) -> Iterator[Finding]:
+    """All of it, in the order in which it is put there. ``place`` says how runs are made, ``more`` are rights that the
+    user needs. Changes nothing."""
+    mode = place.access_mode
     try:
         first = _my_rights(api, namespace, (TASKS[0], *more))
         yield first
@@ -67,7 +71,7 @@ def look(api: Api, namespace: str, more: tuple[Right, ...] = (), mode: str = "Re
         data, finding = _parameters(api, namespace)
         yield finding
         values = {name: one.value for name, one in collect(_layers(data)).items()}
-        yield from _secrets(api, namespace, values)
+        yield from _secrets(api, namespace, {**values, STORAGE_SETTING: place.storage_secret})
         yield _tasks_rights(api, namespace)
         yield _server(api, namespace)
         yield _storage(api, values, mode)
@@ -118,7 +122,7 @@ def _my_rights(api: Api, namespace: str, mine: tuple[Right, ...]) -> Finding:
 
 
 def _tasks_rights(api: Api, namespace: str) -> Finding:
-    name, fix = "rights of tasks", f"{APPLY} --namespace {namespace}"
+    name, fix = "rights of tasks", APPLY.format(namespace)
     spec = {"user": f"system:serviceaccount:{namespace}:{RUNNER}"}
     groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
     try:
@@ -138,7 +142,7 @@ def _parameters(api: Api, namespace: str) -> tuple[dict[str, str], Finding]:
     status, found = api.answer("GET", f"/api/v1/namespaces/{namespace}/configmaps/{CONFIG_MAP}")
     if status == 404:
         told = f"there is no ConfigMap {CONFIG_MAP} in {namespace}: runs take the defaults"
-        return {}, Finding(name, "bad", told, NEEDED, f"{APPLY} --namespace {namespace}")
+        return {}, Finding(name, "bad", told, NEEDED, APPLY.format(namespace))
     if status != 200:
         fix = f"kubectl auth can-i get configmaps/{CONFIG_MAP} --namespace {namespace}"
         return {}, Finding(name, "note", f"it cannot be read: the cluster answered {status}", NEEDED, fix)
@@ -148,9 +152,8 @@ def _parameters(api: Api, namespace: str) -> tuple[dict[str, str], Finding]:
         collect({f"ConfigMap {CONFIG_MAP}": data})
     except IlabError as error:
         wrong = error.errors if isinstance(error, InputErrors) else [error]
-        at = (wrong[0].where or "").rpartition(": ")[2]
-        key = at if at in data else next((one for one in data if one in wrong[0].message), "NAME")
-        patch = json.dumps({"data": {key: None}})
+        keys = [key for key in found["data"] if any(_is_about(one, str(key).lower()) for one in wrong)]
+        patch = json.dumps({"data": dict.fromkeys(keys or ["NAME"])})
         told = "; ".join(f"{one.where}: {one.message}" for one in wrong)
         fix = f"oc patch configmap {CONFIG_MAP} -n {namespace} --type merge -p '{patch}'   takes it out"
         return data, Finding(name, "bad", told, NEEDED, fix)
@@ -164,11 +167,18 @@ def _parameters(api: Api, namespace: str) -> tuple[dict[str, str], Finding]:
     return data, Finding(name, "ok", f"{len(data)} in the ConfigMap {CONFIG_MAP}{beside}")
 
 
+def _is_about(error: IlabError, key: str) -> bool:
+    return (error.where or "").rpartition(": ")[2] == key or f"'{key}'" in error.message
+
+
 def _secrets(api: Api, namespace: str, values: Mapping[str, Any]) -> Iterator[Finding]:
     """Whether each Secret is there, with its keys. Values are not kept, and never shown."""
     literal = " ".join(f"--from-literal={key}=…" for key in MODEL_KEYS[1:])
     model = f"oc create secret generic {{}} -n {namespace} {literal} --from-file=api_token=FILE"
-    registry = f"oc create secret docker-registry {{}} -n {namespace} --docker-server=… --docker-username=…"
+    login = "podman login --authfile auth.json REGISTRY; "
+    registry = f"{login}oc create secret docker-registry {{}} -n {namespace} --from-file=.dockerconfigjson=auth.json"
+    literals = " ".join(f"--from-literal={key}=…" for key in sorted(STORED))
+    storage = f"oc create secret generic {{}} -n {namespace} {literals} --from-literal=AWS_S3_ENDPOINT=…"
     git = f"oc create secret generic {{}} -n {namespace} --type=kubernetes.io/basic-auth --from-literal=username=… …"
 
     def of_git(keys: set[str]) -> bool:
@@ -180,11 +190,13 @@ def _secrets(api: Api, namespace: str, values: Mapping[str, Any]) -> Iterator[Fi
     def of_registry(keys: set[str]) -> bool:
         return bool({".dockerconfigjson", ".dockercfg", "config.json"} & keys)
 
+    buckets = "base models and stores at s3://, and the pipeline server of the prod overlay"
     wanted: tuple[tuple[str, str, Callable[[set[str]], bool], str, str], ...] = (
         ("teacher", "sdg_teacher_secret", of_models, "data generation by a teacher", model),
         ("judge", "eval_judge_secret", of_models, "answers marked by a judge", model),
         ("taxonomy", "sdg_repo_secret", of_git, "a private taxonomy", git),
         ("registry", "output_oci_registry_secret", of_registry, "pushing the model", registry),
+        ("storage", STORAGE_SETTING, STORED.issubset, buckets, storage),
     )
     for title, parameter, complete, needed, line in wanted:
         secret, name = values[parameter], f"secret of {title}"
@@ -211,7 +223,7 @@ def _server(api: Api, namespace: str) -> Finding:
     path = f"/apis/{DSPA_GROUP}/v1/namespaces/{namespace}/datasciencepipelinesapplications/{DSPA}"
     status, found = api.answer("GET", path)
     if status == 404:
-        return Finding(name, "bad", f"there is none in {namespace}", NEEDED, f"{APPLY} --namespace {namespace}")
+        return Finding(name, "bad", f"there is none in {namespace}", NEEDED, APPLY.format(namespace))
     if status != 200:
         fix = f"kubectl get datasciencepipelinesapplications --namespace {namespace}"
         return Finding(name, "note", f"it cannot be looked at: the cluster answered {status}", NEEDED, fix)

@@ -6,6 +6,7 @@ printed. What the server or the network does wrong becomes a ``ServiceError``, o
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 import warnings
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ilab.core.kubeconfig import POD
 from ilab.errors import InputError, ServiceError, SetupError, Stopped
 from ilab.kubeflow.run_details import Run, Task, tasks_of
 
-ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+ACCOUNT_TOKEN = POD / "token"
 TIMEOUT = 60.0  # seconds without a byte of a log
 POLL = 5.0  # seconds between two looks at a run
 MOST = 100  # entries of one page of a list
@@ -61,12 +63,13 @@ class Kubeflow:
         self.connection = connection
         kfp = need_kfp()
         with _asking(connection.host):
-            self._client = kfp.Client(
+            self._client = _once(kfp)(
                 host=connection.host,
                 existing_token=_token(connection.token) or None,
                 namespace=connection.namespace or "kubeflow",
                 ssl_ca_cert=connection.ca_file or None,
             )
+            self._client.get_kfp_healthz()  # the constructor asks only where it is given no namespace
 
     def submit(self, package: Path, name: str, experiment: str, arguments: Mapping[str, Any]) -> str:
         """Start a run of the compiled file; returns its id."""
@@ -135,9 +138,14 @@ class Kubeflow:
             return _run(self._client.get_run(run_id))
 
     def runs(self, experiment: str, most: int = 20) -> list[Run]:
-        """The newest runs of an experiment, newest first."""
+        """The newest runs of an experiment, newest first; none of one that nothing was submitted to."""
         with _asking(self.connection.host):
-            kept = self._client.get_experiment(experiment_name=experiment, namespace=self.connection.namespace or None)
+            try:
+                kept = self._client.get_experiment(
+                    experiment_name=experiment, namespace=self.connection.namespace or None
+                )
+            except ValueError:  # kfp's word for one that is not there
+                return []
             found = self._client.list_runs(experiment_id=kept.experiment_id, page_size=most, sort_by="created_at desc")
             return [_run(one) for one in found.runs or []]
 
@@ -209,6 +217,33 @@ def need_kfp() -> Any:
     return kfp
 
 
+def _once(kfp: Any) -> Any:
+    """kfp's client, which asks for the server's health once. Its own asks five times within 25 seconds whatever the
+    answer was, and keeps the answer to itself: nobody would learn that it is the token."""
+    from kfp_server_api.exceptions import ApiException
+
+    class Client(kfp.Client):  # type: ignore[misc]
+        def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+            told, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info()
+            if "json" not in str(headers.get("Content-Type", "")):
+                raise ApiException(status=401, reason="a page for people, maybe to log in at")
+            return told
+
+    return Client
+
+
+def of_this_pod(pod: Path = POD) -> tuple[str, str]:
+    """Address and certificates of the pipeline server that ``deploy/`` puts beside this pod; empty where this is none.
+
+    The address has the namespace, because the certificate that OpenShift gives to a Service names it so.
+    """
+    if not os.environ.get("KUBERNETES_SERVICE_HOST") or not (pod / "namespace").is_file():
+        return "", ""
+    trusted = pod / "service-ca.crt"
+    host = f"https://ds-pipeline-dspa.{(pod / 'namespace').read_text().strip()}.svc:8443"
+    return host, str(trusted) if trusted.is_file() else ""
+
+
 def _token(reference: str) -> str:
     from ilab.models.secret import read_secret
 
@@ -256,7 +291,7 @@ def _asking(host: str) -> Iterator[None]:
             yield
     except ApiException as error:
         hints = {
-            401: "give a token: --token env:NAME, for example NAME=$(oc whoami -t)",
+            401: "give a token: export KFP_TOKEN=$(oc whoami -t), then --token env:KFP_TOKEN",
             403: "the token's user may not do this in the namespace; --namespace NAME, or ask for the role `edit`",
             404: "look at the address and the id: ilab pipeline status --on kubeflow",
         }
@@ -264,8 +299,10 @@ def _asking(host: str) -> Iterator[None]:
         hint, again = hints.get(error.status, ""), error.status >= 500
         raise ServiceError(message, where=host, hint=hint, retryable=again) from error
     except urllib3.exceptions.HTTPError as error:
-        message = f"the pipeline server cannot be reached: {_short(error)}"
-        raise ServiceError(message, where=host, retryable=True) from error
+        message = f"the pipeline server cannot be reached: {_short(getattr(error, 'reason', error))}"
+        trust = isinstance(getattr(error, "reason", error), urllib3.exceptions.SSLError)
+        hint = "--ca-file FILE, with the certificates (PEM) that vouch for it" if trust else f"try: curl -v {host}"
+        raise ServiceError(message, where=host, hint=hint, retryable=not trust) from error
     except (ValueError, RuntimeError, TypeError) as error:  # kfp's own words for what it cannot use
         raise ServiceError(f"kfp could not do this: {_short(error)}", where=host) from error
 

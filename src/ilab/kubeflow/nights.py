@@ -22,7 +22,7 @@ from ilab.core.git import is_url
 from ilab.errors import InputError
 from ilab.kubeflow import definition, trust
 from ilab.kubeflow.configmap import Live, read_as_user
-from ilab.kubeflow.secret_names import LOGINS, MOUNTED, SECRETS, STORAGE, TOKENS, TOKENS_SECRET
+from ilab.kubeflow.secret_names import LOGINS, MOUNTED, SECRETS, STORAGE, TOKEN_VARIABLES, TOKENS, TOKENS_SECRET
 from ilab.kubeflow.settings import read_document
 from ilab.kubeflow.tasks import SERVERS
 from ilab.parameters.files import CONFIG_MAP
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from ilab.kubeflow.run_details import Run
 
 NAME = "instructlab-nightly"  # the pipeline that a recurring run begins
-HOST = "https://ds-pipeline-dspa:8443"  # the pipeline server as pods of its namespace see it
-CA_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/service-ca.crt"
 LITTLE, MUCH = {"cpu": "100m", "memory": "512Mi"}, {"cpu": "1", "memory": "4Gi"}  # what the caller's task asks for
 TO_SHARE = "--run-store s3://BUCKET/PREFIX, or ilab config set where.kubeflow.store s3://BUCKET/PREFIX"
 _NIGHT = "(?P<version>[0-9]\\S*) nightly"
@@ -162,7 +160,8 @@ def _equip(task: Any, caller: Caller) -> None:
     from kfp import kubernetes
 
     named = [(caller.secrets.get(parameter, ""), keys) for parameter, keys in SECRETS.items()]
-    for name, keys in (*named, (caller.storage_secret, STORAGE)):
+    tokens = dict(zip(TOKEN_VARIABLES, TOKEN_VARIABLES, strict=True))
+    for name, keys in (*named, (TOKENS_SECRET, tokens), (caller.storage_secret, STORAGE)):
         if name and keys:
             kubernetes.use_secret_as_env(task, secret_name=name, secret_key_to_env=dict(keys), optional=True)
     for parameter, folder in MOUNTED.items():
