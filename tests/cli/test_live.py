@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 from ilab.cli.live import Leaves, LiveView, PlainLines, view
-from ilab.cli.render import one_line, progress_text
+from ilab.cli.render import counted, finished_text, one_line, progress_text
 from ilab.core.events import Event
 from ilab.testing.teacher import Faults, answer_by_rule, serve
 
@@ -258,3 +258,23 @@ def test_dumb_terminals_quiet_and_files_get_no_drawing(tmp_path: Path, colours: 
     assert code == 0
     assert "●" not in text and "✓" not in text and "  Q: " not in text
     assert "samples: " in text
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ({"documents": 1, "leaves": 1, "calls_from_memo": 1}, "done: 1 document, 1 leaf, 1 call from memo"),
+        ({"entries": 1, "batches": 1, "passes": 1, "registered": 1}, "done: 1 entry, 1 batch, 1 pass, 1 registered"),
+        ({"documents": 1200, "left_out": 0}, "done: 1,200 documents, 0 left out"),
+        ({"models": 0}, "done: nothing to do"),
+        ({"pushed": 0, "bytes": 0}, "done: nothing to do"),
+        ({"wrong": 0}, "done: 0 wrong"),
+        ({}, "done"),
+    ],
+)
+def test_counts_are_worded(counts: dict[str, int], text: str) -> None:
+    assert finished_text({"state": "run", "counts": counts}) == text
+
+
+def test_a_count_of_a_fraction_is_no_one() -> None:
+    assert counted(1.5, "epochs") == "1.5 epochs"

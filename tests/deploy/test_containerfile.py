@@ -88,8 +88,9 @@ def test_labels_entrypoint_and_extras_are_ours() -> None:
     extras = next(line.rest for line in LINES if line.word == "ARG" and line.rest.startswith("EXTRAS="))
     there = set(extras.partition("=")[2].split(","))
     assert there <= set(known)
-    # What parameters of the pipeline switch on: output_gguf, output_model_registry_api_url, where.package.sign_key.
-    assert {"train", "lora", "s3", "kubeflow", "gguf", "model-registry", "sign"} <= there
+    # What parameters of the pipeline and settings of the cluster switch on: output_gguf, where.train.report_to,
+    # output_model_registry_api_url, where.package.sign_key.
+    assert {"train", "lora", "s3", "kubeflow", "gguf", "mlflow", "model-registry", "sign"} <= there
 
 
 def test_the_makefile_builds_it() -> None:

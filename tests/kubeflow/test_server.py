@@ -20,6 +20,9 @@ import pytest
 from click.testing import CliRunner, Result
 from on_kubeflow import IMAGE
 
+from ilab.cli.pipeline import group
+from ilab.cli.pipeline_kubeflow import SETTINGS
+
 TOKEN = "sha256~a-token"
 NAMESPACE = "data-science-project"
 
@@ -238,6 +241,23 @@ def test_a_new_server_has_no_runs_yet(ilab: Any, server: Server) -> None:
     server.experiments = False
     assert "No runs yet" in ilab("pipeline", "status", "--on", "kubeflow").output
     assert json.loads(ilab("--json", "pipeline", "status", "--on", "kubeflow").output) == []
+
+
+def test_run_and_submit_take_the_same_options() -> None:
+    """All that says which build is meant; besides it, `submit` has what is about a cluster, and `run` about a machine."""
+
+    def options(name: str) -> dict[str, dict[str, object]]:
+        return {one.opts[-1]: one.to_info_dict() for one in group.commands[name].params}
+
+    here, there = options("run"), options("submit")
+    shared = here.keys() & there.keys()
+    assert shared == {"--pipeline", "--env", "--parameters", "-p"}
+    assert {name: here[name] for name in shared} == {name: there[name] for name in shared}
+    assert shared < options("compile").keys() and shared < options("upload").keys() and shared < options("plan").keys()
+    asked = {"--run-name", "--recurring", "--wait", "--dry-run", "--context", "--no-config-map"}
+    of_cluster = {f"--{name.replace('_', '-')}" for name in SETTINGS if name != "store"} | {"--run-store"}
+    assert there.keys() - shared == asked | of_cluster
+    assert here.keys() - shared == {"--until", "--only", "--force", "--metrics-port", "--detached"}
 
 
 def test_a_recurring_run_and_a_new_version(ilab: Any, server: Server) -> None:

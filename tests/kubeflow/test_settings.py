@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import pytest
 import yaml
 from on_kubeflow import shipped
 
+from ilab.artifacts import Checkpoint
+from ilab.core.store import Store, digest_file
 from ilab.errors import InputError
 from ilab.kubeflow import tasks, trust
 from ilab.kubeflow.configmap import Live
@@ -24,6 +26,7 @@ from ilab.kubeflow.definition import defaults, definition
 from ilab.kubeflow.secret_names import SECRETS
 from ilab.kubeflow.settings import parsed, read_document, where_of_run
 from ilab.parameters import collect
+from ilab.training.tiny import TinySpec, make_tiny
 
 CONFIG_MAP = "instructlab-pipeline-params"
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "quickstart" / "taxonomy"
@@ -65,13 +68,13 @@ def resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     root, store = str(tmp_path / "root"), str(tmp_path / "store")
 
     def run(
-        settings: str, several: bool = False, store: str = store, **live: str
+        settings: str, several: bool = False, store: str = store, filled: Mapping[str, Any] | None = None, **live: str
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         monkeypatch.setattr(tasks, "read_live", lambda name: Live(live, settings=settings))
         compiled = tasks.Compiled(
             definition(pipeline), "dev", values, CONFIG_MAP, root, "a-run", store, fixed=fixed, several=several
         )
-        form = {**values, "sdg_repo_url": str(EXAMPLE)}
+        form = {**values, "sdg_repo_url": str(EXAMPLE), **(filled or {})}
         found = tasks.resolve(form, compiled, tmp_path / "plan")
         return found, yaml.safe_load((tmp_path / "plan" / "ilab.yaml").read_text())
 
@@ -151,6 +154,24 @@ def test_what_a_run_makes_is_nothing_left_over_for_gc(resolved: Any, tmp_path: P
 
 def test_the_importer_gets_an_address_that_it_takes(resolved: Any) -> None:
     assert resolved("")[0]["base_model"] == "", "of the quickstart's own, which is no address"
+
+
+@pytest.mark.parametrize("given", ["form", "ConfigMap"])
+def test_a_base_model_on_a_volume_is_a_path(resolved: Any, tmp_path: Path, given: str) -> None:
+    """A path in the run form or the ConfigMap, that of a mounted claim, is the model that the task ``base`` takes."""
+    model = tmp_path / "mnt" / "models" / "mine"
+    make_tiny(model, TinySpec())
+    named = {"sdg_base_model": str(model)}
+    found, settings = resolved("", filled=named) if given == "form" else resolved("", **named)
+    assert found["base_model"] == "", "nothing for the importer, which takes addresses"
+    assert settings["parameters"]["sdg_base_model"] == str(model)
+    tasks.run_step(tmp_path / "plan", "base")
+    [made] = [one for one in Store(tmp_path / "store").records() if one.type == "base"]
+    taken = Checkpoint(Store(tmp_path / "store").contents(made)).model
+    assert digest_file(taken / "model.safetensors") == digest_file(model / "model.safetensors")
+    (model / "model.safetensors").unlink()
+    with pytest.raises(InputError):
+        resolved("", filled=named)
 
 
 def test_secrets_are_found_by_form_and_config_map(monkeypatch: pytest.MonkeyPatch) -> None:

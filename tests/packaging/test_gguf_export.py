@@ -373,6 +373,11 @@ def test_a_file_that_is_there_stays(gguf_model: Build, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there already"):
         export_gguf(gguf_model("qwen2"), out, "f32")
     assert out.read_text() == "mine"
+    beside = tmp_path / "n.parity.json"
+    beside.write_text('{"bits": [0, 1]}')
+    with pytest.raises(InputError, match="no result of earlier checks"):
+        export_gguf(gguf_model("qwen2"), tmp_path / "n.gguf", "f32", options=Options(force=True))
+    assert beside.read_text() == '{"bits": [0, 1]}'
 
 
 @pytest.mark.usefixtures("own")

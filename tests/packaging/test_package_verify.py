@@ -20,8 +20,9 @@ from ilab.cli.app import hoisted, main
 from ilab.errors import GateError, InputError
 from ilab.packaging.image import How, write_layout
 from ilab.packaging.oci import extract_layout, read_layout, verify_layout
-from ilab.packaging.probe import NAME, compare, read_probe, take_probe
+from ilab.packaging.probe import compare, read_probe, take_probe
 from ilab.testing.oci_registry import serve_registry
+from ilab.transfer.layout import PROBE
 
 Run = Callable[..., Result]
 
@@ -145,7 +146,7 @@ def test_a_library_that_computes_otherwise_is_found_out(
     """All files are the same; only what the model says is not."""
     from ilab.packaging.gguf import parity
 
-    (model / NAME).write_text(take_probe(model).model_dump_json())
+    (model / PROBE).write_text(take_probe(model).model_dump_json())
     assert compare(read_probe(model), model).wrong == {}
     honest = parity.logprobs
     monkeypatch.setattr(parity, "logprobs", lambda *given: [said * 1.01 for said in honest(*given)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -37,7 +38,7 @@ def layout(tmp_path: Path) -> Path:
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").write_bytes(bytes(i * i % 251 for i in range(SIZE // 1000)) * 1000)
-    write_layout(tmp_path / "layout", model, {"README.md": b"# card"}, {}, "0.1.0")
+    write_layout(tmp_path / "layout", model, {"README.md": b"# card", "probe.json": b"{}"}, {}, "0.1.0")
     return tmp_path / "layout"
 
 
@@ -83,7 +84,7 @@ def test_dockers_registry_with_tls_and_passwords(layout: Path, tmp_path: Path) -
         assert holds(place, done.digest, how) and not holds(place, "sha256:" + "0" * 64, how)
         assert not holds(place, done.digest, Reach(web)), "nobody without a login can look"
         assert same(layout, pulled(place, tmp_path / "back", how))
-        assert describe(place, how)["layers"][-1]["file"] == "model.safetensors"
+        assert "model.safetensors" in [layer["file"] for layer in describe(place, how)["layers"]]
         if shutil.which("skopeo"):
             (tmp_path / "certs").mkdir()
             shutil.copy(tls.certificate_file, tmp_path / "certs" / "ca.crt")
@@ -132,8 +133,6 @@ def test_a_line_that_is_cut_in_the_middle_of_a_chunk(layout: Path, tmp_path: Pat
 def test_an_upload_goes_on_where_the_registry_says(forget: bool, tmp_path: Path) -> None:
     content = bytes(range(256)) * 12_000
     (tmp_path / "blob").write_bytes(content)
-    import hashlib
-
     from ilab.transfer.registry import Registry
     from ilab.transfer.web import Http
 
@@ -199,13 +198,69 @@ def test_a_folder_is_a_place_too(layout: Path, tmp_path: Path) -> None:
     assert done.digest == read_layout(tmp_path / "out/package").digest and verify_layout(tmp_path / "out/package") == []
     model = tmp_path / "model"
     (model / "config.json").write_text('{"other": 1}')
-    write_layout(tmp_path / "second", model, {}, {}, "0.2.0")
+    write_layout(tmp_path / "second", model, {"probe.json": b"{}"}, {}, "0.2.0")
     push_package(tmp_path / "second", to, reach(), tmp_path / "w", EMIT)
     assert verify_layout(tmp_path / "out/package") == [], "nothing of the first is left"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(InputError, match="something else"):
         push_package(layout, tmp_path / "mine", reach(), tmp_path / "w", EMIT)
+
+
+def test_images_of_others_in_the_same_layout_stay(layout: Path, tmp_path: Path) -> None:
+    """Theirs share the weights with ours; a multi-platform index, an annotation of their own and a stray blob too."""
+    to, theirs = tmp_path / "shelf", tmp_path / "model"
+    write_layout(to, theirs, {"THEIRS.md": b"mine"}, {}, "stable")
+    index = json.loads((to / "index.json").read_text())
+    many = json.dumps({"schemaVersion": 2, "manifests": index["manifests"]}).encode()
+    digest = f"sha256:{hashlib.sha256(many).hexdigest()}"
+    (to / "blobs/sha256" / digest[7:]).write_bytes(many)
+    (to / "blobs/sha256" / ("0" * 64)).write_text("stray")
+    listed = {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest, "size": len(many)}
+    index = {**index, "manifests": [listed], "annotations": {"shelf": "of mine"}}
+    (to / "index.json").write_text(json.dumps(index))
+    before = {file.name: file.read_bytes() for file in (to / "blobs/sha256").iterdir()}
+
+    first = push_package(layout, to, reach(), tmp_path / "w", EMIT)
+    assert holds(to, first.digest, reach()) and describe(to, reach())["digest"] == first.digest
+    (theirs / "config.json").write_text('{"other": 1}')
+    write_layout(tmp_path / "second", theirs, {"probe.json": b"{}"}, {}, "0.2.0")
+    second = push_package(tmp_path / "second", to, reach(), tmp_path / "w", EMIT)
+    now = json.loads((to / "index.json").read_text())
+    assert now["annotations"] == {"shelf": "of mine"} and listed in now["manifests"]
+    assert [one["digest"] for one in now["manifests"] if one != listed] == [second.digest]
+    after = {file.name: file.read_bytes() for file in (to / "blobs/sha256").iterdir()}
+    assert before.items() <= after.items()
+    assert first.digest[7:] not in after, "our first package is replaced"
+    assert check_package(to, reach(), EMIT)[0] == second.digest and verify_layout(to) == []
+
+    write_layout(tmp_path / "third", theirs, {"probe.json": b"{ }"}, {}, "0.2.0")
+    now["manifests"].append({**read_entry(tmp_path / "third"), "annotations": {}})
+    shutil.copytree(tmp_path / "third/blobs", to / "blobs", dirs_exist_ok=True)
+    (to / "index.json").write_text(json.dumps(now))
+    with pytest.raises(InputError, match="several packages"):
+        push_package(layout, to, reach(), tmp_path / "w", EMIT)
+    assert json.loads((to / "index.json").read_text()) == now
+
+
+def read_entry(folder: Path) -> dict[str, object]:
+    [entry] = json.loads((folder / "index.json").read_text())["manifests"]
+    return dict(entry)
+
+
+def test_a_tag_of_somebody_elses_image_is_not_taken(layout: Path, tmp_path: Path) -> None:
+    write_layout(tmp_path / "shelf", tmp_path / "model", {}, {}, "0.1.0")
+    index = (tmp_path / "shelf/index.json").read_bytes()
+    with pytest.raises(InputError, match="another image of the tag"):
+        push_package(layout, tmp_path / "shelf", reach(), tmp_path / "w", EMIT)
+    assert (tmp_path / "shelf/index.json").read_bytes() == index
+
+
+def test_a_copy_that_was_interrupted_goes_on(layout: Path, tmp_path: Path) -> None:
+    to = tmp_path / "out"
+    push_package(layout, to, reach(), tmp_path / "w", EMIT)
+    (to / "index.json").unlink()
+    assert push_package(layout, to, reach(), tmp_path / "w", EMIT).digest == read_layout(to).digest
 
 
 @pytest.mark.parametrize(
@@ -252,7 +307,6 @@ def test_a_model_pack_holds_the_files_themselves(tmp_path: Path, layout: Path) -
 def test_a_modelcar_stands_on_a_base_image(tmp_path: Path, layout: Path) -> None:
     """The base: a compressed layer with a shell, whose config names what is inside it; made as any builder makes it."""
     import gzip
-    import hashlib
     import io
     import tarfile
 

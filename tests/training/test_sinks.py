@@ -95,7 +95,7 @@ def test_training_feeds_prometheus_mlflow_and_wandb(trains: Trains, tmp_path: Pa
         LOG = os.path.join(os.path.dirname(__file__), "mlflow.log")
         def _say(*what):
             with open(LOG, "a") as file: file.write(json.dumps(what) + "\\n")
-        def set_tracking_uri(uri): _say("uri", uri)
+        def set_tracking_uri(uri): _say("uri", uri, os.environ["MLFLOW_DISABLE_TELEMETRY"])
         def set_experiment(name): _say("experiment", name)
         def start_run(**how):
             _say("start", how)
@@ -125,7 +125,7 @@ def test_training_feeds_prometheus_mlflow_and_wandb(trains: Trains, tmp_path: Pa
     )
     trains(tmp_path, where=where)
     said = [json.loads(line) for line in (packages / "mlflow.log").read_text().splitlines()]
-    assert said[0] == ["uri", f"sqlite:///{tmp_path / 'reports' / 'mlflow.db'}"]
+    assert said[0] == ["uri", f"sqlite:///{tmp_path / 'reports' / 'mlflow.db'}", "true"], "and its makers hear nothing"
     assert [line[1] for line in said if line[0] == "metrics"] == list(range(1, 10)) and said[-1] == ["end"]
     rows = [json.loads(line) for line in (tmp_path / "work" / FILE).read_text().splitlines()]
     logged = [json.loads(line) for line in (packages / "wandb.log").read_text().splitlines()]

@@ -17,6 +17,7 @@ import click
 from pydantic import ValidationError
 
 from ilab.cli.app import Options
+from ilab.cli.outputs import log_file
 from ilab.config import Endpoint, Loaded, ServeWhere
 from ilab.errors import InputError, SetupError
 
@@ -153,7 +154,7 @@ def here(options: Options, loaded: Loaded, given: dict[str, Any], stack: ExitSta
         model_by_id(loaded, given["model_id"])  # raises where it is none
     folder, name = model_to_use(loaded, given["model_path"] or given["model_id"] or given["model"], options.directory)
     system = _system_prompt(loaded, folder, given["model_id"] or given["model"] or loaded.config.models.default)
-    log = Path(given["serving_log_file"]).expanduser() if given["serving_log_file"] else None
+    log = log_file(given["serving_log_file"]) if given["serving_log_file"] else None
 
     def open_(path: Path, called: str) -> Talker:
         return _loaded(loaded, path, called) if path.is_dir() else _behind_server(loaded, path, called, (stack, log))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
-from ilab.cli.outputs import are_rows, output_file
+from ilab.cli.outputs import are_records, check_pair, output_file
 from ilab.cli.process import detachable, go_to_background, leaving, meet_teachers
 from ilab.cli.teacher import served, tell_teacher
 from ilab.errors import InputError, ServiceError
@@ -127,11 +127,13 @@ def run(options: Options, /, name: str, source: str, output: str, kind: Kind | N
     Every answer is kept before it is used: run the same command again after any interruption.
     """
     from ilab.actions import where_of
+    from ilab.cli.render import counted
     from ilab.sdg.flow import find_file, load_file
-    from ilab.sdg.rows import check_rows, read_rows, write_rows
+    from ilab.sdg.rows import check_rows, read_rows, refused_path, write_rows
     from ilab.teacher_at_hand import reached
 
-    path = output_file(options, output, are_rows, options.directory / source)
+    path = output_file(options, output, are_records("id"), options.directory / source)
+    check_pair(path, output, refused_path(path), are_records("id", "leaf", "block", "reason", "row"))
     loaded = options.load(where__teacher__url=given["endpoint_url"], where__teacher__api_key=given["api_key"])
     flow = load_file(find_file(_path(options, name), kind))
     rows = read_rows(options.directory / source)
@@ -146,8 +148,8 @@ def run(options: Options, /, name: str, source: str, output: str, kind: Kind | N
     refused = write_rows(path, result)
     _notes(flow)
     facts = {"output": str(path), "rejected": str(refused), "counts": counts}
-    told = f"{counts['rows']} rows: {path}\n{counts['rejected']} refused: {refused}"
-    options.result(facts, f"{told}\n{counts['calls']} calls, {counts['calls_from_memo']} from memo")
+    told = f"{counted(counts['rows'], 'rows')}: {path}\n{counts['rejected']:,} refused: {refused}"
+    options.result(facts, f"{told}\n{counted(counts['calls'], 'calls')}, {counts['calls_from_memo']:,} from memo")
     if not result.rows:
         reasons = "".join(f"\n  {entry.id}: {entry.block}: {entry.reason}" for entry in result.rejected[:3])
         kind_of = ServiceError if flow.calls_teacher else InputError

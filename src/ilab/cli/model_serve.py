@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.outputs import log_file
 from ilab.cli.process import detachable, go_to_background
 from ilab.errors import InputError
 
@@ -124,7 +125,7 @@ def _job(options: Options, loaded: Loaded, given: dict[str, Any], words: tuple[s
     model, names = Path(), tuple[str, ...]([""])
     if not (settings.backend == "external" or (settings.url and settings.backend == "auto")):
         model, names = _model(loaded, given)
-    log = Path(settings.log_file).expanduser() if settings.log_file else None
+    log = log_file(settings.log_file) if settings.log_file else None
     if log is None and not options.verbose:  # the end of it is what an error shows
         log = data_home() / "logs" / f"serve-{settings.port}.log"
         if log.is_file() and log.stat().st_size > LARGEST_LOG:

@@ -10,7 +10,7 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.old_options import OldOptions
-from ilab.cli.train_result import GGUF, RESULT, copy_answers, show_answers
+from ilab.cli.train_result import GGUF, RESULT, check_answers, copy_answers, show_answers
 from ilab.cli.train_usual import GENERATED, MODELS, generated
 from ilab.errors import InputError
 
@@ -56,6 +56,8 @@ def test(options: Options, /, max_tokens: int, **given: Any) -> None:
     loaded: Loaded = options.load(where__device=given["device"])
     if given["device"]:
         checked_device(given["device"], 1)
+    if given["output_dir"]:
+        check_answers(options.directory / given["output_dir"])
     questions = _questions(options, given)
     after = _after(options, loaded, given["model_dir"])
     before = _before(options, loaded, given["base"], after)

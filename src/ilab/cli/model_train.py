@@ -13,7 +13,7 @@ from ilab.cli.process import detachable, go_to_background, stay_for_dry_run
 from ilab.cli.teacher import reaching, served, teacher_of_build
 from ilab.cli.train_job import handing_over, placements, show_placements
 from ilab.cli.train_options import OLD, parameters, template_choice, training_options
-from ilab.cli.train_result import RESULT, Trained, Wanted, check_file, finish
+from ilab.cli.train_result import RESULT, Trained, Wanted, check_answers, check_file, finish
 from ilab.cli.train_usual import defaults_for, generated, is_flat, is_unsaid, method_for, results, student_at_hand
 from ilab.errors import InputError
 
@@ -210,6 +210,7 @@ def _check_outputs(wanted: Wanted) -> None:
     if wanted.output and wanted.old:
         check_target(wanted.output / RESULT)
         check_file(wanted.output)
+        check_answers(wanted.output)
     for root in (wanted.output, wanted.phased):
         for folder in sorted(root.glob("**/hf_format/samples_*")) if root else ():
             check_target(folder)

@@ -13,6 +13,7 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.building import Asked, building
+from ilab.cli.outputs import output_file
 from ilab.errors import GateError, InputError, ServiceError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ TARGET = (
         "--storage-secret", metavar="NAME", help="Keys of its bucket.  [config: where.kubeflow.storage_secret]"
     ),
 )
+IR = "# PIPELINE DEFINITION"  # how the compiler begins its file
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,300}")
 RUN = click.argument("run_id", metavar="RUN")
 
@@ -70,7 +72,7 @@ def compile_(options: Options, /, asked: Asked, output: str, **given: Any) -> No
 
     The values of parameters become the defaults of the run form.
     """
-    path = options.directory / output
+    path = output_file(options, output, lambda text: text.startswith(IR) and "ilab.kubeflow.tasks" in text)
     if path.suffix not in (".yaml", ".yml"):
         raise InputError("the compiled pipeline is a YAML file", where=output, hint="-o pipeline.yaml")
     made = _compiled(options, asked, given, path)

@@ -10,6 +10,7 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.building import Asked, building
+from ilab.cli.outputs import holds_lines, output_file
 from ilab.cli.pipeline_kubeflow import SERVER, TARGET, loaded_for, options_of, server_of, six_fields, target_of
 from ilab.cli.pipeline_nightly import PROMOTE
 from ilab.cli.teacher import tell
@@ -78,11 +79,12 @@ def _cron_job(
     from ilab.core.files import write_text
     from ilab.training.manifests import cron_job
 
+    target = output_file(options, output, holds_lines("kind: CronJob", "- ilab", "- nightly")) if output else None
     times, folder = read_cron(when[0]), loaded.base.resolve()
     whole = ["ilab", "-C", str(folder), *command]
     text = cron_job(name, (times.text, when[1]), whole, folder, loaded.config.where.train)
-    if output:
-        write_text(options.directory / output, text)
+    if target:
+        write_text(target, text)
     told = {"schedule": times.text, "time_zone": when[1], "next": _next(times, when[1]), "path": output}
     apply = f"kubectl apply -f {output}" if output else "ilab pipeline schedule | kubectl apply -f -"
     if not options.as_json:

@@ -87,8 +87,30 @@ def one_line(text: object) -> str:
     return line if line.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
 
 
+def counted(value: float, name: str) -> str:
+    """``1 leaf``, ``2,000 leaves``, ``1 call from memo``: a count, and what is counted (given in the plural)."""
+    return f"{value:,} {(_one_of(name) if value == 1 else name).replace('_', ' ')}"
+
+
+def _one_of(name: str) -> str:
+    """``call_from_memo`` for ``calls_from_memo``; what is no plural (``accepted``) stays what it is."""
+    first, mark, rest = name.replace("_", " ").partition(" ")
+    if first == "leaves":
+        first = "leaf"
+    elif first.endswith("ies"):
+        first = f"{first[:-3]}y"
+    elif first.endswith(("sses", "ches", "shes", "xes")):
+        first = first[:-2]
+    elif first.endswith("s") and not first.endswith("ss"):
+        first = first[:-1]
+    return f"{first}{mark}{rest}".replace(" ", "_")
+
+
 def finished_text(data: Mapping[str, Any]) -> str:
-    counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in (data.get("counts") or {}).items())
+    """``done in 2.0 s: 1 model, 20 items``; where every count is 0, that there was nothing to do."""
+    given = data.get("counts") or {}
+    idle = not any(given.values()) and any(name != _one_of(name) for name in given)
+    counts = "nothing to do" if idle else ", ".join(counted(value, name) for name, value in given.items())
     took = f" in {seconds(data['seconds'])}" if data.get("seconds") is not None else ""
     return f"{STATES[data['state']]}{took}{': ' if counts else ''}{counts}"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.outputs import output_file
 from ilab.errors import Stopped
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ def show_placements(found: Mapping[str, Mapping[str, Any]]) -> None:
 def handing_over(options: Options, asked: bool, output: str | None) -> Iterator[None]:
     """Where a manifest was asked for and the training now waits for pods, that is the result and no failure."""
     from ilab.core.files import write_text
+    from ilab.training.manifests import MARK
 
+    target = output_file(options, output, lambda text: MARK in text) if output else None
     try:
         yield
     except Stopped as waiting:
@@ -79,8 +82,8 @@ def handing_over(options: Options, asked: bool, output: str | None) -> Iterator[
             raise
         path = waiting.manifest
         text = path.read_text(encoding="utf-8")
-        if output:
-            path = options.directory / output
+        if target:
+            path = target
             write_text(path, text)
         if options.as_json:
             options.result({"manifest": str(path), "state": waiting.message})

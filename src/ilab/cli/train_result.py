@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilab.cli.app import Options
+from ilab.cli.outputs import are_records, check_pair
 from ilab.errors import IlabError, InputError, SetupError
 
 if TYPE_CHECKING:
@@ -111,6 +112,13 @@ def copy_answers(source: Path, folder: Path) -> list[Path]:
         for name in (TABLE, TEXT):
             shutil.copyfile(source / name, folder / name)
     return [folder / TABLE, folder / TEXT]
+
+
+def check_answers(folder: Path) -> None:
+    """Raises ``InputError`` where the files of answers would be written over something else."""
+    from ilab.evaluation.before_after import TABLE, TEXT
+
+    check_pair(folder / TEXT, str(folder / TEXT), folder / TABLE, are_records("question", "expected"))
 
 
 def show_answers(folder: Path) -> None:

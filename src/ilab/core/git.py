@@ -45,6 +45,7 @@ _URL = re.compile(r"(?:https?|ssh|git|file)://|[\w.-]+@[\w.-]+:(?!//)", re.IGNOR
 _BAD_REF = re.compile(r"^[-+]|[\s:*?\[\\\x00-\x1f\x7f]|\.\.")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _NO_SUCH_REF = re.compile(r"couldn't find remote ref|not our ref|unadvertised object|remote branch .* not found", re.I)
+_TELLING = re.compile(r"fatal:|error:|remote:|ssh:|Host key |[\w.-]+@[\w.-]+:")  # the last is ssh's, of a key refused
 _NETWORK = re.compile(
     r"could not resolve|failed to connect|couldn't connect|timed out|connection (?:refused|reset|closed)|"
     r"unreachable|early EOF|hung up|returned error: 5\d\d|returned error: 429|temporary failure",
@@ -275,7 +276,7 @@ class _GitError(Exception):
     def reason(self) -> str:
         """The one line that says most; git's last lines after a transport error are advice."""
         lines = [line.strip() for line in self.text.splitlines() if line.strip()]
-        told = [line for line in lines if re.match(r"fatal:|error:|remote:|ssh:|git@", line)] or lines
+        told = [line for line in lines if _TELLING.match(line)] or lines
         if len(told) > 1 and "could not read from remote" in told[-1].lower():
             told.pop()
         return redacted(told[-1]) if told else "git gave no reason"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ilab.packaging.image import LICENCE, TITLE, VERSION, How, write_layout
 from ilab.packaging.licences import base_licence, licence_of_package
-from ilab.packaging.probe import NAME, take_probe
+from ilab.packaging.probe import take_probe
+from ilab.transfer.layout import PROBE
 
 
 @dataclass(frozen=True)
@@ -28,5 +29,5 @@ def package_folder(model: Path, out: Path, label: Label, how: How, threads: int)
         VERSION: label.version,
         LICENCE: licence_of_package(label.license, base_licence(model, tiny=False)),
     }
-    files: dict[str, bytes | Path] = {NAME: (probe.model_dump_json(indent=2) + "\n").encode()}
+    files: dict[str, bytes | Path] = {PROBE: (probe.model_dump_json(indent=2) + "\n").encode()}
     return write_layout(out, model, files, annotations, label.version, how)

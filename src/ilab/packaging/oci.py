@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from ilab.errors import InputError
-from ilab.transfer.pull import SIGNATURE
+from ilab.transfer.layout import beside, listed, reachable, the_image
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -73,43 +73,27 @@ class Layout:
 def read_layout(path: Path) -> Layout:
     """Read index, manifest and config; their digests are checked, the layers' are not (see :func:`verify_layout`).
 
-    Raises ``InputError`` where ``path`` is not a layout with one image.
+    Of several images it is the one package. Raises ``InputError`` where ``path`` is not a layout with such an image.
     """
     marker = _read_json(path / "oci-layout", path)
     if marker.get("imageLayoutVersion") != "1.0.0":
         raise InputError("this is not an OCI image layout of version 1.0.0", where=str(path))
-    entries = images(path)
-    if len(entries) != 1:
-        raise InputError("the layout should hold exactly one image", where=str(path / "index.json"))
-    entry = _descriptor(entries[0], path)
+    named = the_image(path)
+    entry = _descriptor(named, path)
     manifest = _read_blob(path, entry)
     config = _read_blob(path, _descriptor(manifest.get("config"), path))
     layers = manifest.get("layers")
     if not isinstance(layers, list):
         raise InputError("the manifest lists no layers", where=str(_blob(path, entry)))
-    annotations = entries[0].get("annotations")
+    annotations = named.get("annotations")
     reference = annotations.get(REFERENCE, "") if isinstance(annotations, dict) else ""
     return Layout(path, entry.digest, str(reference), manifest, config, tuple(_descriptor(e, path) for e in layers))
-
-
-def images(path: Path) -> list[dict[str, Any]]:
-    """The images that the layout's index lists; what stands beside them is none."""
-    return [entry for entry in _listed(path) if entry.get("artifactType") != SIGNATURE]
-
-
-def _listed(path: Path) -> list[dict[str, Any]]:
-    entries = _read_json(path / "index.json", path).get("manifests")
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-
-
-def _signed(path: Path) -> list[dict[str, Any]]:
-    return [entry for entry in _listed(path) if entry.get("artifactType") == SIGNATURE]
 
 
 def signatures(path: Path) -> list[bytes]:
     """The signatures that stand beside the image of a layout. Raises ``InputError`` where one is damaged."""
     found = []
-    for entry in _signed(path):
+    for entry in beside(path, [read_layout(path).digest]):
         layers = _read_blob(path, _descriptor(entry, path)).get("layers")
         for layer in layers if isinstance(layers, list) else ():
             descriptor = _descriptor(layer, path)
@@ -119,7 +103,10 @@ def signatures(path: Path) -> list[bytes]:
 
 
 def verify_layout(path: Path) -> list[str]:
-    """Check every digest and size. Returns the problems as sentences; an empty list means that all is well."""
+    """Check every digest and size. Returns the problems as sentences; an empty list means that all is well.
+
+    Of the package alone, where images of others lie in the same folder; only a layout of its own may hold nothing else.
+    """
     try:
         layout = read_layout(path)
     except InputError as error:
@@ -135,11 +122,14 @@ def verify_layout(path: Path) -> list[str]:
             problems.append(f"{layer.file}: {blob} has the digest {found}; its bytes were changed.")
     if problem := _wrong_config(layout):
         problems.append(problem)
-    known = {layer.digest for layer in layout.layers} | {layout.digest, layout.manifest["config"]["digest"]}
-    known |= _beside(path)
-    for blob in sorted((path / "blobs" / "sha256").iterdir()):
-        if f"sha256:{blob.name}" not in known:
-            problems.append(f"{blob} belongs to no image of this layout.")
+    signed = beside(path, [layout.digest])
+    for entry in signed:
+        _read_blob(path, _descriptor(entry, path))
+    entries = listed(path)
+    if len(entries) == len(signed) + 1:
+        known = reachable(path, entries)
+        strange = [one for one in sorted((path / "blobs" / "sha256").iterdir()) if f"sha256:{one.name}" not in known]
+        problems += [f"{blob} belongs to no image of this layout." for blob in strange]
     return problems
 
 
@@ -208,17 +198,6 @@ def _wrong_config(layout: Layout) -> str:
     if any(one != other for one, other, same in zip(given, expected, plain, strict=True) if same):
         return "The image's config names other layers than its manifest."
     return ""
-
-
-def _beside(path: Path) -> set[str]:
-    """Digests of what stands beside the image: its signatures."""
-    known = set()
-    for entry in _signed(path):
-        descriptor = _descriptor(entry, path)
-        manifest = _read_blob(path, descriptor)
-        listed = [manifest.get("config"), *manifest.get("layers", [])]
-        known |= {descriptor.digest, *(_descriptor(one, path).digest for one in listed)}
-    return known
 
 
 def _extract_raw(layer: Descriptor, blob: Path, to: Path) -> None:

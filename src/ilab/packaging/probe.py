@@ -23,8 +23,8 @@ from ilab.data import digest_text
 from ilab.errors import InputError
 from ilab.models.chat_template import ChatTemplate
 from ilab.packaging.gguf.texts import CONVERSATION, TEXTS
+from ilab.transfer.layout import PROBE
 
-NAME = "probe.json"
 FORMAT = 1
 LONGEST = 48  # tokens of a text that are asked
 ASKED = 8  # texts with numbers
@@ -33,7 +33,7 @@ SPREAD = 24  # more tokens, evenly over the vocabulary
 DIGITS = 5  # behind the point, of a log-probability in nats
 LIMITS = {"float32": 1e-3, "float64": 1e-3}  # relative error, by the weights' type
 COARSE = 3e-2  # of weights in 16 bits and less
-PAPERS = frozenset({NAME, "lineage.json", "evaluation.json", "gate.json", "bom.json"})  # what a package adds
+PAPERS = frozenset({PROBE, "lineage.json", "evaluation.json", "gate.json", "bom.json"})  # what a package adds
 _MODEL = (".safetensors", ".json", ".jinja", ".model")
 
 
@@ -93,7 +93,7 @@ def take_probe(model: Path, threads: int = 1) -> Probe:
 
 def read_probe(folder: Path) -> Probe:
     """The probe of an unpacked package. Raises ``InputError`` where there is none or it makes no sense."""
-    file = folder / NAME
+    file = folder / PROBE
     hint = "it was not packaged by this ilab; `ilab package verify --quick` checks its digests"
     try:
         return Probe.model_validate_json(file.read_text(encoding="utf-8"))

@@ -15,13 +15,15 @@ from typing import Any
 
 from ilab.config import WebWhere, Where
 from ilab.core.events import Emit
-from ilab.core.files import take_over, write_json
+from ilab.core.files import read_json, replacing, take_over, write_bytes, write_json
 from ilab.core.store import disk_error
 from ilab.errors import IlabError, InputError, ServiceError, SetupError
 from ilab.packaging.oci import FILE, INDEX, MODELPACK, extract_layout, read_layout, signatures, verify_layout
 from ilab.packaging.sign import sign_folder
 from ilab.transfer.address import Address, parse
-from ilab.transfer.pull import SIGNATURE, check_image, entry, manifest_of, parts, pull_image
+from ilab.transfer.layout import SIGNATURE, listed, packages, reachable
+from ilab.transfer.layout import beside as signatures_of
+from ilab.transfer.pull import REFERENCE, check_image, entry, manifest_of, parts, pull_image
 from ilab.transfer.push import outgoing, push_registry
 from ilab.transfer.referrers import attach, attached, beside
 from ilab.transfer.registry import LATEST, Registry
@@ -176,33 +178,60 @@ def registry_at(address: Address, reach: Reach) -> Iterator[Registry]:
 
 
 def _copy(layout: Path, to: Path, signature: bytes | None) -> Pushed:
-    """As a layout in the folder ``to``, in place of the package that is there."""
-    if to.exists() and any(to.iterdir()) and not (to / "oci-layout").is_file():
-        raise InputError("this folder holds something else", where=str(to), hint="give a new or empty folder")
-    found = manifest_of(layout)
-    listed = [(part.digest, layout) for part in parts(found, str(layout))] + [(found.digest, layout)]
-    entries = [entry(found, read_layout(layout).reference)]
+    """Into the image layout in the folder ``to``, in place of the package that is there; images of others stay."""
+    found, reference = manifest_of(layout), read_layout(layout).reference
+    kept, gone = _sorted_out(to, found.digest, reference)
+    entries = [entry(found, reference), *kept]
+    contents = {found.digest: found.body}
+    if signature is not None:
+        manifest, held = beside(found, SIGNATURE, signature)
+        contents |= {**held, manifest.digest: manifest.body}
+        if manifest.digest not in [one.get("digest") for one in kept]:
+            entries.append({**entry(manifest, ""), "artifactType": SIGNATURE})
     blobs = to / "blobs" / "sha256"
     try:
         blobs.mkdir(parents=True, exist_ok=True)
-        for digest, source in listed:
-            name = digest.removeprefix("sha256:")
-            if not (blobs / name).is_file():
-                take_over(str(source / "blobs" / "sha256" / name), str(blobs / name))
-        kept = {digest for digest, _ in listed}
-        if signature is not None:
-            manifest, held = beside(found, SIGNATURE, signature)
-            for digest, content in {**held, manifest.digest: manifest.body}.items():
-                (blobs / digest.removeprefix("sha256:")).write_bytes(content)
-            kept |= {*held, manifest.digest}
-            entries.append({**entry(manifest, ""), "artifactType": SIGNATURE})
         write_json(to / "oci-layout", {"imageLayoutVersion": "1.0.0"})
-        write_json(to / "index.json", {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
-        for blob in blobs.iterdir():
-            if f"sha256:{blob.name}" not in kept:
-                blob.unlink()
+        for part in parts(found, str(layout)):
+            name = part.digest.removeprefix("sha256:")
+            if not (blobs / name).is_file():
+                with replacing(blobs / name) as new:
+                    take_over(str(layout / "blobs" / "sha256" / name), str(new))
+        for digest, content in contents.items():
+            write_bytes(blobs / digest.removeprefix("sha256:"), content)
+        index = _index(to) | {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+        write_json(to / "index.json", index)
+        for digest in gone - reachable(to, entries):
+            (blobs / digest.removeprefix("sha256:")).unlink(missing_ok=True)
     except OSError as error:
         raise disk_error(error, to) from error
     if problems := verify_layout(to):
         raise SetupError(f"the package was damaged while it was copied: {problems[0]}", where=str(to))
     return Pushed(str(to), found.digest, read_layout(to).size, signature is not None)
+
+
+def _sorted_out(to: Path, digest: str, reference: str) -> tuple[list[dict[str, Any]], set[str]]:
+    """What the layout ``to`` lists besides the package that the one of ``digest`` replaces, and the digests of all that
+    belongs to the latter. Raises ``InputError`` for a folder where nothing can be replaced or put beside."""
+    hint = "give a new or empty folder"
+    if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / "oci-layout").is_file())):
+        raise InputError("this folder holds something else", where=str(to), hint=hint)
+    if not (to / "index.json").is_file():
+        return [], set()  # new, or a copy that was interrupted
+    there = listed(to)
+    old = packages(to, there)
+    if len(old) > 1:
+        raise InputError("this image layout holds several packages; which is replaced?", where=str(to), hint=hint)
+    leaving = [one for one in there if one in old or one["digest"] == digest]
+    if old and old[0]["digest"] != digest:  # signatures of the same package stay right
+        leaving += signatures_of(to, [old[0]["digest"]])
+    kept = [one for one in there if one not in leaving]
+    if any((one.get("annotations") or {}).get(REFERENCE) == reference for one in kept):
+        raise InputError(f"this image layout holds another image of the tag {reference}", where=str(to), hint=hint)
+    return kept, reachable(to, leaving)
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """The index of the layout as it stands; nothing where there is none yet."""
+    found: dict[str, Any] = read_json(folder / "index.json") if (folder / "index.json").is_file() else {}
+    return found

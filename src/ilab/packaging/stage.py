@@ -29,12 +29,12 @@ from ilab.packaging.lineage import NAME as LINEAGE
 from ilab.packaging.lineage import lineage
 from ilab.packaging.oci import Form, read_layout, verify_layout
 from ilab.packaging.ollama import gguf_files
-from ilab.packaging.probe import NAME as PROBE
 from ilab.packaging.probe import take_probe
 from ilab.packaging.publish import holds, place_of, push_package, reach_of
 from ilab.packaging.registry import Entry, Registry, is_there, open_registry
 from ilab.packaging.sinks import sinks_of, to_be
 from ilab.packaging.stages import Stages
+from ilab.transfer.layout import PROBE
 
 LAYOUT = "oci:"  # an image layout on this disk; one in a bucket is entered by its s3:// address
 DESCRIPTION = "org.opencontainers.image.description"

@@ -128,10 +128,15 @@ def run_rows(job: RowJob) -> tuple[Result, dict[str, int]]:
 
 def write_rows(path: Path, result: Result) -> Path:
     """Write the rows to ``path``, the refused ones beside it; the path of the latter."""
-    refused = path.with_name(f"{path.name.removesuffix('.jsonl')}.rejected.jsonl")
-    write_text(path, _lines({**row.columns, "id": row.id} for row in result.rows))
+    refused = refused_path(path)
     write_text(refused, _lines(entry.model_dump(mode="json") for entry in result.rejected))
+    write_text(path, _lines({**row.columns, "id": row.id} for row in result.rows))
     return refused
+
+
+def refused_path(path: Path) -> Path:
+    """Where the refused rows stand: ``NAME.rejected.jsonl`` beside ``NAME.jsonl``."""
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.rejected.jsonl")
 
 
 def _lines(records: Iterable[Mapping[str, Any]]) -> str:

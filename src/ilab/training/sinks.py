@@ -29,6 +29,7 @@ from ilab.training.metrics import FILE, SCHEMA
 
 LOOK = 0.5  # seconds between looks at the file
 PATIENCE = 30.0  # seconds that a sink has for what is left, at the end
+QUIET = {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
 PLACES = ("step", "epoch")  # where a number stands, not a number itself
 Row = Mapping[str, Any]
 
@@ -90,6 +91,7 @@ def _start(name: str, where: TrainWhere, work: Path, done: int) -> subprocess.Po
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
+            env={**os.environ, **QUIET},
             start_new_session=True,  # Ctrl-C is the training's; a sink ends with its input
         )
     # Not as an argument, which everybody on the machine may read: the address of a server can hold a password.

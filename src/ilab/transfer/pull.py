@@ -18,12 +18,12 @@ from ilab.core.events import Emit
 from ilab.core.files import write_json
 from ilab.core.store import disk_error
 from ilab.errors import InputError, ServiceError
+from ilab.transfer.layout import the_image
 from ilab.transfer.registry import DIGEST, LATEST, MOST_LAYERS, Manifest, Registry
 from ilab.transfer.web import Busy
 
 REFERENCE = "org.opencontainers.image.ref.name"
 INDEX = "application/vnd.oci.image.index.v1+json"
-SIGNATURE = "application/vnd.dev.sigstore.bundle.v0.3+json"  # of a manifest beside an image
 TRIES = 6  # in a row without a byte of progress
 LONGEST_PAUSE = 30.0  # seconds
 
@@ -167,17 +167,18 @@ def _within(blocks: Iterator[bytes], left: int, where: str) -> Iterator[bytes]:
 
 
 def manifest_of(layout: Path) -> Manifest:
-    """The one image of a layout; its digest is checked. Raises ``InputError`` for anything else."""
+    """The one image of a layout, or the one package in it; its digest is checked.
+
+    Raises ``InputError`` for anything else.
+    """
     hint = "give the folder of an OCI image layout, or a registry's address"
     try:
-        listed = json.loads((layout / "index.json").read_text(encoding="utf-8"))["manifests"]
-        [named] = [one for one in listed if one.get("artifactType") != SIGNATURE]
-        digest = str(named["digest"])
+        digest = str(the_image(layout)["digest"])
         if not DIGEST.fullmatch(digest):
             raise ValueError("no digest")
         body = (layout / "blobs" / "sha256" / digest.removeprefix("sha256:")).read_bytes()
         contents = json.loads(body)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (InputError, OSError, ValueError, KeyError) as error:
         raise InputError("this is no OCI image layout with one image", where=str(layout), hint=hint) from error
     if not isinstance(contents, dict) or f"sha256:{hashlib.sha256(body).hexdigest()}" != digest:
         raise InputError("its manifest is not the one that its digest names", where=str(layout), hint="build it again")

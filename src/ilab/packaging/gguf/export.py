@@ -116,6 +116,9 @@ def _prepare(folder: Path, output: Path, kind: FileType, label: Label, options: 
         raise InputError("the name of a GGUF file ends in .gguf", where=str(output))
     if output.exists() and not options.force:
         raise InputError("this file is there already", where=str(output), hint="give another name, or --force")
+    if (beside := parity_path(output)).is_file() and not json_object(beside).keys() >= {"digest", "checks", "stored"}:
+        message = "this file is no result of earlier checks, and theirs would be written over it"
+        raise InputError(message, where=str(beside), hint="give another name, or remove it")
     shape = read_shape(config, where)
     weights = Weights(folder)
     parts = tensors(shape, weights.names, str(folder))
