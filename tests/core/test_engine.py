@@ -338,9 +338,7 @@ def test_a_lease_that_was_never_filled_locks_nobody_out(tmp_path: Path) -> None:
     assert not (partial / "lease.json").exists()
 
 
-def test_a_lease_that_another_machine_took_over_stays_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_that_another_machine_took_over_stays_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that slept neither renews the other's lease nor gives it back."""
     monkeypatch.setattr(lease, "HEARTBEAT", 0.3)
     path, other = tmp_path / "lease.json", {"pid": 1, "host": "elsewhere", "born": 1.0}

@@ -261,6 +261,7 @@ def test_nobody_is_asked_for_the_password_of_a_key(server: Server, certificates:
         env={**os.environ, "KUBECONFIG": str(tmp_path / "config")},
         start_new_session=True,  # without a terminal OpenSSL cannot ask, and says so on its own
         stdin=subprocess.DEVNULL,
+        check=False,
         capture_output=True,
         text=True,
         timeout=60,
@@ -339,6 +340,11 @@ def test_of_several_files_the_first_counts(server: Server, certificates: Path, t
             "{current-context: x, contexts: [{name: x, context: {cluster: c, user: u}}], "
             "clusters: [{name: c, cluster: {server: 'https://h'}}], users: [{name: u, user: {as: admin}}]}",
             "as of the context 'x' is not supported",
+        ),
+        (
+            "{current-context: x, contexts: [{name: x, context: {cluster: c}}], "
+            "clusters: [{name: c, cluster: {server: 'https://h', proxy-url: 'socks5://h:1'}}]}",
+            "none of http or https",
         ),
     ],
 )

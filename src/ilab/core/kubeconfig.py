@@ -32,6 +32,7 @@ from ilab.errors import SetupError
 POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TOKEN = "kubectl create token ACCOUNT gives one for a service account"  # noqa: S105 - says how to get one
+TUNNEL = "kubectl proxy   and let the cluster's server in a kubeconfig be http://127.0.0.1:8001"
 CONTEXTS = "oc login URL   or: kubectl config get-contexts, then: kubectl config use-context NAME"
 REFUSED = ("auth-provider", "username", "as", "as-uid", "as-groups")  # ways to be somebody that are not understood
 
@@ -54,7 +55,7 @@ class Account:
     plugin: Plugin | None = field(default=None, repr=False)
     authority: str = field(default="", repr=False)
     host_name: str = ""
-    proxy: str = ""
+    proxy: str = field(default="", repr=False)  # there may be a password in it
     pod: str = ""
 
     def bearer(self) -> str:
@@ -157,6 +158,9 @@ def _of_files(paths: Sequence[Path], context: str | None, environ: Mapping[str, 
     for method in REFUSED:
         if method in user.told:
             raise _wrong(user.path, f"{method} of the context {name!r} is not supported", f"give a token: {TOKEN}")
+    proxy = str(cluster.told.get("proxy-url") or "")
+    if proxy and urlsplit(proxy).scheme not in ("http", "https"):
+        raise _wrong(cluster.path, f"the proxy of the context {name!r} is none of http or https", f"type: {TUNNEL}")
     told = user.told.get("exec")
     plugin = Plugin(told, user.path.parent, cluster.told, environ) if isinstance(told, dict) else None
     authority, token = cluster.pem("certificate-authority"), str(user.told.get("token") or "")
@@ -173,7 +177,7 @@ def _of_files(paths: Sequence[Path], context: str | None, environ: Mapping[str, 
         plugin=plugin,
         authority=authority,
         host_name=str(cluster.told.get("tls-server-name") or ""),
-        proxy=str(cluster.told.get("proxy-url") or ""),
+        proxy=proxy,
     )
 
 

@@ -241,7 +241,9 @@ def _trust(ca_file: str) -> ssl.SSLContext:
     except FileNotFoundError as error:
         raise InputError("no such file of certificates", where=ca_file) from error
     except OSError as error:  # ssl.SSLError is one
-        raise InputError(f"no certificates can be read from it: {error}", where=ca_file, hint="PEM is wanted") from error
+        raise InputError(
+            f"no certificates can be read from it: {error}", where=ca_file, hint="PEM is wanted"
+        ) from error
 
 
 def _where(operation: str, name: str) -> str:
