@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ilab.config import Loaded, Where
+from ilab.core import git
 from ilab.core.events import read_events
 from ilab.core.files import read_json, write_json
 from ilab.core.pipeline import Pipeline, Plan, build, nearest, part, read_pipeline
@@ -262,37 +263,46 @@ def note_run(build: Build, folder: Path, apart: str = "", project: str = "") -> 
     """Write down what a run is going to do: the resolved plan, and every setting with its origin.
 
     ``apart`` names something that is made beside the project's own build, of which ``gc`` keeps the newest as well;
-    ``project`` is what the project is known by, where not by its folder.
+    ``project`` is what the project is known by, where not by its folder. All who share the store can read it, so
+    passwords that somebody put into addresses are left out.
     """
     named = project or str(build.loaded.base)
-    write_json(
-        folder / "plan.json",
-        {
-            "project": f"{named}: {apart}" if apart else named,
-            "registry": registry_address(build.loaded),
-            "plan": build.plan.dump(),
-            "config": build.loaded.config.model_dump(mode="json"),
-            "parameters": {name: {"value": one.value, "origin": one.origin} for name, one in build.given.items()},
-        },
-    )
+    told = {
+        "project": f"{named}: {apart}" if apart else named,
+        "registry": registry_address(build.loaded),
+        "plan": build.plan.dump(),
+        "config": build.loaded.config.model_dump(mode="json"),
+        "parameters": {name: {"value": one.value, "origin": one.origin} for name, one in build.given.items()},
+    }
+    write_json(folder / "plan.json", _redacted(told))
+
+
+def _redacted(told: Any) -> Any:
+    if isinstance(told, Mapping):
+        return {name: _redacted(value) for name, value in told.items()}
+    if isinstance(told, list | tuple):
+        return [_redacted(value) for value in told]
+    return git.redacted(told) if isinstance(told, str) else told
 
 
 def _wanted(build: Build, store: Store) -> set[tuple[str, str]]:
     """(type, key) of everything that this plan, or another project's newest run in the same store, stands on, and of
     every package that a registry points to: it may be the release that the next build is held against.
     """
-    newest: dict[str, dict[str, Any]] = {}
+    newest: dict[str, set[tuple[str, str]]] = {}
     # A project whose store went to a bucket may have a registry in a file from before.
     registries = {registry_address(build.loaded), str(build.loaded.home / REGISTRY)}
     for path in store.runs("plan.json"):
         try:
             noted = read_json(path)
-        except ValueError:  # the run was killed while it wrote
-            continue
-        newest[noted["project"]] = noted["plan"]
-        registries.add(noted.get("registry") or _noted_registry(noted, store))
-    newest[str(build.loaded.base)] = build.plan.dump()
-    wanted = {(step["type"], step["key"]) for plan in newest.values() for step in plan["steps"]}
+            steps = {(str(step["type"]), str(step["key"])) for step in noted["plan"]["steps"]}
+            registry = noted.get("registry") or _noted_registry(noted, store)
+            newest[str(noted["project"])] = steps
+        except (ValueError, LookupError, TypeError, AttributeError):
+            continue  # the run was killed while it wrote, or it is none of ours: a bucket may hold anything
+        registries.add(str(registry))
+    newest[str(build.loaded.base)] = {(planned.step.type, planned.key) for planned in build.plan.steps.values()}
+    wanted = set().union(*newest.values())
     wanted |= _registered(build.loaded, registries, store)
     for type_, key in list(wanted):
         record = store.record(type_, key)

@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from ilab import resolvers
 from ilab.actions import Build, prepare
 from ilab.config import Loaded
-from ilab.core.lease import Held
+from ilab.core.lease import Held, TakenError
 from ilab.core.pipeline import Pipeline
 from ilab.core.run import Engine
 from ilab.core.store import Store
-from ilab.errors import InputError, SetupError
+from ilab.errors import InputError
 from ilab.packaging.channels import STABLE
 from ilab.packaging.previous import REGISTRY
 from ilab.resolvers import registry_of
@@ -249,12 +249,12 @@ def cut_of(loaded: Loaded, decision: Decision) -> Nightly:
 
 
 def lease_of(loaded: Loaded, name: str) -> Held:
-    """The right to make the nightly build of a model: one at a time in a store, on whatever machine. ``SetupError`` if
-    it is taken."""
+    """The right to make the nightly build of a model: one at a time in a store, on whatever machine. Raises
+    ``TakenError`` where somebody else makes one, ``SetupError`` for a store that takes no leases."""
     try:
         return open_store(loaded).lease(f"nightly/{re.sub(r'[^A-Za-z0-9._-]', '_', name)}")
-    except SetupError as error:
-        raise SetupError(
+    except TakenError as error:
+        raise TakenError(
             f"another nightly build of {name} is under way",
             where=error.where,
             hint="wait for it (ilab pipeline status); this one would do the same work twice",

@@ -165,6 +165,18 @@ def test_a_cluster_is_looked_at_when_asked(tmp_path: Path, monkeypatch: pytest.M
     assert isinstance(done.exception, SetupError) and "cluster" in done.exception.message
 
 
+def test_a_login_that_ran_out_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program that gives the token is started by the first request, when the context is told already."""
+    (tmp_path / "config").write_text(
+        "{current-context: x, contexts: [{name: x, context: {cluster: c, user: u}}], clusters: [{name: c, cluster: "
+        "{server: 'https://127.0.0.1:9'}}], users: [{name: u, user: {exec: {command: 'false'}}}]}"
+    )
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    found = findings(tmp_path, "where.train.launcher=TrainJob")
+    assert found["cluster context"].state == "ok"
+    assert (found["cluster login"].state, "exit code 1" in found["cluster login"].found) == ("bad", True)
+
+
 def test_packages_and_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -18,6 +18,7 @@ import toy
 import yaml
 
 from ilab.config import Where
+from ilab.core import lease
 from ilab.core.pipeline import Plan, build, read_pipeline
 from ilab.core.run import Engine
 from ilab.core.step import canonical, fingerprint
@@ -335,6 +336,20 @@ def test_a_lease_that_was_never_filled_locks_nobody_out(tmp_path: Path) -> None:
         assert json.loads((partial / "lease.json").read_text())["pid"] == os.getpid()
         assert taken.artifact.exists()
     assert not (partial / "lease.json").exists()
+
+
+def test_a_lease_that_another_machine_took_over_stays_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that slept neither renews the other's lease nor gives it back."""
+    monkeypatch.setattr(lease, "HEARTBEAT", 0.3)
+    path, other = tmp_path / "lease.json", {"pid": 1, "host": "elsewhere", "born": 1.0}
+    slept = lease.Lease(path)
+    (tmp_path / "other").write_text(json.dumps(other))
+    os.utime(tmp_path / "other", (1.0, 1.0))
+    os.replace(tmp_path / "other", path)
+    slept._thread.join(timeout=5)
+    assert not slept._thread.is_alive() and path.stat().st_mtime == 1.0
+    slept.release()
+    assert json.loads(path.read_text()) == other
 
 
 def test_what_a_run_killed_behind_publishing_left_is_swept(project: Any) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -235,6 +237,38 @@ def test_the_certificate_may_bear_another_name(certificates: Path, tmp_path: Pat
         assert who(write(tmp_path / "config", untrusted)) == "token"
 
 
+def test_certificates_are_taken_with_what_stands_between_them(
+    server: Server, certificates: Path, tmp_path: Path
+) -> None:
+    """Names in any script, as in the bundles of systems and in what `openssl pkcs12` writes; folded base64."""
+    for name in ("ca.pem", "client.pem"):
+        (tmp_path / name).write_bytes("friendlyName: Jürgen Őry\n".encode() + (certificates / name).read_bytes())
+    user = {"client-certificate": "client.pem", "client-key": str(certificates / "client.key")}
+    files = {"certificate-authority-data": "", "certificate-authority": "ca.pem"}
+    assert who(write(tmp_path / "config", config(server, certificates, user, **files))) == "certificate"
+    folded = base64.encodebytes((tmp_path / "ca.pem").read_bytes()).decode()
+    data = {"certificate-authority-data": folded}
+    assert who(write(tmp_path / "config", config(server, certificates, user, **data))) == "certificate"
+
+
+def test_nobody_is_asked_for_the_password_of_a_key(server: Server, certificates: Path, tmp_path: Path) -> None:
+    openssl(tmp_path, "ec", "-in", str(certificates / "client.key"), "-aes128", "-passout", "pass:x", "-out", "key")
+    user = {"client-certificate": str(certificates / "client.pem"), "client-key": "key"}
+    write(tmp_path / "config", config(server, certificates, user))
+    script = "from ilab.core.kubeconfig import find_account; find_account()"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "KUBECONFIG": str(tmp_path / "config")},
+        start_new_session=True,  # without a terminal OpenSSL cannot ask, and says so on its own
+        stdin=subprocess.DEVNULL,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "certificate or key cannot be used" in done.stderr and "pass phrase" not in done.stderr + done.stdout
+
+
 def test_a_proxy_of_the_cluster_is_asked(server: Server, certificates: Path, tmp_path: Path) -> None:
     seen: list[str] = []
 
@@ -306,6 +340,11 @@ def test_of_several_files_the_first_counts(server: Server, certificates: Path, t
             "{current-context: x, contexts: [{name: x, context: {cluster: c, user: u}}], "
             "clusters: [{name: c, cluster: {server: 'https://h'}}], users: [{name: u, user: {as: admin}}]}",
             "as of the context 'x' is not supported",
+        ),
+        (
+            "{current-context: x, contexts: [{name: x, context: {cluster: c}}], "
+            "clusters: [{name: c, cluster: {server: 'https://h', proxy-url: 'socks5://h:1'}}]}",
+            "none of http or https",
         ),
     ],
 )

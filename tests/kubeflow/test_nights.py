@@ -20,7 +20,7 @@ from on_kubeflow import IMAGE
 from pipeline_server import PipelineServer, serving
 
 from ilab.cli.app import main
-from ilab.errors import IlabError
+from ilab.errors import IlabError, InputError
 from ilab.kubeflow.definition import Target
 from ilab.packaging.registry import Entry, Registry
 
@@ -273,6 +273,12 @@ def test_settings_of_the_cluster_are_below_ones_own(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("ILAB_TEACHER_ENDPOINT")
     without = of_pods(load(tmp_path, user=None), Live(settings=document))
     assert "where.teacher" not in without, "its Secret is not here, so nobody knows where it is"
+    monkeypatch.setenv("ILAB_JUDGE_ENDPOINT", "http://judge.inside/v1")
+    empty = of_pods(load(tmp_path, user=None), Live(settings="where:\n  teacher:\n  judge:\n"))
+    assert empty == {"where.judge": {"url": "http://judge.inside/v1"}}, "a group of which nothing is said"
+    with pytest.raises(InputError, match="teacher") as wrong:
+        of_pods(load(tmp_path, user=None), Live(settings="where:\n  teacher: 7\n"))
+    assert "ilab.yaml:2" in wrong.value.where
 
 
 def test_what_has_to_be_shared_is_said(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

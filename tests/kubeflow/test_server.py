@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from on_kubeflow import IMAGE
 
 from ilab.cli.pipeline import group
-from ilab.cli.pipeline_kubeflow import SETTINGS
+from ilab.cli.kubeflow_options import SETTINGS
 
 TOKEN = "sha256~a-token"
 NAMESPACE = "data-science-project"
@@ -38,6 +38,7 @@ class Server:
     states: list[str] = field(default_factory=lambda: ["RUNNING", "SUCCEEDED"])
     refuse: int = 0
     experiments: bool = True
+    token: str = TOKEN
     config_map: dict[str, str] | None = None
     log: str = ""  # what every pod printed last
     pods: set[str] = field(default_factory=lambda: {"lab-x7-retry-system-container-impl-14", "lab-x7-21"})
@@ -165,7 +166,7 @@ def server(certificate: Path) -> Iterator[Server]:
 
         def _handle(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            if self.headers.get("Authorization") != f"Bearer {state.token}":
                 status, told = 401, {"message": "no token"}
             else:
                 status, told = state.answer(self.command, urlsplit(self.path).path, body)
@@ -295,6 +296,8 @@ def test_what_is_wrong_is_told_with_what_to_type(
     assert "--namespace" in ilab("pipeline", "status", "--on", "kubeflow", code=4).exception.hint
     ilab("pipeline", "status", "--on", "kubeflow", "--host", "ds-pipeline.example", code=2)
     ilab("pipeline", "status", "--on", "kubeflow", "--ca-file", "absent.pem", code=2)
+    (tmp_path / "notes.pem").write_text("no certificate")
+    ilab("pipeline", "status", "--on", "kubeflow", "--ca-file", str(tmp_path / "notes.pem"), code=2)
     ilab("pipeline", "status", "--on", "kubeflow", "--token", TOKEN, code=2)
     ilab("pipeline", "compile", "-o", "pipeline.json", code=2)
     ilab("pipeline", "compile", "--run-store", "/data", code=2)
@@ -332,6 +335,68 @@ def test_a_pod_knows_the_pipeline_server_of_its_namespace(tmp_path: Path, monkey
     (tmp_path / "service-ca.crt").write_text("PEM")
     assert of_this_pod(tmp_path)[1] == str(tmp_path / "service-ca.crt")
     assert of_this_pod(tmp_path / "absent") == ("", "")
+
+
+def test_waiting_outlives_a_token_and_a_restart_of_the_server(
+    server: Server, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod's token is renewed every hour, and nights last longer."""
+    from ilab.errors import ServiceError
+    from ilab.kubeflow import client
+
+    monkeypatch.setattr(client, "POLL", 0.0)
+    (tmp_path / "token").write_text(TOKEN)
+    connection = client.Connection(server.url, f"file:{tmp_path / 'token'}", NAMESPACE, str(certificate / "ca.crt"))
+    asking = client.Kubeflow(connection)
+    server.runs["run-1"] = {"run_id": "run-1", "display_name": "a night", "experiment_id": "e1"}
+    answer, refusals, seen = server.answer, [0, 503, 502, 0, 0], []
+
+    def refusing(method: str, path: str, body: bytes) -> tuple[int, Any]:
+        server.refuse = refusals.pop(0)
+        return answer(method, path, body)
+
+    def renew(run: Any) -> None:
+        seen.append(run.state)
+        server.token = f"{TOKEN}-{len(seen)}"
+        (tmp_path / "token").write_text(server.token)
+
+    monkeypatch.setattr(server, "answer", refusing)
+    server.states = ["RUNNING", "RUNNING", "SUCCEEDED"]
+    assert asking.wait("run-1", None, renew).state == "SUCCEEDED"
+    assert not refusals and len(seen) == 5
+    server.states, refusals[:] = ["RUNNING"], [503]
+    with pytest.raises(ServiceError, match="answered 503"):  # one that was never there is not waited for
+        asking.wait("run-1", None, renew)
+    refusals[:] = [0, 404]
+    with pytest.raises(ServiceError, match="answered 404"):  # a run that is gone does not come back
+        asking.wait("run-1", None, renew)
+    monkeypatch.setattr(client, "AWAY", -1.0)
+    refusals[:] = [0, 503]
+    with pytest.raises(ServiceError, match="answered 503"):
+        asking.wait("run-1", None, renew)
+
+
+def test_nodes_in_a_circle_are_tasks_all_the_same() -> None:
+    from types import SimpleNamespace
+
+    from ilab.kubeflow.run_details import tasks_of
+
+    def node(name: str, shown: str, child: str) -> SimpleNamespace:
+        children = [SimpleNamespace(pod_name=child)]
+        times = {"start_time": None, "create_time": None, "end_time": None}
+        return SimpleNamespace(
+            pod_name=name, task_id=name, display_name=shown, state="FAILED", child_tasks=children, **times
+        )
+
+    found = tasks_of(
+        [
+            node("lab", "lab", "lab-1"),
+            node("lab-1", "package", "lab-2"),
+            node("lab-2", "executor", "lab-3"),
+            node("lab-3", "executor(1)", "lab-2"),
+        ]
+    )
+    assert [(task.name, task.pods[-1]) for task in found] == [("package", "lab-3")]
 
 
 def kubeconfig(folder: Path, server: Server, certificate: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,26 @@ def test_what_a_run_makes_is_nothing_left_over_for_gc(resolved: Any, tmp_path: P
     assert noted[0]["plan"]["steps"] == json.loads((tmp_path / "plan/plan.json").read_text())["steps"]
 
 
+def test_a_plan_in_a_shared_store_holds_no_password_and_need_be_none(resolved: Any, tmp_path: Path) -> None:
+    from ilab import actions
+    from ilab.core.store import Store
+    from ilab.parameters import Given
+
+    resolved("")
+    build, store = tasks._build(tmp_path / "plan"), Store(tmp_path / "store")
+    address = "https://git.example/t.git"
+    given = {**build.given, "sdg_repo_url": Given(address.replace("//", "//lee:sesame@"), "run")}
+    folder = store.root / "runs" / "2"
+    actions.note_run(replace(build, given=given), folder, project="https://lee:sesame@git.example/t.git")
+    text = (folder / "plan.json").read_text()
+    assert "sesame" not in text and json.loads(text)["parameters"]["sdg_repo_url"]["value"] == address
+    wanted = actions._wanted(build, store)
+    for number, other in enumerate(("[]", "{}", '{"project": "a", "plan": {"steps": [1]}}', '{"plan": 1}', "{torn")):
+        (store.root / "runs" / f"3{number}").mkdir()
+        (store.root / "runs" / f"3{number}" / "plan.json").write_text(other)
+    assert actions._wanted(build, store) == wanted != set()
+
+
 def test_the_importer_gets_an_address_that_it_takes(resolved: Any) -> None:
     assert resolved("")[0]["base_model"] == "", "of the quickstart's own, which is no address"
 
@@ -246,7 +267,8 @@ def test_a_server_with_a_private_certificate_is_reached_through_the_bundle(
     with pytest.raises(subprocess.CalledProcessError) as refused:
         tasks.run_step(tmp_path, "taxonomy")
     assert b"certificate verify failed" in refused.value.stderr
-    (bundle / "own.crt").write_bytes(certificate.read_bytes())
+    # Bundles of systems name every certificate, in whatever script its owner writes.
+    (bundle / "own.crt").write_bytes("# NetLock Főtanúsítvány\n".encode() + certificate.read_bytes())
     tasks.run_step(tmp_path, "taxonomy")
     assert out.read_text() == repr(["aiohttp", "boto3", "git", "httpx", "requests", "urllib"])
     (bundle / "wrong.crt").write_text("no certificate")

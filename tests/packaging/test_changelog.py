@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ilab.packaging.changelog import changelog_of, changelog_page, points
+import pytest
+
+from ilab.packaging.changelog import chain_of, changelog_in, changelog_of, changelog_page, points, steps_of
+from ilab.packaging.image import write_layout
 
 EVIL = "knowledge/<script>|x|`"
 
@@ -80,6 +85,28 @@ def test_the_first_release_is_held_against_the_base() -> None:
     assert (missing["n"], missing["change"], missing["verdict"]) == (0, None, "not measured")
     assert told["since"] is None and told["unchanged"] is None
     assert "The first release" in changelog_page("m", "0.1.0", told)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "[]",
+        '{"format": 1, "leaves": [1], "chain": []}',
+        '{"format": 1, "leaves": {}, "chain": ["0.1.0"]}',
+        '{"format": 1, "leaves": {}, "chain": {"version": "0.1.0"}}',
+    ],
+)
+def test_a_package_of_others_may_say_anything_of_itself(tmp_path: Path, text: str) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    steps = {"steps": ["base", {"type": "base"}, {"type": "base", "fields": {"model": "a"}}]}
+    papers = {"changelog.json": text.encode(), "lineage.json": json.dumps(steps).encode()}
+    write_layout(tmp_path / "package", model, papers, {}, "0.1.0")
+    assert changelog_in(tmp_path / "package") == {} and chain_of(tmp_path / "package") == []
+    assert steps_of(tmp_path / "package") == steps["steps"][2:]
 
 
 def test_names_of_leaves_cannot_write_markup() -> None:

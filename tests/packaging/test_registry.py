@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,14 @@ def test_a_newer_schema_is_not_touched(registry: Registry) -> None:
     connection.close()
     with pytest.raises(SetupError, match="schema version 99"):
         Registry(Path(registry.where))
+
+
+def test_what_others_wrote_moves_no_cursor(registry: Registry) -> None:
+    registry.register(entry())
+    with closing(sqlite3.connect(registry.where)) as connection:
+        connection.execute("UPDATE entries SET recalled = ?", ("\x1b]0;bad\x07 it lies",))
+        connection.commit()
+    assert registry.list()[0].recalled == " ]0;bad  it lies"
 
 
 def test_a_registry_that_was_removed_does_not_come_back_empty(registry: Registry) -> None:

@@ -27,6 +27,7 @@ from ilab.errors import InputError, ServiceError, SetupError
 from ilab.packaging import registry_object
 from ilab.packaging.registry import Registry, open_registry
 from ilab.packaging.registry_object import RegistryObject
+from ilab.packaging.registry_schema import SCHEMA
 from ilab.packaging.stages import Stages
 
 boto3 = pytest.importorskip("boto3")
@@ -246,7 +247,18 @@ def test_objects_that_are_no_registry(client: Any, endpoint: str, tmp_path: Path
         connection.execute("CREATE TABLE bookmarks (url)")
     newer = bytearray(whole)
     newer[60:64] = (99).to_bytes(4, "big")  # user_version
+    with closing(sqlite3.connect(tmp_path / "loose.db")) as connection:
+        connection.executescript(SCHEMA.replace(" STRICT", "").replace("NOT NULL", ""))
+        connection.execute("INSERT INTO entries (name, version) VALUES ('lamp', '0.1.0')")
+        connection.execute("INSERT INTO current VALUES ('lamp', '0.1.0', 1)")
+        connection.commit()
+    with closing(sqlite3.connect(tmp_path / "view.db")) as connection:
+        connection.executescript(
+            f"{SCHEMA} CREATE TRIGGER again AFTER INSERT ON changes BEGIN DELETE FROM aliases; END;"
+        )
     wrong = {
+        "not those that ilab makes": (tmp_path / "loose.db").read_bytes(),
+        "its tables are not": (tmp_path / "view.db").read_bytes(),
         "not a database": b"these are notes, and not a database at all " * 10,
         "malformed": whole[: len(whole) // 2],
         "no model registry": other.read_bytes(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -42,6 +43,25 @@ def test_a_word_now_and_then_is_enough(tmp_path: Path, monkeypatch: pytest.Monke
     waiting.tell()
     assert attended.lost(), "the workers are ending: it stays so"
     assert not Attendance(tmp_path, 60).lost(), "others that begin count anew"
+
+
+def test_a_file_system_that_is_away_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two long steps there is one look; with NFS it may meet the moment in which the word is replaced."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    attended, read = Attendance(tmp_path, 60), Path.read_bytes
+    Waiting(tmp_path).tell()
+
+    def stale(path: Path) -> bytes:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    now[0] += 300
+    monkeypatch.setattr(Path, "read_bytes", stale)
+    assert not attended.lost()
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert not attended.lost(), "the next look finds the word"
+    now[0] += 300
+    assert attended.lost()
 
 
 def place(base: Path, port: int, *, submit: bool = True) -> TrainWhere:

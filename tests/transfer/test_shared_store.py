@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +17,7 @@ from ilab.config import Loaded, Where, load
 from ilab.core import remote_files
 from ilab.core.events import Bus, Event
 from ilab.core.pipeline import Plan, build, read_pipeline
+from ilab.core.remote_store import RemoteStore
 from ilab.core.run import Engine
 from ilab.core.step import Counts, Site, Step
 from ilab.errors import SetupError
@@ -22,6 +25,7 @@ from ilab.nightly import lease_of
 from ilab.packaging.previous import Releases, find_previous
 from ilab.packaging.registry import Entry
 from ilab.resolvers import package_of, registry_of
+from ilab.transfer.s3_objects import S3Objects
 from ilab.transfer.stores import artifact_at, open_store
 
 boto3 = pytest.importorskip("boto3")
@@ -176,3 +180,31 @@ def test_laptop_and_pod_make_no_nightly_build_at_once(machines: tuple[Machine, M
     finally:
         held.release()
     lease_of(other.loaded, "team/lamp").release()
+
+
+def test_a_store_that_takes_no_leases_is_not_a_build_under_way(
+    machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or people wait for a build that there is not."""
+    write = S3Objects.write
+    monkeypatch.setattr(S3Objects, "write", lambda self, name, data, **_: write(self, name, data))
+    with pytest.raises(SetupError, match="ignores If-None-Match"):
+        lease_of(machines[0].loaded, "team/lamp")
+
+
+def test_who_waits_for_a_download_finds_its_folder_gone(machines: tuple[Machine, Machine]) -> None:
+    """Whoever brought the result removes the folder, and with it the lock that others of this machine wait for."""
+    laptop, other = machines
+    laptop.run("pack")
+    store = open_store(other.loaded)
+    record = store.latest("pack")
+    assert record is not None and isinstance(store, RemoteStore)
+    coming = store.root / ".fetch" / f"package.{record.key}.{record.digest[:16]}"
+    found: list[Path] = []
+    with store._coming(coming.name):
+        waiting = threading.Thread(target=lambda: found.append(store.contents(record)))
+        waiting.start()
+        time.sleep(0.3)  # it is at the lock
+        shutil.rmtree(coming)
+    waiting.join(timeout=60)
+    assert found == [store.directory("package", record.key)]

@@ -16,8 +16,10 @@ import click
 
 from ilab.cli.app import Options, drop_output
 from ilab.cli.building import Asked, building
+from ilab.cli.kubeflow_options import SERVER, options_of
+from ilab.cli.kubeflow_runs import cancel, logs, show_runs, wait
 from ilab.cli.outputs import are_variables, has_fields, output_file
-from ilab.cli.pipeline_kubeflow import SERVER, cancel, compile_, logs, options_of, show_runs, submit, upload, wait
+from ilab.cli.pipeline_kubeflow import compile_, submit, upload
 from ilab.cli.pipeline_nightly import nightly
 from ilab.cli.pipeline_schedule import schedule
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving

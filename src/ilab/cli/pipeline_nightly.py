@@ -13,17 +13,8 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.building import Asked, building
-from ilab.cli.pipeline_kubeflow import (
-    SERVER,
-    TARGET,
-    follow,
-    loaded_for,
-    must_have_succeeded,
-    options_of,
-    server_of,
-    target_of,
-    wanted_of,
-)
+from ilab.cli.kubeflow_options import SERVER, TARGET, loaded_for, options_of, server_of, target_of, wanted_of
+from ilab.cli.kubeflow_runs import follow, must_have_succeeded
 from ilab.cli.process import check_teachers, detachable, go_to_background, leaving
 from ilab.cli.teacher import reaching, served, teacher_of_build, tell
 from ilab.errors import IlabError, InputError

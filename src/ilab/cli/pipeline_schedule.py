@@ -10,8 +10,8 @@ import click
 
 from ilab.cli.app import Options
 from ilab.cli.building import Asked, building
+from ilab.cli.kubeflow_options import SERVER, TARGET, loaded_for, options_of, server_of, six_fields, target_of
 from ilab.cli.outputs import holds_lines, output_file
-from ilab.cli.pipeline_kubeflow import SERVER, TARGET, loaded_for, options_of, server_of, six_fields, target_of
 from ilab.cli.pipeline_nightly import PROMOTE
 from ilab.cli.teacher import tell
 from ilab.errors import InputError

@@ -15,7 +15,6 @@ Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import ssl
 import tempfile
@@ -33,6 +32,7 @@ from ilab.errors import SetupError
 POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TOKEN = "kubectl create token ACCOUNT gives one for a service account"  # noqa: S105 - says how to get one
+TUNNEL = "kubectl proxy   and let the cluster's server in a kubeconfig be http://127.0.0.1:8001"
 CONTEXTS = "oc login URL   or: kubectl config get-contexts, then: kubectl config use-context NAME"
 REFUSED = ("auth-provider", "username", "as", "as-uid", "as-groups")  # ways to be somebody that are not understood
 
@@ -55,7 +55,7 @@ class Account:
     plugin: Plugin | None = field(default=None, repr=False)
     authority: str = field(default="", repr=False)
     host_name: str = ""
-    proxy: str = ""
+    proxy: str = field(default="", repr=False)  # there may be a password in it
     pod: str = ""
 
     def bearer(self) -> str:
@@ -111,7 +111,7 @@ def find_account(
 def _of_pod(server: str, folder: Path, environ: Mapping[str, str]) -> Account:
     try:
         namespace = (folder / "namespace").read_text(encoding="utf-8").strip()
-        authority = (folder / "ca.crt").read_text(encoding="ascii")
+        authority = ascii_only((folder / "ca.crt").read_bytes())
         tls = ssl.create_default_context(cadata=authority)
     except (OSError, ValueError) as error:
         raise SetupError(
@@ -136,11 +136,11 @@ class _Entry:
         """``name`` as text, which stands here itself (``…-data``, base64) or in a file; empty where neither does."""
         if encoded := self.told.get(f"{name}-data"):
             try:
-                return base64.b64decode(str(encoded), validate=True).decode("ascii")
-            except (binascii.Error, UnicodeDecodeError) as error:
-                raise _wrong(self.path, f"{name}-data is no base64 of a text") from error
+                return ascii_only(base64.b64decode("".join(str(encoded).split()), validate=True))
+            except ValueError as error:
+                raise _wrong(self.path, f"{name}-data is no base64") from error
         file = self.told.get(name)
-        return _text(self.path.parent / str(file)) if file else ""
+        return ascii_only(_bytes(self.path.parent / str(file))) if file else ""
 
 
 def _of_files(paths: Sequence[Path], context: str | None, environ: Mapping[str, str]) -> Account:
@@ -158,6 +158,9 @@ def _of_files(paths: Sequence[Path], context: str | None, environ: Mapping[str, 
     for method in REFUSED:
         if method in user.told:
             raise _wrong(user.path, f"{method} of the context {name!r} is not supported", f"give a token: {TOKEN}")
+    proxy = str(cluster.told.get("proxy-url") or "")
+    if proxy and urlsplit(proxy).scheme not in ("http", "https"):
+        raise _wrong(cluster.path, f"the proxy of the context {name!r} is none of http or https", f"type: {TUNNEL}")
     told = user.told.get("exec")
     plugin = Plugin(told, user.path.parent, cluster.told, environ) if isinstance(told, dict) else None
     authority, token = cluster.pem("certificate-authority"), str(user.told.get("token") or "")
@@ -174,7 +177,7 @@ def _of_files(paths: Sequence[Path], context: str | None, environ: Mapping[str, 
         plugin=plugin,
         authority=authority,
         host_name=str(cluster.told.get("tls-server-name") or ""),
-        proxy=str(cluster.told.get("proxy-url") or ""),
+        proxy=proxy,
     )
 
 
@@ -216,18 +219,30 @@ def _certify(tls: ssl.SSLContext, certificate: str, key: str, path: Path | None 
     with tempfile.TemporaryDirectory(prefix="ilab-") as folder:  # OpenSSL reads files only; this is the user's alone
         file = Path(folder, "client.pem")
         file.touch(0o600)
-        file.write_text(f"{certificate}\n{key}", encoding="ascii")
+        file.write_text(f"{certificate}\n{key}", encoding="utf-8")
         try:
-            tls.load_cert_chain(file)
+            tls.load_cert_chain(file, password="")  # of a key that needs one OpenSSL would ask the terminal
         except (OSError, ValueError) as error:
             raise _wrong(path, f"the user's certificate or key cannot be used: {error}") from error
 
 
-def _text(path: Path) -> str:
+def ascii_only(pem: bytes) -> str:
+    """Certificates and keys without what others write between them: names in any script, which Python does not take."""
+    return pem.decode("ascii", "ignore")
+
+
+def _bytes(path: Path) -> bytes:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes()
     except (OSError, ValueError) as error:
         raise _wrong(path, "a file that the kubeconfig names cannot be read") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return _bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _wrong(path, "a file that the kubeconfig names is no text") from error
 
 
 def _of_one_line(token: str) -> str:

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,10 @@ LEASE = "lease.json"
 HEARTBEAT = 5.0  # seconds between two beats
 STALE = 60.0  # seconds without a beat after which another machine may take over
 UNFILLED = 2.0  # seconds after which an empty lease was left by somebody who was killed while writing it
+
+
+class TakenError(SetupError):
+    """Somebody else holds the lease."""
 
 
 class Held(Protocol):
@@ -36,6 +41,8 @@ class Lease:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stop = threading.Event()
+        self._told: dict[str, Any] = {"pid": os.getpid(), "host": socket.gethostname(), "id": uuid.uuid4().hex}
+        self._told["born"] = born(os.getpid())
         self._acquire()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
@@ -50,7 +57,7 @@ class Lease:
                     if not holder:  # somebody is just writing it, or was killed at that
                         time.sleep(0.1)
                         continue
-                    raise SetupError(
+                    raise TakenError(
                         f"process {holder.get('pid')} on {holder.get('host')} is already making this result",
                         where=str(self.path.parent),
                         hint="wait for it, or stop it; its work is kept and the next run goes on from there",
@@ -63,7 +70,7 @@ class Lease:
                 continue
             try:
                 with os.fdopen(descriptor, "w") as handle:
-                    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "born": born(os.getpid())}, handle)
+                    json.dump(self._told, handle)
             except OSError:  # a full disk: an empty lease would lock everybody out
                 self.path.unlink()
                 raise
@@ -74,15 +81,25 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT):
-            try:
-                os.utime(self.path)
-            except OSError:
+            if not self._is_ours():  # this machine slept, or its disk was away, and another took over
                 return
+            with suppress(OSError):  # a disk that is away for now
+                os.utime(self.path)
 
     def release(self) -> None:
         self._stop.set()
         self._thread.join()
-        self.path.unlink(missing_ok=True)
+        if self._is_ours():
+            self.path.unlink(missing_ok=True)
+
+    def _is_ours(self) -> bool:
+        """Whether nobody took over, as far as can be seen."""
+        try:
+            return bool(read_json(self.path) == self._told)
+        except (FileNotFoundError, ValueError):  # given up, or another's that is just being written
+            return False
+        except OSError:
+            return True
 
 
 def is_held(path: Path) -> bool:

@@ -14,7 +14,7 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-from ilab.core.lease import STALE
+from ilab.core.lease import STALE, TakenError
 from ilab.core.objects import SHORT, Facts, Objects, patiently
 from ilab.core.pids import born
 from ilab.core.remote_check import unsafe
@@ -72,7 +72,7 @@ class RemoteLease:
         if holder.get("id") == self._holder["id"]:  # our own: only the answer to the writing got lost
             return facts.etag
         if not _abandoned(holder, facts):
-            raise SetupError(
+            raise TakenError(
                 f"process {holder.get('pid')} on {holder.get('host')} is already making this result",
                 where=f"{self._objects.address}/{self._name}",
                 hint="wait for it, or stop it; its work is kept and the next run goes on from there",

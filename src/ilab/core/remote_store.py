@@ -288,7 +288,8 @@ class RemoteStore(Store):
             (coming / "artifact").mkdir(parents=True, exist_ok=True)
             with (coming / "lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                (coming / "artifact").mkdir(exist_ok=True)  # whoever had the lock may have moved it
+                # Whoever had the lock may have moved it, and then removed all of the folder.
+                (coming / "artifact").mkdir(parents=True, exist_ok=True)
                 yield coming
         except OSError as error:
             raise disk_error(error, coming) from error

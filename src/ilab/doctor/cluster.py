@@ -42,5 +42,8 @@ def look(loaded: Loaded) -> Iterator[Finding]:
     namespace = place.namespace or where.kubernetes.namespace or found.namespace
     yield Finding("cluster context", "ok", f"{found.name} at {found.server}, namespace {namespace}")
     made = (MADE[where.launcher],) if where.launcher in MADE else ()
-    with Api(found) as api:
-        yield from deployment.look(api, namespace, place, made)
+    try:
+        with Api(found) as api:
+            yield from deployment.look(api, namespace, place, made)
+    except SetupError as error:  # the program that gives the token is started by the first request
+        yield Finding("cluster login", "bad", error.message, NEEDED, error.hint)

@@ -24,6 +24,7 @@ from ilab.kubeflow.run_details import Run, Task, tasks_of
 ACCOUNT_TOKEN = POD / "token"
 TIMEOUT = 60.0  # seconds without a byte of a log
 POLL = 5.0  # seconds between two looks at a run
+AWAY = 600.0  # seconds that the server may be away while a run is waited for
 MOST = 100  # entries of one page of a list
 
 
@@ -58,14 +59,13 @@ class Kubeflow:
                 hint="oc get route ds-pipeline-dspa -o jsonpath='{.spec.host}' tells it; then ilab config set "
                 "where.kubeflow.host https://HOST",
             )
-        if connection.ca_file and not Path(connection.ca_file).is_file():
-            raise InputError("no such file of certificates", where=connection.ca_file)
+        self._tls = _trust(connection.ca_file)
         self.connection = connection
         kfp = need_kfp()
         with _asking(connection.host):
             self._client = _once(kfp)(
                 host=connection.host,
-                existing_token=_token(connection.token) or None,
+                credentials=_Token(connection.token) if _token(connection.token) else None,
                 namespace=connection.namespace or "kubeflow",
                 ssl_ca_cert=connection.ca_file or None,
             )
@@ -165,26 +165,33 @@ class Kubeflow:
         return str(self._client.create_experiment(name, namespace=self.connection.namespace or None).experiment_id)
 
     def wait(self, run_id: str, seconds: float | None, seen: Callable[[Run], None]) -> Run:
-        """Look until the run has ended; ``seen`` gets it every time. Raises Stopped after ``seconds``."""
+        """Look until the run has ended; ``seen`` gets it every time. A server that goes away for a while is waited for.
+
+        Raises Stopped after ``seconds``.
+        """
         until = None if seconds is None else time.monotonic() + seconds
+        found, heard = self.run(run_id), time.monotonic()
         while True:
-            found = self.run(run_id)
             seen(found)
             if found.ended:
                 return found
             if until is not None and time.monotonic() > until:
                 raise Stopped(f"the run {run_id} is still {found.state.lower()}", hint="it goes on; wait again for it")
             time.sleep(POLL)
+            try:
+                found, heard = self.run(run_id), time.monotonic()
+            except ServiceError as error:
+                if not error.retryable or time.monotonic() - heard > AWAY:
+                    raise
 
     def log(self, run_id: str, task: Task) -> Iterator[str]:
         """The lines that a task's pod printed, as the server still has them (``apis/v1alpha1 …/log``)."""
         import httpx2
 
-        verify: Any = ssl.create_default_context(cafile=self.connection.ca_file or None)
         headers = {"Authorization": f"Bearer {token}"} if (token := _token(self.connection.token)) else {}
         base, status = f"{self.connection.host.rstrip('/')}/apis/v1alpha1/runs/{quote(run_id, safe='')}/nodes", 0
         try:
-            with httpx2.Client(verify=verify, headers=headers, timeout=TIMEOUT) as client:
+            with httpx2.Client(verify=self._tls, headers=headers, timeout=TIMEOUT) as client:
                 for pod in task.pods:
                     with client.stream("GET", f"{base}/{quote(pod, safe='')}/log") as answer:
                         if answer.status_code == 200:
@@ -250,6 +257,28 @@ def _token(reference: str) -> str:
     if reference:
         return read_secret(reference)
     return ACCOUNT_TOKEN.read_text().strip() if ACCOUNT_TOKEN.is_file() else ""
+
+
+class _Token:
+    """What kfp takes for credentials: the token as it is at each request. A pod's own is renewed while a run lasts."""
+
+    def __init__(self, reference: str) -> None:
+        self._reference = reference
+
+    def refresh_api_key_hook(self, configuration: Any) -> None:
+        configuration.api_key["authorization"] = _token(self._reference)
+
+
+def _trust(ca_file: str) -> ssl.SSLContext:
+    """The certificates in ``ca_file``, or those of the system. Raises InputError for a file that holds none."""
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except FileNotFoundError as error:
+        raise InputError("no such file of certificates", where=ca_file) from error
+    except OSError as error:  # ssl.SSLError is one
+        raise InputError(
+            f"no certificates can be read from it: {error}", where=ca_file, hint="PEM is wanted"
+        ) from error
 
 
 def _where(operation: str, name: str) -> str:

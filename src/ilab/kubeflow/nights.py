@@ -23,7 +23,7 @@ from ilab.errors import InputError
 from ilab.kubeflow import definition, trust
 from ilab.kubeflow.configmap import Live, read_as_user
 from ilab.kubeflow.secret_names import LOGINS, MOUNTED, SECRETS, STORAGE, TOKEN_VARIABLES, TOKENS, TOKENS_SECRET
-from ilab.kubeflow.settings import read_document
+from ilab.kubeflow.settings import parsed, read_document
 from ilab.kubeflow.tasks import SERVERS
 from ilab.parameters.files import CONFIG_MAP
 
@@ -93,8 +93,10 @@ def of_pods(loaded: Loaded, live: Live) -> dict[str, Any]:
     the groups of the cluster's own settings. Raises ``InputError`` for a document that is none.
     """
     given = {path.split(".")[1] for path in loaded.origins if path.startswith("where.")}
-    document = read_document(live.settings, CONFIG_MAP).tree.get("where", {})
-    found: dict[str, Any] = {f"where.{group}": value for group, value in document.items() if group not in given}
+    document = read_document(live.settings, CONFIG_MAP)
+    parsed(document)  # raises for what is none
+    groups = document.tree.get("where", {}).items()
+    found = {f"where.{group}": value for group, value in groups if group not in given and value is not None}
     for role, prefix in SERVERS.items():
         url = os.environ.get(f"{prefix}_ENDPOINT")
         if url and role not in given:

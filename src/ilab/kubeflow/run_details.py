@@ -80,12 +80,13 @@ def _id(told: Any) -> str:
 
 def _last_try(node: str, nodes: Mapping[str, Any]) -> str:
     """The node of the executor that was started last for the task ``node``; empty where none was."""
-    last = ""
+    last, left = "", set(nodes)
     while True:
-        children = [child.pod_name for child in nodes[node].child_tasks or [] if child.pod_name in nodes]
+        left.discard(node)  # a server may say anything, also that one is its own grandchild
+        children = [child.pod_name for child in nodes[node].child_tasks or [] if child.pod_name in left]
         tries = [(int(found[1] or -1), child) for child in children
                  if (found := TRY.fullmatch(str(nodes[child].display_name)))]  # fmt: skip
-        if not tries or max(tries)[1] == last:
+        if not tries:
             return last
         node = last = max(tries)[1]
 

@@ -63,7 +63,8 @@ def where_of_run(document: Source, own: Mapping[str, Any]) -> dict[str, Any]:
 def parsed(document: Source) -> Where:
     """The document's settings by themselves; a server whose address its Secret has is one that is not served yet."""
     below = document.tree.get("where", {})
-    later = {role: {"url": UNSERVED} for role in SERVED if "url" not in (below.get(role) or {"url": ""})}
+    said = {role: below[role] for role in SERVED if isinstance(below.get(role), Mapping)}
+    later = {role: {"url": UNSERVED} for role, server in said.items() if server and "url" not in server}
     return Where.model_validate(where_of_run(document, later))
 
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from ilab.core.kubeconfig import ascii_only
 from ilab.errors import InputError
 
 CONFIG_MAP = "ilab-ca-bundle"  # OpenShift fills one that is labelled config.openshift.io/inject-trusted-cabundle
@@ -40,7 +41,7 @@ def _certificates(folder: Path) -> Iterator[str]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name.startswith(".") or not path.is_file():  # Kubernetes keeps its own links there
             continue
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = ascii_only(path.read_bytes())
         if not text.strip():  # OpenShift has not filled it yet, or has nothing to add
             continue
         try:

@@ -39,8 +39,5 @@ def machines(asked: Cluster, several: bool) -> tuple[Cluster, str]:
             where=WORKERS,
             hint=f"-p {WORKERS}=1, which trains with train_gpu_per_worker GPUs; or {HOW}",
         )
-    note = (
-        f"one machine trains, with train_gpu_per_worker GPUs, since the run's volume is for one at a time; {WORKERS} "
-        f"({asked.trainers}) still says how many samples an update has"
-    )
+    note = f"one machine trains, not {asked.trainers}: the run's volume is for one at a time"
     return replace(asked, trainers=1), note

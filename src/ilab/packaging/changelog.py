@@ -69,9 +69,12 @@ def release_of(package: Path, digest: str) -> dict[str, Any]:
 
 
 def changelog_in(package: Path) -> dict[str, Any]:
-    """The changelog in a package; empty where there is none, as in packages of other builds."""
+    """The changelog in a package; empty where there is none that can be read, as in packages of other builds."""
     told = _paper(package, NAME)
-    return told if told.get("format") == FORMAT else {}
+    leaves, chain = told.get("leaves"), told.get("chain")
+    whole = isinstance(leaves, dict) and isinstance(chain, list)
+    whole = whole and all(isinstance(one, dict) and {"version", "digest"} <= one.keys() for one in chain or ())
+    return told if whole and told.get("format") == FORMAT else {}
 
 
 def chain_of(package: Path) -> list[dict[str, str]]:
@@ -81,9 +84,10 @@ def chain_of(package: Path) -> list[dict[str, str]]:
 
 
 def steps_of(package: Path) -> list[dict[str, Any]]:
-    """The steps of a package's lineage; none where it does not say."""
+    """The steps of a package's lineage, each with its ``type`` and ``fields``; none where it does not say."""
     steps = _paper(package, LINEAGE).get("steps")
-    return steps if isinstance(steps, list) else []
+    named = [one for one in steps if isinstance(one, dict)] if isinstance(steps, list) else []
+    return [one for one in named if {"type", "fields"} <= one.keys()]
 
 
 def changelog_of(
@@ -213,6 +217,6 @@ def _paper(package: Path, name: str) -> dict[str, Any]:
     text = read_paper(package, name)
     try:
         told = json.loads(text) if text is not None else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}

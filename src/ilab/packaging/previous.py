@@ -96,7 +96,7 @@ def _taught(file: Path) -> dict[str, str]:
     """Leaf to digest, as the package's lineage says; empty for packages that do not say."""
     try:
         found: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     for name in ("taxonomy", "leaves"):
         found = found.get(name) if isinstance(found, dict) else None

@@ -40,6 +40,7 @@ _NAME = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]
 _VERSION = re.compile(  # semver.org, 2.0.0
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]+)?"
 )
+_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")  # C0 and C1, with which terminals are steered
 _COLUMNS = "name, version, digest, uri, created, metrics, lineage, stage, remote, recalled"
 
 
@@ -208,10 +209,11 @@ def _person() -> str:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    plain = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    texts = (str(text).translate(_CONTROLS) for text in row)  # others wrote them, and terminals show them
+    plain = dict(zip(_COLUMNS.split(", "), texts, strict=True))
     try:
         return Entry(**{**plain, "metrics": json.loads(plain["metrics"]), "lineage": json.loads(plain["lineage"])})
-    except ValueError as error:  # pydantic's too: it may come from a server
+    except (ValueError, TypeError, RecursionError) as error:  # pydantic's too: it may come from a server
         raise SetupError(
             "an entry of the model registry cannot be read",
             where=f"{plain['name']} {plain['version']}",

@@ -1,7 +1,7 @@
 """The tables of the model registry, and how a database tells that it is one.
 
 The schema's version stands in ``user_version``, and ``application_id`` tells the file from other SQLite files. A
-database may come from a server, so what it defines itself (views, triggers) may call nothing that does harm.
+database may come from a server, so one with views or triggers of its own, or tables that hold anything, is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from ilab.errors import SetupError
 
 SCHEMA_VERSION = 2
+TABLES = ("entries", "current", "aliases", "changes")
 APPLICATION_ID = 0x696C6162  # "ilab"
 _SECOND = """
 CREATE TABLE aliases (
@@ -69,8 +70,12 @@ def check(connection: sqlite3.Connection, where: str) -> None:
     """Bring the tables up to date. Raises ``SetupError`` for a database that is no registry, or a newer one."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
+    strict = {row[1] for row in connection.execute("PRAGMA table_list") if row[2] == "table" and row[5]}
+    own = connection.execute("SELECT count(*) FROM sqlite_schema WHERE type IN ('view', 'trigger')").fetchone()[0]
     if application != APPLICATION_ID:
         raise unusable("this SQLite file is no model registry", where)
+    if own or not strict.issuperset(TABLES if version == SCHEMA_VERSION else TABLES[:2]):
+        raise unusable("its tables are not those that ilab makes", where)
     if version == 1:
         connection.executescript(f"BEGIN IMMEDIATE; {_UPGRADE} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     elif version != SCHEMA_VERSION:

@@ -42,7 +42,7 @@ class Attendance:
 
     def __init__(self, work: Path, seconds: float | None) -> None:
         self._path, self._seconds = work / ATTENDED, seconds
-        self._word: str | None = None
+        self._word: bytes | None = None
         self._looked = self._heard = time.monotonic()
         self._lost = False
 
@@ -52,11 +52,13 @@ class Attendance:
             return self._lost
         now = time.monotonic()
         if now - self._looked >= min(LOOK, self._seconds / 4):
-            self._looked = now
             try:
-                word = self._path.read_text(encoding="ascii")
-            except OSError:  # not written yet, or a file system that is away for a moment
-                word = self._word or ""
+                word = self._path.read_bytes()
+            except FileNotFoundError:  # not written yet
+                word = self._word or b""
+            except OSError:  # the file system is away, or the word is just replaced: the next look tells
+                return False
+            self._looked = now
             if word != self._word:
                 self._word, self._heard = word, now
         self._lost = now - self._heard > self._seconds
