@@ -20,8 +20,8 @@ import pytest
 from click.testing import CliRunner, Result
 from on_kubeflow import IMAGE
 
-from ilab.cli.pipeline import group
 from ilab.cli.kubeflow_options import SETTINGS
+from ilab.cli.pipeline import group
 
 TOKEN = "sha256~a-token"
 NAMESPACE = "data-science-project"
