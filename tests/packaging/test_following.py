@@ -48,7 +48,7 @@ def ilab(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 
     def run(url: str, *arguments: str) -> Any:
         others = {"package.mlflow": url, "package.mlflow_token": "env:ML_TOKEN"} if url else {}
-        given = {"registry": stages.registry.path, **others}
+        given = {"registry": stages.registry.where, **others}
         words = [word for name, value in given.items() for word in ("--set", f"where.{name}={value}")]
         result = CliRunner().invoke(main, hoisted(["--json", *words, "registry", *arguments]), standalone_mode=False)
         if result.exception is not None:
