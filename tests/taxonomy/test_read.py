@@ -205,7 +205,7 @@ def test_errors_of_all_files_come_together(tmp_path: Path) -> None:
         "knowledge/empty/qna.yaml",
         "knowledge/list/qna.yaml",
     ]
-    with pytest.raises(InputErrors, match=r"5 errors in 4 file\(s\)"):
+    with pytest.raises(InputErrors, match=r"5 errors in 4 files"):
         read_taxonomy(tmp_path)
 
 

@@ -135,6 +135,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "registry recall": ("ilab registry recall NAME 1.2.0 --reason 'a wrong document'",),
     "registry rollback": ("ilab registry rollback NAME",),
     "registry show": ("ilab registry show NAME",),
+    "registry sync": ("ilab registry sync NAME",),
     "report diff": ("ilab report diff BEFORE AFTER",),
     "report open": ("ilab report open", "ilab report open --print"),
     "report show": ("ilab report show",),
