@@ -248,7 +248,8 @@ def test_run_and_submit_take_the_same_options() -> None:
     """All that says which build is meant; besides it, `submit` has what is about a cluster, and `run` about a machine."""
 
     def options(name: str) -> dict[str, dict[str, object]]:
-        return {one.opts[-1]: one.to_info_dict() for one in group.commands[name].params}
+        shown = (one for one in group.commands[name].params if not one.opts[-1].startswith("--debug"))
+        return {one.opts[-1]: one.to_info_dict() for one in shown}
 
     here, there = options("run"), options("submit")
     shared = here.keys() & there.keys()
