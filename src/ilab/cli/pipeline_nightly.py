@@ -187,7 +187,8 @@ def _run(options: Options, decision: Decision, build: Build, teacher: Teacher) -
                 record = engine.run_step(build.plan, "changelog")
             if record is not None:
                 changelog = engine.store.open(type(planned.step), planned.key)
-                write_papers(changelog.report()["changelog"], decision, folder)  # type: ignore[attr-defined]
+                model = decision.name, decision.version
+                write_papers(changelog.report()["changelog"], model, folder)  # type: ignore[attr-defined]
             if not options.as_json:
                 show_outcome(outcome(build, engine, page))
     return folder

@@ -243,8 +243,9 @@ class _Graph:
                 num_retries=RETRIES.get(step["step"], USUAL_RETRIES), backoff_duration=PAUSE, backoff_factor=2
             )
             made[name] = task
-        results = self._component("results", components.RESULTS)(plan=resolve.outputs["plan"], root=self._root())
-        last = made["gate"] if "gate" in made else list(made.values())[-1]
+        text = components.results_text(changelog="changelog" in made)
+        results = self._component("results", text)(plan=resolve.outputs["plan"], root=self._root())
+        last = next((made[name] for name in ("changelog", "gate") if name in made), list(made.values())[-1])
         self._placed(results.after(last), resolve, "Results")
 
     def _compiled(self) -> dict[str, Any]:
