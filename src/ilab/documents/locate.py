@@ -86,7 +86,8 @@ def find_documents(leaves: Sequence[Leaf], root: Path, where: Where, *, base: Pa
     Relative paths in ``where`` (cache, mirrors) are read against ``base``, by default the current folder. The files
     are kept in ``details["files"]`` (see :func:`pinned_files`), what people should know in ``details["notes"]``, a JSON
     list; ``trees`` and ``pages`` say how another machine gets them (:mod:`ilab.documents.bring`). Raises
-    ``InputErrors`` with every reference that leads nowhere or to a file that cannot be read, ``ServiceError`` when a server cannot be reached.
+    ``InputErrors`` with every reference that leads nowhere or to a file that cannot be read, ``ServiceError`` when a
+    server cannot be reached.
     """
     survey = survey_documents(leaves, root, where, base=base)
     wrong = [problem for problem in survey.problems if isinstance(problem, InputError)]

@@ -128,7 +128,7 @@ def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[s
 
 def _keep_on_volume(cache: str) -> None:
     """Have models that are fetched kept on the run's volume too, which has room for them; the image's disk has not."""
-    os.environ.setdefault("XDG_CACHE_HOME", cache)
+    os.environ["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME") or cache
 
 
 def _note(build: Build) -> None:
