@@ -21,7 +21,7 @@ from ilab.cli.app import main
 from ilab.doctor.deployment import TASKS, Right
 from ilab.kubeflow.definition import VOLUME
 from ilab.kubeflow.secret_names import MOUNTED, SECRETS, STORAGE, TOKENS
-from ilab.kubeflow.trust import BUNDLE
+from ilab.core.trust import BUNDLE
 from ilab.parameters import TABLE, collect
 from ilab.parameters.files import CONFIG_MAP, read_parameters
 from ilab.parameters.infrastructure import cluster

@@ -7,12 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pods_apart import ALONE, elsewhere
 
 from ilab.core.store import Store
 
@@ -47,16 +47,6 @@ local.init(local.SubprocessRunner(use_venv=False), workspace_root=root + "/works
 pipeline = part(shipped("quickstart"), last) if last else shipped("quickstart")
 task = made(pipeline, target=target)(**given)
 """
-APART = """
-import shutil
-from kfp.local import subprocess_task_handler as handler
-begin = handler.run_local_subprocess
-def alone(*given, **named):
-    for folder in (own, root + "/home"):
-        shutil.rmtree(folder, ignore_errors=True)
-    return begin(*given, **named)
-handler.run_local_subprocess = alone
-"""
 
 
 def run(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
@@ -80,29 +70,10 @@ def on_kubeflow(
     ``apart``: as pods with a volume each do, every task begins with nothing but its inputs.
     """
     root.mkdir(exist_ok=True)
-    program = PROGRAM.format(tests=str(REPOSITORY / "tests" / "core"), apart=APART if apart else "")
+    program = PROGRAM.format(tests=str(REPOSITORY / "tests" / "core"), apart=ALONE if apart else "")
     more = {"XDG_CACHE_HOME": ""} if apart else {}
     own = str(root / "own")
     return run("-c", program, json.dumps(given), str(store), str(root), last, own, cwd=root, **more)
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The bucket ``runs`` of a server in this process, which the environment leads to."""
-    boto3 = pytest.importorskip("boto3")
-    pytest.importorskip("moto.server")
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}"}
-    for name, value in {**keys, "AWS_DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(name, value)
-    try:
-        yield boto3.resource("s3").create_bucket(Bucket="runs")
-    finally:
-        server.stop()
 
 
 @pytest.mark.long
@@ -153,25 +124,6 @@ def test_with_a_store_in_a_bucket_nothing_else_is_shared(
     assert "made: 2 of 2 steps" in capsys.readouterr().out
     tasks.finish(Kept("s3://runs/here", str(root / "own"), "another"), "a-map", "FAILED", "no pod")
     assert "the run ended: FAILED: no pod\nnothing was planned" in capsys.readouterr().out
-
-
-def elsewhere(folder: Path, bucket: Any) -> dict[str, str]:
-    """Parameters with a small base model in the bucket and the quickstart's taxonomy in a git repository."""
-    from ilab.training.tiny import TinySpec, make_tiny
-
-    make_tiny(folder / "base", TinySpec(width=32, heads=2, feed_forward=64, vocabulary=400))
-    for file in (folder / "base").iterdir():
-        bucket.upload_file(str(file), f"models/base/{file.name}")
-    return {"sdg_base_model": "s3://runs/models/base", "sdg_repo_url": f"file://{repository(folder / 'tree')}"}
-
-
-def repository(folder: Path) -> Path:
-    """The quickstart's taxonomy, committed."""
-    shutil.copytree(TAXONOMY, folder)
-    identity = ("-c", "user.name=A Person", "-c", "user.email=person@example.org", "-c", "init.defaultBranch=main")
-    for words in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "-m", "merged")):
-        subprocess.run(["git", "-C", str(folder), *identity, *words], check=True)
-    return folder
 
 
 @pytest.mark.long

@@ -17,8 +17,9 @@ import pytest
 import yaml
 from on_kubeflow import shipped
 
+from ilab.core import trust
 from ilab.errors import InputError
-from ilab.kubeflow import tasks, trust
+from ilab.kubeflow import tasks
 from ilab.kubeflow.configmap import Live
 from ilab.kubeflow.definition import defaults, definition
 from ilab.kubeflow.secret_names import SECRETS

@@ -196,9 +196,9 @@ def _run(options: Options, decision: Decision, build: Build, teacher: Teacher) -
 
 def _seen_by_pods(options: Options, asked: Asked, given: dict[str, Any]) -> Loaded:
     """The configuration that pods are going to find: their store, their Secrets' servers, the ConfigMap as it is."""
+    from ilab.core.trust import trust_bundle
     from ilab.kubeflow import nights
     from ilab.kubeflow.tasks import show_key
-    from ilab.kubeflow.trust import trust_bundle
 
     trust_bundle()
     show_key()

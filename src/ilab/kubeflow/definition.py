@@ -25,16 +25,18 @@ from typing import Any, Literal
 import yaml
 
 from ilab.config import S3
+from ilab.core import trust
 from ilab.core.pipeline import Pipeline, sources
 from ilab.errors import InputError
-from ilab.kubeflow import components, trust
-from ilab.kubeflow.secret_names import MOUNTED, SECRETS, STORAGE, TOKEN_VARIABLES, TOKENS, TOKENS_SECRET
+from ilab.kubeflow import components
+from ilab.kubeflow.secret_names import MOUNTED, SECRETS, STORAGE, TOKENS
 from ilab.kubeflow.tasks import FIXED, SHAPES
 from ilab.kubeflow.volume import SEVERAL, machines
 from ilab.parameters import TABLE
 from ilab.parameters.files import CONFIG_MAP
 from ilab.parameters.infrastructure import Cluster
 from ilab.parameters.parameter import Environment
+from ilab.training.pods import TOKEN_VARIABLES, TOKENS_SECRET
 
 NAME = "instructlab"
 VOLUME, OWN = "/ilab", "ilab-own"

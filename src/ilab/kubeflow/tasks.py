@@ -27,17 +27,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ilab.config import S3
+from ilab.core.trust import trust_bundle
 from ilab.kubeflow.configmap import read_live
 from ilab.kubeflow.kept import Kept
 from ilab.kubeflow.pods import outputs, shaped
 from ilab.kubeflow.secret_names import LOGINS, TAXONOMY, secret_names
 from ilab.kubeflow.settings import parsed, read_document, where_of_run
 from ilab.kubeflow.training_jobs import end_left, launcher_of
-from ilab.kubeflow.trust import trust_bundle
 from ilab.kubeflow.volume import machines
-from ilab.packaging.changelog import KEY as CHANGELOG_KEY
-from ilab.packaging.changelog import NAME as CHANGELOG
-from ilab.packaging.changelog import PAGE as CHANGELOG_PAGE
+from ilab.packaging import changelog
 from ilab.parameters import BY_NAME, collect
 from ilab.where import METRICS_PORT
 
@@ -188,8 +186,7 @@ def run_step(folder: Path, name: str) -> None:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Folders and files that ``results`` fills: the four outputs of a run, the page of its report, and the page of a
-    nightly run's changelog."""
+    """What ``results`` fills: the four outputs of a run, the pages of its report and of a nightly run's changelog."""
 
     trained_model: Path
     evaluation_results: Path
@@ -219,11 +216,11 @@ def results(folder: Path, out: Outputs) -> dict[str, float]:
     _copy(beside_it / "checkpoints", out.artifacts / "checkpoints")  # output_save_checkpoints
     if page is not None:
         _copy(page, out.report)
-        for beside in ("report.json", "metrics.csv", "metrics.json", CHANGELOG, CHANGELOG_PAGE):
+        for beside in ("report.json", "metrics.csv", "metrics.json", changelog.NAME, changelog.PAGE):
             if (page.parent / beside).is_file():
                 _copy(page.parent / beside, out.evaluation_results / beside)
         if out.changelog is not None:
-            _copy(page.parent / CHANGELOG_PAGE, out.changelog)
+            _copy(page.parent / changelog.PAGE, out.changelog)
     gate = read_json(made["gate"] / "report.json") if "gate" in made else {}
     figures = {"score": gate.get("score"), "passed": float(gate.get("outcome") == "pass") if gate else None}
     for name, contents in made.items():
@@ -294,7 +291,7 @@ def _drawn(folder: Path) -> tuple[Build, dict[str, Path], Path | None, Path]:
         page = draw_report(build, engine, own)
         if page is not None and "changelog" in made:
             name, version = (str(build.plan.parameters[f"output_model_{what}"]) for what in ("name", "version"))
-            told = read_json(made["changelog"] / "report.json")[CHANGELOG_KEY]
+            told = read_json(made["changelog"] / "report.json")[changelog.KEY]
             write_papers(told, (name, version), page.parent)
         return build, made, page, own
     finally:
