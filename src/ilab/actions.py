@@ -332,7 +332,8 @@ def _registered(loaded: Loaded, registries: Iterable[str], store: Store) -> set[
 
 
 def collect_garbage(build: Build, engine: Engine, *, dry_run: bool) -> list[dict[str, Any]]:
-    """Remove artifacts that no project in this store needs any more, and partial work that nobody holds."""
+    """Remove artifacts that no project in this store needs any more, partial work that nobody holds, and the plans of
+    old runs on a cluster."""
     store = engine.store
     kept = _wanted(build, store)
     removed: list[dict[str, Any]] = []
@@ -349,4 +350,8 @@ def collect_garbage(build: Build, engine: Engine, *, dry_run: bool) -> list[dict
             removed.append({"path": store.address(partial), "bytes": store.size(partial)})
             if not dry_run:
                 store.remove_partial(partial)
+    for outdated in store.outdated_plans():
+        removed.append({"path": store.address(outdated), "bytes": store.size(outdated)})
+        if not dry_run:
+            store.remove_partial(outdated)
     return removed

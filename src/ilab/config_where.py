@@ -228,7 +228,7 @@ class KubeflowWhere(Section):
     token: Reference = Field(
         "", description="env:NAME or file:PATH that holds the token; empty: the service account's own"
     )
-    ca_file: str = Field("", description="certificates to trust besides the system's (PEM)")
+    ca_file: str = Field("", description="certificates to trust, in place of the system's (PEM)")
     namespace: str = Field("", description="namespace (project) of the runs")
     context: str = Field(
         "", description="context of the kubeconfig by which submit reads the ConfigMap; empty: the current one"

@@ -351,10 +351,10 @@ def _lost(stable: Entry, store: Store) -> str | None:
     return None
 
 
-def write_papers(told: Mapping[str, Any], decision: Decision, folder: Path) -> None:
-    """Write a changelog beside the report: its JSON and its page."""
+def write_papers(told: Mapping[str, Any], model: tuple[str, str], folder: Path) -> None:
+    """Write the changelog of a ``model`` (name, version) beside its report: JSON and page."""
     from ilab.core.files import write_json, write_text
     from ilab.packaging.changelog import NAME, PAGE, changelog_page
 
     write_json(folder / NAME, dict(told))
-    write_text(folder / PAGE, changelog_page(decision.name, decision.version, told))
+    write_text(folder / PAGE, changelog_page(*model, told))

@@ -83,10 +83,15 @@ def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: li
         return taxonomies[locator]
 
     def documents(locator: str) -> Found:
-        reading = read_found(taxonomy(locator))
+        tree = taxonomy(locator)
+        reading, origin = read_found(tree), tree.details or {}
         found = find_documents(reading.leaves, reading.root, where, base=loaded.base)
-        notes.extend(json.loads((found.details or {}).get("notes", "[]")))
-        return found
+        details = dict(found.details or {})
+        notes.extend(json.loads(details["notes"]))
+        if "address" in origin:  # the leaves' own files are that commit's
+            trees = {**json.loads(details["trees"]), origin["root"]: (origin["address"], tree.revision)}
+            details["trees"] = json.dumps(trees, sort_keys=True)
+        return replace(found, details=details)
 
     def flow(locator: str) -> Found:
         found = find_flow(locator, loaded.base, values["sdg_max_tokens"])

@@ -404,7 +404,7 @@ def test_work_that_never_rests_is_sent_all_the_same(place: Place) -> None:
     assert int(state[0]) in (len(log) - 2, len(log) - 1)
 
 
-def test_runs_and_rubbish(place: Place) -> None:
+def test_runs_and_rubbish(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     machine, other = place.machine("a"), place.machine("b")
     record = machine.run()["join"]
     store = machine.store
@@ -426,6 +426,13 @@ def test_runs_and_rubbish(place: Place) -> None:
     assert (seen.size(abandoned) > 4, seen.held(abandoned)) == (True, False)
     seen.remove_partial(abandoned)
     assert not other.store.partials()
+    monkeypatch.setattr("ilab.core.remote_store.NEWEST", 1)
+    for name in ("a/plan.json", "a/ilab.yaml", "b/plan.json"):
+        store.objects.write(f"kubeflow/{name}", b"{}")
+    [outdated] = seen.outdated_plans()
+    assert (seen.size(outdated) > 0, outdated.parent) == (True, seen.root / "kubeflow")
+    seen.remove_partial(outdated)
+    assert not seen.outdated_plans() and len([name for name in place.names() if "kubeflow/" in name]) in (1, 2)
     assert other.store.remove(record) > 0
     assert other.store.record("join", record.key) is None
     assert not [name for name in place.names() if name.startswith("join/") and record.key in name]

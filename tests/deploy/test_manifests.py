@@ -18,14 +18,15 @@ from custom_kinds import SCHEMAS
 from deployment import DEPLOY, kubectl
 
 from ilab.cli.app import main
+from ilab.core.trust import BUNDLE
 from ilab.doctor.deployment import TASKS, Right
 from ilab.kubeflow.definition import VOLUME
-from ilab.kubeflow.secret_names import MOUNTED, SECRETS, STORAGE, TOKEN_VARIABLES, TOKENS
-from ilab.kubeflow.trust import BUNDLE
+from ilab.kubeflow.secret_names import MOUNTED, SECRETS, STORAGE, TOKENS
 from ilab.parameters import TABLE, collect
 from ilab.parameters.files import CONFIG_MAP, read_parameters
 from ilab.parameters.infrastructure import cluster
 from ilab.training.manifests import SCRAPED
+from ilab.training.pods import TOKEN_VARIABLES
 from ilab.where import METRICS_PORT
 
 VERSIONS = ("1.28", "1.32", "1.34")

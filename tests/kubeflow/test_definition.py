@@ -298,7 +298,7 @@ def test_a_signal_to_the_whole_pod_reaches_the_command_once(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("environment", ["dev", "prod"])
 def test_what_resolve_gives_is_what_the_table_says(environment: Any) -> None:
-    from ilab.kubeflow.tasks import outputs
+    from ilab.kubeflow.pods import outputs
 
     values = {name: one.value for name, one in collect({}, environment).items()}
     then = cluster({**values, "eval_gpu_identifier": "amd.com/gpu"})

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pods_apart import ALONE, elsewhere
 
 from ilab.core.store import Store
 
@@ -39,8 +40,9 @@ sys.path.insert(0, {tests!r})
 from on_kubeflow import made, shipped
 from ilab.core.pipeline import part
 from ilab.kubeflow.definition import Target
-given, store, root, last = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-target = Target("python", store=store, at_exit=False, root=root + "/own")
+given, store, root, last, own = json.loads(sys.argv[1]), *sys.argv[2:6]
+{apart}
+target = Target("python", store=store, at_exit=False, root=own)
 local.init(local.SubprocessRunner(use_venv=False), workspace_root=root + "/workspace", pipeline_root=root + "/outputs")
 pipeline = part(shipped("quickstart"), last) if last else shipped("quickstart")
 task = made(pipeline, target=target)(**given)
@@ -61,12 +63,17 @@ def digests(store: Path) -> dict[tuple[str, str], str]:
 
 
 def on_kubeflow(
-    given: dict[str, Any], store: Path | str, root: Path, last: str = "", **more: str
+    given: dict[str, Any], store: Path | str, root: Path, last: str = "", *, apart: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """The quickstart's pipeline by kfp, or it as far as the first step of the type ``last``."""
+    """The quickstart's pipeline by kfp, or it as far as the first step of the type ``last``.
+
+    ``apart``: as pods with a volume each do, every task begins with nothing but its inputs.
+    """
     root.mkdir(exist_ok=True)
-    program = PROGRAM.format(tests=str(REPOSITORY / "tests" / "core"))
-    return run("-c", program, json.dumps(given), str(store), str(root), last, cwd=root, **more)
+    program = PROGRAM.format(tests=str(REPOSITORY / "tests" / "core"), apart=ALONE if apart else "")
+    more = {"XDG_CACHE_HOME": ""} if apart else {}
+    own = str(root / "own")
+    return run("-c", program, json.dumps(given), str(store), str(root), last, own, cwd=root, **more)
 
 
 @pytest.mark.long
@@ -97,36 +104,40 @@ def test_a_build_begun_here_is_finished_by_kubeflows_tasks(tmp_path: Path) -> No
 
 
 def test_with_a_store_in_a_bucket_nothing_else_is_shared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bucket: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What outlives a task is in the bucket: its result, and the plan that the run's last task looks into."""
-    boto3 = pytest.importorskip("boto3")
-    pytest.importorskip("moto.server")
-    from moto.server import ThreadedMotoServer
-
     from ilab.kubeflow import tasks
     from ilab.kubeflow.kept import Kept
 
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}"}
-    for name, value in {**keys, "AWS_DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(name, value)
-    try:
-        bucket = boto3.resource("s3").create_bucket(Bucket="runs")
-        root = tmp_path / "kfp"
-        done = on_kubeflow({**GIVEN, "sdg_base_model": "s3://models/base"}, "s3://runs/here", root, "taxonomy")
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        names = {one.key for one in bucket.objects.all()}
-        assert any(name.startswith("here/taxonomy/") and name.endswith("/record.json") for name in names)
-        run_id = next(name.split("/")[2] for name in names if name.startswith("here/kubeflow/"))
-        assert {f"here/kubeflow/{run_id}/{name}" for name in tasks.KEPT} <= names
-        assert not (root / "workspace").exists() or not list((root / "workspace").iterdir())
-        shutil.rmtree(root / "own")  # every pod had its own
-        tasks.finish(Kept("s3://runs/here", str(root / "own"), run_id), "a-map", "SUCCEEDED", "")
-        assert "made: 1 of 1 steps" in capsys.readouterr().out
-        tasks.finish(Kept("s3://runs/here", str(root / "own"), "another"), "a-map", "FAILED", "no pod")
-        assert "the run ended: FAILED: no pod\nnothing was planned" in capsys.readouterr().out
-    finally:
-        server.stop()
+    root = tmp_path / "kfp"
+    done = on_kubeflow({**GIVEN, **elsewhere(tmp_path, bucket)}, "s3://runs/here", root, "documents", apart=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    names = {one.key for one in bucket.objects.all()}
+    for step in ("taxonomy", "documents"):
+        assert any(name.startswith(f"here/{step}/") and name.endswith("/record.json") for name in names)
+    run_id = next(name.split("/")[2] for name in names if name.startswith("here/kubeflow/"))
+    assert {f"here/kubeflow/{run_id}/{name}" for name in tasks.KEPT} <= names
+    assert not (root / "workspace").exists() or not list((root / "workspace").iterdir())
+    shutil.rmtree(root / "own")  # every pod had its own
+    tasks.finish(Kept("s3://runs/here", str(root / "own"), run_id), "a-map", "SUCCEEDED", "")
+    assert "made: 2 of 2 steps" in capsys.readouterr().out
+    tasks.finish(Kept("s3://runs/here", str(root / "own"), "another"), "a-map", "FAILED", "no pod")
+    assert "the run ended: FAILED: no pod\nnothing was planned" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_a_whole_build_in_pods_that_share_nothing(tmp_path: Path, bucket: Any) -> None:
+    """Every task begins with an empty volume: plan, settings and bucket are enough, and nothing is made twice."""
+    root = tmp_path / "kfp"
+    done = on_kubeflow({**GIVEN, **elsewhere(tmp_path, bucket)}, "s3://runs/here", root, apart=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    outputs = next((root / "outputs").glob("*/results"))
+    assert (outputs / "trained_model" / "model.safetensors").is_file()
+    assert json.loads((outputs / "evaluation_results" / "report.json").read_text())["gate"]
+    assert list((outputs / "artifacts" / "checkpoints" / "train-phase-1").glob("*/model.safetensors"))
+    plan = json.loads((outputs / "artifacts" / "plan.json").read_text())
+    names = {one.key for one in bucket.objects.all()}
+    made = {step["name"] for step in plan["steps"] if f"here/{step['type']}/{step['key']}/record.json" in names}
+    assert made == {step["name"] for step in plan["steps"]}
+    assert "here/registry.sqlite" in names

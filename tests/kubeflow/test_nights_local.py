@@ -17,6 +17,7 @@ import yaml
 from click.testing import CliRunner
 from on_kubeflow import IMAGE
 from pipeline_server import PipelineServer, serving
+from pods_apart import ALONE, elsewhere
 
 from ilab.cli.app import main
 from ilab.core.store import RecordFile, Store
@@ -46,16 +47,18 @@ PROGRAM = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 from kfp import components, local
+{alone}
 local.init(local.SubprocessRunner(use_venv=False), pipeline_root=sys.argv[3])
 components.load_component_from_file(sys.argv[1])(**json.loads(sys.argv[2]))
 """
 
 
 class Runner:
-    """Plays the cluster: every run that is submitted is run by kfp here, in processes that share the volume."""
+    """Plays the cluster: every run that is submitted is run by kfp here, in processes that share the volume; with
+    ``own`` each finds that folder, its volume, empty."""
 
-    def __init__(self, server: PipelineServer, folder: Path) -> None:
-        self.server, self.folder = server, folder
+    def __init__(self, server: PipelineServer, folder: Path, own: Path | None = None) -> None:
+        self.server, self.folder, self.own = server, folder, own
         self.said = ""
 
     def begin(self, sent: dict[str, Any]) -> str:
@@ -67,8 +70,10 @@ class Runner:
         folder.mkdir(parents=True)
         (folder / "pipeline.yaml").write_text(yaml.safe_dump(sent["pipeline_spec"]["pipeline_spec"], sort_keys=False))
         given = json.dumps(sent["runtime_config"]["parameters"])
-        command = [sys.executable, "-c", PROGRAM, str(folder / "pipeline.yaml"), given, str(folder / "outputs")]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        program = PROGRAM.format(alone=f"own, root = {str(self.own)!r}, {str(folder)!r}\n{ALONE}" if self.own else "")
+        command = [sys.executable, "-c", program, str(folder / "pipeline.yaml"), given, str(folder / "outputs")]
+        home = {"HOME": str(folder / "home"), "XDG_CACHE_HOME": "", "XDG_DATA_HOME": ""} if self.own else {}
+        environment = {**os.environ, **home, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         self.said = done.stdout[-4000:] + done.stderr[-4000:]
         self.server.end("SUCCEEDED" if done.returncode == 0 else "FAILED")
@@ -149,3 +154,48 @@ def test_two_merges_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert entry is not None
         told = changelog_in(package_of(entry))
         assert [one["version"] for one in told["chain"]] == ["0.1.0", "0.2.0"]
+
+
+@pytest.mark.long
+def test_an_increment_in_pods_that_share_nothing(tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The release before, what it was taught and the base model are fetched by every pod that takes them."""
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "KUBECONFIG"):
+        monkeypatch.setenv(name, str(tmp_path / "home" / name.lower()))
+    own = tmp_path / "own"
+    monkeypatch.setattr("ilab.kubeflow.definition.Target", functools.partial(Target, at_exit=False, root=str(own)))
+    monkeypatch.setattr("ilab.kubeflow.client.POLL", 0.5)
+    given = elsewhere(tmp_path, bucket)
+    settings = {"pipeline": "quickstart", "parameters": {**SMALL, **given}, "where": {"store": "s3://runs/here"}}
+    (tmp_path / "ilab.yaml").write_text(yaml.safe_dump(settings))
+    tree, later = tmp_path / "tree", tmp_path / "later"
+
+    def commit() -> None:
+        identity = ("-c", "user.name=A Person", "-c", "user.email=person@example.org")
+        for words in (("add", "--all"), ("commit", "--quiet", "-m", "changed")):
+            subprocess.run(["git", "-C", str(tree), *identity, *words], check=True)
+
+    shutil.move(tree / STATION, later)
+    commit()
+    with serving() as server:
+        runner = Runner(server, tmp_path / "runs", own)
+        server.work = runner.begin
+
+        def ilab(*words: str) -> Any:
+            done = CliRunner().invoke(main, ["-C", str(tmp_path), "--config", "DEFAULT", "--json", *words])
+            assert done.exit_code == 0, (done.output, done.exception, runner.said)
+            return json.loads(done.stdout)
+
+        night = ("pipeline", "nightly", "--on", "kubeflow", "--host", server.url, "--image", IMAGE)
+        first = ilab(*night)
+        assert (first["how"], first["version"]) == ("full", "0.1.0")
+        ilab("registry", "alias", "small", "0.1.0", "stable")
+        shutil.move(later, tree / STATION)
+        commit()
+        second = ilab(*night)
+        assert (second["how"], second["version"], second["leaves"]["added"]) == ("increment", "0.2.0", [STATION])
+    last = max((tmp_path / "runs").iterdir(), key=lambda folder: folder.name)
+    pages = list((last / "outputs").glob("*/results/changelog"))
+    assert [STATION in page.read_text().replace("\\", "") for page in pages] == [True]
+    assert json.loads((pages[0].parent / "evaluation_results" / "changelog.json").read_text())["how"] == "increment"
+    kept = [one.key for one in bucket.objects.all() if one.key.endswith("/CHANGELOG.md")]
+    assert any(key.startswith("here/runs/") for key in kept), "beside its report"

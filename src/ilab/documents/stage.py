@@ -115,4 +115,7 @@ def _counter(tokenizer: str, site: Site) -> Callable[[str], int]:
     folder = Path(details["path"])
     if not folder.is_dir() and details.get("address"):  # the plan was made on another machine
         folder = look(details["address"], access_of(site.where), site.emit).folder
+        if find_tokenizer(str(folder), Path()).digest != tokenizer:
+            message = "the tokenizer there is no longer the one that the plan was made with"
+            raise InputError(message, where=details["address"], hint="make the plan again")
     return counter(folder)

@@ -59,14 +59,14 @@ def results(
     training_logs: dsl.Output[dsl.Artifact],
     artifacts: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-    report: dsl.Output[dsl.HTML],
+    report: dsl.Output[dsl.HTML],{output}
 ):
     """What the run gives: the model, its evaluation, the logs of training, plan and settings; figures and a report."""
     from pathlib import Path
 
     from ilab.kubeflow.tasks import Outputs, links, results as work
 
-    paths = (trained_model.path, evaluation_results.path, training_logs.path, artifacts.path, report.path)
+    paths = (trained_model.path, evaluation_results.path, training_logs.path, artifacts.path, report.path{path})
     for name, value in work(Path(plan.path), Outputs(*map(Path, paths))).items():
         metrics.log_metric(name, value)
     trained_model.metadata.update(links(Path(plan.path)))
@@ -113,6 +113,13 @@ def _filled(text: str, inputs: Mapping[str, type], outputs: Mapping[str, type]) 
         form="{" + ", ".join(f'"{name}": {name}' for name in inputs) + "}",
         names=tuple(outputs),
     )
+
+
+def results_text(*, changelog: bool) -> str:
+    """The source of ``results``; of a nightly run, which has a ``changelog``, its page is an output as well."""
+    if not changelog:
+        return RESULTS.format(output="", path="")
+    return RESULTS.format(output="\n    changelog: dsl.Output[dsl.Markdown],", path=", changelog.path")
 
 
 def step_text(name: str) -> tuple[str, str]:

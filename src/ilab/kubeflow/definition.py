@@ -25,16 +25,18 @@ from typing import Any, Literal
 import yaml
 
 from ilab.config import S3
+from ilab.core import trust
 from ilab.core.pipeline import Pipeline, sources
 from ilab.errors import InputError
-from ilab.kubeflow import components, trust
-from ilab.kubeflow.secret_names import MOUNTED, SECRETS, STORAGE, TOKEN_VARIABLES, TOKENS, TOKENS_SECRET
+from ilab.kubeflow import components
+from ilab.kubeflow.secret_names import MOUNTED, SECRETS, STORAGE, TOKENS
 from ilab.kubeflow.tasks import FIXED, SHAPES
 from ilab.kubeflow.volume import SEVERAL, machines
 from ilab.parameters import TABLE
 from ilab.parameters.files import CONFIG_MAP
 from ilab.parameters.infrastructure import Cluster
 from ilab.parameters.parameter import Environment
+from ilab.training.pods import TOKEN_VARIABLES, TOKENS_SECRET
 
 NAME = "instructlab"
 VOLUME, OWN = "/ilab", "ilab-own"
@@ -243,8 +245,9 @@ class _Graph:
                 num_retries=RETRIES.get(step["step"], USUAL_RETRIES), backoff_duration=PAUSE, backoff_factor=2
             )
             made[name] = task
-        results = self._component("results", components.RESULTS)(plan=resolve.outputs["plan"], root=self._root())
-        last = made["gate"] if "gate" in made else list(made.values())[-1]
+        text = components.results_text(changelog="changelog" in made)
+        results = self._component("results", text)(plan=resolve.outputs["plan"], root=self._root())
+        last = next((made[name] for name in ("changelog", "gate") if name in made), list(made.values())[-1])
         self._placed(results.after(last), resolve, "Results")
 
     def _compiled(self) -> dict[str, Any]:

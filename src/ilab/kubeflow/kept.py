@@ -1,7 +1,7 @@
 """The plan of a run where its last task finds it, which by Kubeflow's rules takes nothing from the others.
 
 With a store in a bucket it lies there (``kubeflow/RUN/``), since no volume need be shared then; else on the volume
-(``runs/RUN/``). The bucket's lifecycle rules may remove it once the run is over.
+(``runs/RUN/``). ``ilab pipeline gc`` leaves those of the newest runs in the bucket.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from ilab.config import S3, Where
 from ilab.core.files import write_bytes
 from ilab.core.objects import Objects, patiently
+from ilab.core.remote_store import PLANS
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Kept:
 
     @property
     def _prefix(self) -> str:
-        return f"kubeflow/{self.run}"
+        return f"{PLANS}/{self.run}"
 
     @property
     def _folder(self) -> Path:

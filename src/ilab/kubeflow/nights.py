@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilab.config import Loaded
+from ilab.core import trust
 from ilab.core.git import is_url
 from ilab.errors import InputError
-from ilab.kubeflow import definition, trust
+from ilab.kubeflow import definition
 from ilab.kubeflow.configmap import Live, read_as_user
-from ilab.kubeflow.secret_names import LOGINS, MOUNTED, SECRETS, STORAGE, TOKEN_VARIABLES, TOKENS, TOKENS_SECRET
+from ilab.kubeflow.secret_names import LOGINS, MOUNTED, SECRETS, STORAGE, TOKENS
 from ilab.kubeflow.settings import parsed, read_document
 from ilab.kubeflow.tasks import SERVERS
 from ilab.parameters.files import CONFIG_MAP
+from ilab.training.pods import TOKEN_VARIABLES, TOKENS_SECRET
 
 if TYPE_CHECKING:
     from ilab.kubeflow.run_details import Run

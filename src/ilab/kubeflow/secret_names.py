@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ilab.errors import InputError
+from ilab.training.pods import TOKENS_SECRET
 
 SECRETS = {  # parameter -> key of its Secret -> variable in the pod
     "sdg_teacher_secret": {"api_token": "ILAB_TEACHER_TOKEN", "model_name": "ILAB_TEACHER_MODEL",
@@ -29,11 +30,7 @@ STORAGE = {
     "AWS_S3_ENDPOINT": "AWS_ENDPOINT_URL_S3",
     "AWS_DEFAULT_REGION": "AWS_DEFAULT_REGION",
 }  # a data connection of OpenShift AI has these keys
-TOKENS_SECRET = "ilab-tokens"  # noqa: S105 - a name: further tokens, which the cluster's settings refer to
-TOKENS = Path("/var/run/ilab/tokens")  # where it is mounted: file:/var/run/ilab/tokens/KEY
-TOKEN_VARIABLES = (  # those of its keys that other programs look for in the environment
-    "HF_TOKEN", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "WANDB_API_KEY",
-)  # fmt: skip
+TOKENS = Path("/var/run/ilab/tokens")  # where the Secret of further tokens is: file:/var/run/ilab/tokens/KEY
 LABEL = 63  # the longest name of a volume
 
 

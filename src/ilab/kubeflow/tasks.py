@@ -20,23 +20,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ilab.config import S3
-from ilab.core.kubeconfig import find_account
-from ilab.core.kubernetes import Api
-from ilab.errors import IlabError
+from ilab.core.trust import trust_bundle
 from ilab.kubeflow.configmap import read_live
 from ilab.kubeflow.kept import Kept
+from ilab.kubeflow.pods import outputs, shaped
 from ilab.kubeflow.secret_names import LOGINS, TAXONOMY, secret_names
 from ilab.kubeflow.settings import parsed, read_document, where_of_run
-from ilab.kubeflow.training_jobs import Launcher, end_jobs, known_launcher
-from ilab.kubeflow.trust import trust_bundle
+from ilab.kubeflow.training_jobs import end_left, launcher_of
 from ilab.kubeflow.volume import machines
+from ilab.packaging import changelog
 from ilab.parameters import BY_NAME, collect
 from ilab.where import METRICS_PORT
 
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from ilab.actions import Build
     from ilab.config import Loaded
     from ilab.parameters import Given
-    from ilab.parameters.infrastructure import Cluster
 
 PLAN, SETTINGS, GRAPH = KEPT = ("plan.json", "ilab.yaml", "pipeline.yaml")
 FIXED = ("k8s_storage_class_name", "k8s_storage_size")  # KFP makes the volume before the first task runs
@@ -81,6 +79,7 @@ class Compiled:
 def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[str, Any]:
     """Write the artifact ``plan`` into ``folder``; returns what pods get, by name of the task's output."""
     from ilab.actions import prepare
+    from ilab.brought import carry
     from ilab.core.files import write_json, write_text
     from ilab.parameters.infrastructure import cluster
     from ilab.where import in_cluster
@@ -89,6 +88,7 @@ def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[s
     write_text(folder / GRAPH, compiled.definition)
     trust_bundle()
     show_key()
+    _keep_on_volume(str(Path(compiled.root, "cache")))
     live = read_live(compiled.config_map)
     document, own = read_document(live.settings, compiled.config_map), _where(compiled)
     given = _given(form, compiled.defaults, compiled.given)
@@ -99,19 +99,20 @@ def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[s
     before = {name: value for name, value in _compiled(loaded, compiled).items() if name not in given}
     layers = {"compiled": before, f"ConfigMap {compiled.config_map}": live.values, "run": given}
     build = prepare(replace(loaded, given=layers))
+    carry(build.plan, folder)
     values = {name: one.value for name, one in build.given.items()}
     now, single = machines(cluster(values), compiled.several)
     then, _ = machines(cluster({**compiled.defaults, **compiled.fixed}), compiled.several)
     if IN_CLUSTER in os.environ:
         named = compiled.launcher or loaded.config.where.train.launcher
-        launcher = _launcher(named) if max(now.trainers, then.trainers) > 1 else "TrainJob"
+        launcher = launcher_of(named) if max(now.trainers, then.trainers) > 1 else "TrainJob"
         own["train"] = {"launcher": "here", **in_cluster(now, launcher, as_job=then.trainers > 1)}
         settings["where"] = where_of_run(document, own)
     write_text(folder / SETTINGS, yaml.safe_dump({**settings, "parameters": pinned(build)}, sort_keys=False))
     write_json(folder / PLAN, build.plan.dump())
     Kept(compiled.store, compiled.root, compiled.run).keep(folder, KEPT, loaded.config.where)
     _note(build)
-    told = (*_unheard(values, compiled.fixed), *_shaped(now, then), *_told(build.given))
+    told = (*_unheard(values, compiled.fixed), *shaped(now, then), *_told(build.given))
     for line in (live.note, *build.notes, single, *told):
         if line:
             print(line, flush=True)  # noqa: T201 - a task's log is what it prints
@@ -121,6 +122,11 @@ def resolve(form: Mapping[str, Any], compiled: Compiled, folder: Path) -> dict[s
         **secret_names(values),
         "base_model": model if model.startswith(IMPORTED) else "",
     }
+
+
+def _keep_on_volume(cache: str) -> None:
+    """Have models that are fetched kept on the run's volume too, which has room for them; the image's disk has not."""
+    os.environ["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME") or cache
 
 
 def _note(build: Build) -> None:
@@ -154,23 +160,6 @@ def find_secrets(
     return secret_names({name: one.value for name, one in collect(layers).items()})
 
 
-def outputs(asked: Cluster, then: Cluster) -> dict[str, Any]:
-    """What later tasks take from ``resolve``: for each kind of pod its resources, selector and tolerations.
-
-    ``then`` is what the pipeline was compiled for: a kind of pod that had GPUs asks for 0 of the same, where it now has
-    none.
-    """
-    found: dict[str, Any] = {}
-    for kind in ("task", "evaluation", "training"):
-        pod = asdict(getattr(asked, kind))
-        pod["gpu"] = pod["gpu"] or getattr(then, kind).gpu
-        found |= {f"{kind}_{name}": pod[name] for name in ("cpu", "memory", "gpu")}
-        found[f"{kind}_gpus"] = str(pod["gpus"])
-        found[f"{kind}_node_selector"] = dict(pod["node_selector"])
-        found[f"{kind}_tolerations"] = list(pod["tolerations"])
-    return found
-
-
 def pinned(build: Build) -> dict[str, Any]:
     """The parameters as resolved, the taxonomy at the commit that was found: another pod finds the same."""
     values = {name: one.value for name, one in build.given.items()}
@@ -190,19 +179,21 @@ def run_step(folder: Path, name: str) -> None:
     """Make one step: the same command as by hand. Raises TaskFailedError; signals go on to the command."""
     trust_bundle()
     show_key()
+    _keep_on_volume(str(_load(folder).config.where.cache))
     arguments = ["-C", str(folder), "--config", "DEFAULT", "step", "run", "--plan", str(folder / PLAN), "--step", name]
     _command(arguments)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Folders and files that ``results`` fills: the four outputs of a run, and the page of its report."""
+    """What ``results`` fills: the four outputs of a run, the pages of its report and of a nightly run's changelog."""
 
     trained_model: Path
     evaluation_results: Path
     training_logs: Path
     artifacts: Path
     report: Path
+    changelog: Path | None = None
 
 
 def results(folder: Path, out: Outputs) -> dict[str, float]:
@@ -225,9 +216,11 @@ def results(folder: Path, out: Outputs) -> dict[str, float]:
     _copy(beside_it / "checkpoints", out.artifacts / "checkpoints")  # output_save_checkpoints
     if page is not None:
         _copy(page, out.report)
-        for beside in ("report.json", "metrics.csv", "metrics.json"):
+        for beside in ("report.json", "metrics.csv", "metrics.json", changelog.NAME, changelog.PAGE):
             if (page.parent / beside).is_file():
                 _copy(page.parent / beside, out.evaluation_results / beside)
+        if out.changelog is not None:
+            _copy(page.parent / changelog.PAGE, out.changelog)
     gate = read_json(made["gate"] / "report.json") if "gate" in made else {}
     figures = {"score": gate.get("score"), "passed": float(gate.get("outcome") == "pass") if gate else None}
     for name, contents in made.items():
@@ -260,7 +253,7 @@ def finish(kept: Kept, config_map: str, state: str, error: str) -> None:
     """The last word of a run, whatever became of it: its state, the report if it came that far, what to type."""
     print(f"the run ended: {state}{f': {error}' if error else ''}", flush=True)  # noqa: T201
     if IN_CLUSTER in os.environ:
-        _end_jobs(kept.run)
+        end_left(kept.run)
     trust_bundle()
     where = parsed(read_document(read_live(config_map).settings, config_map))
     folder = kept.found(KEPT, where, Path(tempfile.mkdtemp(prefix="ilab-plan-")))
@@ -280,7 +273,9 @@ def _drawn(folder: Path) -> tuple[Build, dict[str, Path], Path | None, Path]:
     """The build of ``folder``, the contents of every step that is made, the report's page (maybe that of an earlier run
     that shows the same), and the folder of what this run keeps beside it.
     """
+    from ilab.core.files import read_json
     from ilab.core.run import Engine, run_folder
+    from ilab.nightly import write_papers
     from ilab.outcome import draw_report
     from ilab.transfer.stores import open_store
 
@@ -293,7 +288,12 @@ def _drawn(folder: Path) -> tuple[Build, dict[str, Path], Path | None, Path]:
             if (record := engine.store.record(planned.step.type, planned.key)) is not None
         }
         own = run_folder(engine.store)
-        return build, made, draw_report(build, engine, own), own
+        page = draw_report(build, engine, own)
+        if page is not None and "changelog" in made:
+            name, version = (str(build.plan.parameters[f"output_model_{what}"]) for what in ("name", "version"))
+            told = read_json(made["changelog"] / "report.json")[changelog.KEY]
+            write_papers(told, (name, version), page.parent)
+        return build, made, page, own
     finally:
         engine.close()
 
@@ -361,51 +361,6 @@ def _compiled(loaded: Loaded, compiled: Compiled) -> dict[str, Any]:
 def _value(name: str, value: Any) -> Any:
     """A value of the form; where a parameter may have none, empty text is none."""
     return None if value == "" and BY_NAME[name].default is None else value
-
-
-def _shaped(now: Cluster, then: Cluster) -> list[str]:
-    """What the tasks cannot be made into since the pipeline was compiled."""
-    lines = []
-    again = "compile it again for the other: ilab pipeline submit, or upload"
-    if now.trainers > 1 and then.trainers == 1:
-        lines.append(
-            f"train_num_workers is {now.trainers} now, but the pipeline was compiled for 1: the task that starts their "
-            f"job holds a trainer's processors, memory and GPUs as well; {again}"
-        )
-    if then.trainers == 1 and now.training.gpus and not then.training.gpus:
-        lines.append(f"the pipeline was compiled for training without GPUs, and none are asked for; {again}")
-    if now.evaluation.gpus and not then.evaluation.gpus:
-        lines.append(f"the pipeline was compiled for evaluation without a GPU, and none is asked for; {again}")
-    return lines
-
-
-def _launcher(named: str) -> Launcher:
-    """The kind of training jobs: the one that was asked for, else what the cluster knows."""
-    if named in ("TrainJob", "PyTorchJob"):
-        return "PyTorchJob" if named == "PyTorchJob" else "TrainJob"
-    try:
-        with Api(find_account()) as api:
-            found = known_launcher(api)
-    except IlabError as error:
-        print(f"training jobs are TrainJobs; what the cluster knows could not be read: {error.message}")  # noqa: T201
-        return "TrainJob"
-    if found is None:
-        print("the cluster knows neither TrainJob nor PyTorchJob: Kubeflow's operator is missing")  # noqa: T201
-    elif found == "PyTorchJob":
-        print("the cluster knows no TrainJob: training jobs are PyTorchJobs")  # noqa: T201
-    return found or "TrainJob"
-
-
-def _end_jobs(run: str) -> None:
-    """Delete what a task that was killed left of training jobs, and tell."""
-    try:
-        with Api(find_account()) as api:
-            ended = end_jobs(api, api.account.namespace, run)
-    except IlabError as error:
-        print(f"whether training jobs are left could not be seen: {error.message}")  # noqa: T201
-        return
-    for job in ended:
-        print(f"{job} was still there, and is deleted")  # noqa: T201
 
 
 def _unheard(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> list[str]:

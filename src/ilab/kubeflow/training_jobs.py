@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ilab.core.kubeconfig import find_account
 from ilab.core.kubernetes import Api, Refused
 from ilab.errors import IlabError
 from ilab.kubeflow.configmap import account_beside
@@ -53,3 +54,32 @@ def known_launcher(api: Api) -> Launcher | None:
         if isinstance(listed, list) and any(one.get("name") == kind.plural for one in listed if isinstance(one, dict)):
             return "TrainJob" if launcher == "TrainJob" else "PyTorchJob"
     return None
+
+
+def launcher_of(named: str) -> Launcher:
+    """The kind of training jobs: the one that was asked for, else what the cluster knows."""
+    if named in ("TrainJob", "PyTorchJob"):
+        return "PyTorchJob" if named == "PyTorchJob" else "TrainJob"
+    try:
+        with Api(find_account()) as api:
+            found = known_launcher(api)
+    except IlabError as error:
+        print(f"training jobs are TrainJobs; what the cluster knows could not be read: {error.message}")  # noqa: T201
+        return "TrainJob"
+    if found is None:
+        print("the cluster knows neither TrainJob nor PyTorchJob: Kubeflow's operator is missing")  # noqa: T201
+    elif found == "PyTorchJob":
+        print("the cluster knows no TrainJob: training jobs are PyTorchJobs")  # noqa: T201
+    return found or "TrainJob"
+
+
+def end_left(run: str) -> None:
+    """Delete what a task that was killed left of training jobs, and tell."""
+    try:
+        with Api(find_account()) as api:
+            ended = end_jobs(api, api.account.namespace, run)
+    except IlabError as error:
+        print(f"whether training jobs are left could not be seen: {error.message}")  # noqa: T201
+        return
+    for job in ended:
+        print(f"{job} was still there, and is deleted")  # noqa: T201

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +49,36 @@ def find_previous(locator: str, folder: Path, releases: Releases, entry: tuple[s
 
     Raises ``InputError`` where there is no such model.
     """
+    address = ""
     if locator == REGISTRY or locator.startswith(f"{REGISTRY}:"):
-        path = _registered(locator.partition(":")[2], releases, entry)
+        path, address = _registered(locator.partition(":")[2], releases, entry)
     else:
         path = folder / Path(locator).expanduser()
     if (path / "index.json").is_file() and (path / "oci-layout").is_file():
-        return Found(f"oci:{read_layout(path).digest}", locator, details={"path": str(path), "form": "oci"})
+        details = {"path": str(path), "form": "oci", "address": address}
+        return Found(f"oci:{read_layout(path).digest}", locator, details=details)
     if not _is_model(path):
         raise InputError(f"no such model: {locator}", where=WHERE, hint=HINT)
     files = {file.name: digest_file(file) for file in _files(path)}
     return Found(f"sha256:{fingerprint(files)}", locator, details={"path": str(path), "form": "directory"})
+
+
+def bring_previous(found: Found, fetch: Callable[[str], Path]) -> Found:
+    """``found`` as it lies on this machine; a registered release is brought by ``fetch``, by its address.
+
+    Raises ``InputError`` where it is gone, or another one lies there.
+    """
+    details = found.details or {}
+    if Path(details["path"]).is_dir():
+        return found
+    path = fetch(details["address"]) if details.get("address") else Path(details["path"])
+    if not path.is_dir():
+        hint = "make the plan again; a folder has to be where this runs, a registered release need not"
+        raise InputError(f"the release is not here: {found.locator}", where=str(path), hint=hint)
+    if f"oci:{read_layout(path).digest}" != found.digest:
+        message = "the release there is no longer the one that the plan was made with"
+        raise InputError(message, where=details["address"], hint="make the plan again")
+    return replace(found, details={**details, "path": str(path)})
 
 
 def take_previous(found: Found | None, work: Path, out: Candidates) -> Counts:
@@ -103,7 +123,8 @@ def _taught(file: Path) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in found.items()} if isinstance(found, dict) else {}
 
 
-def _registered(version: str, releases: Releases, entry: tuple[str, str]) -> Path:
+def _registered(version: str, releases: Releases, entry: tuple[str, str]) -> tuple[Path, str]:
+    """The package of a release, on this machine and by its address."""
     name, building = entry
     registry = releases.registry()
     stages = Stages(registry) if registry else None
@@ -121,11 +142,11 @@ def _registered(version: str, releases: Releases, entry: tuple[str, str]) -> Pat
             where=WHERE,
             hint="see what there is: ilab registry list; the first release replaces none: -p previous_model=",
         )
-    path = releases.package(wanted[-1])
+    path, address = releases.package(wanted[-1]), wanted[-1].uri.removeprefix("oci:")
     if not path.is_dir():
         raise InputError(
             f"the package of {name} {wanted[-1].version} is gone",
-            where=wanted[-1].uri.removeprefix("oci:"),
+            where=address,
             hint="build that version again, or give another: -p previous_model=registry:VERSION, or a folder",
         )
-    return path
+    return path, address

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ilab.artifacts import Dataset, Documents, Taxonomy
@@ -37,6 +38,23 @@ def find_earlier(locator: str, lineage: Mapping[str, str], store: Store) -> Foun
     paths = [str(store.contents(record)) for _, record in ordered]
     digest = fingerprint(*(record.digest for _, record in ordered))
     return Found(f"{EARLIER}:{digest}", locator, details={"paths": json.dumps(paths)})
+
+
+def bring_earlier(found: Found, store: Store) -> Found:
+    """``found`` with the datasets as they lie on this machine, which has the same ``store``.
+
+    Raises ``InputError`` where the store has them no more, or has others.
+    """
+    paths = json.loads((found.details or {})["paths"])
+    if all(Path(path).is_dir() for path in paths):
+        return found
+    named = [store.named(path) for path in paths]
+    records = [store.record(*one) if one else None for one in named]
+    here = [record for record in records if record is not None]
+    if len(here) < len(records) or found.digest != f"{EARLIER}:{fingerprint(*(record.digest for record in here))}":
+        message = f"the samples that {found.locator} was taught are no longer in the store"
+        raise InputError(message, where=str(store.root), hint=HINT)
+    return replace(found, details={"paths": json.dumps([str(store.contents(record)) for record in here])})
 
 
 def take_earlier(found: Found, leaves: Iterable[str], out: Dataset) -> Counts:

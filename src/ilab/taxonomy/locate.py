@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from ilab.config import Where, cache_home
@@ -33,10 +34,9 @@ def find_taxonomy(
     path = base / Path(locator).expanduser()
     if not path.exists() and git.is_url(locator):
         address, ref = git.split_ref(locator)
-        cache = (base / Path(where.cache).expanduser() if where.cache else cache_home()) / "git"
         hint = "check the address and the ref; offline, a full commit id that was fetched before works"
-        checkout = git.checkout(git.Origin(address, ref, hint=hint), cache)
-        path, revision = checkout.folder, checkout.commit
+        checkout = git.checkout(git.Origin(address, ref, hint=hint), _checkouts(base, where))
+        path, revision, origin = checkout.folder, checkout.commit, {"address": git.redacted(address)}
     else:
         if not path.exists():
             raise InputError(
@@ -44,7 +44,7 @@ def find_taxonomy(
                 where=str(path),
                 hint="give a folder with knowledge/ or compositional_skills/, one qna.yaml, or a git address",
             )
-        revision = git.head(path if path.is_dir() else path.parent)
+        revision, origin = git.head(path if path.is_dir() else path.parent), {}
     if since == EMPTY or matching is None:
         layout, chosen = find_layout(path), {}
     else:
@@ -58,7 +58,7 @@ def find_taxonomy(
         digest=_digest(layout),
         locator=git.redacted(locator),
         revision=revision,
-        details={"path": str(path.absolute()), "root": str(layout.root), **chosen},
+        details={"path": str(path.absolute()), "root": str(layout.root), **origin, **chosen},
     )
 
 
@@ -67,11 +67,40 @@ def read_found(found: Found) -> Reading:
     details = found.details or {}
     if "leaves" not in details:
         return read_taxonomy(Path(details["path"]))
-    root = Path(details["root"])
-    leaves, problems = read_leaves(Layout(root, tuple(root / name for name in json.loads(details["leaves"]))))
+    layout = _chosen(Path(details["root"]), details["leaves"])
+    leaves, problems = read_leaves(layout)
     if problems:
         raise InputErrors(problems)
-    return Reading(leaves, (), root)
+    return Reading(leaves, (), layout.root)
+
+
+def bring_taxonomy(found: Found, address: str, base: Path, where: Where) -> Found:
+    """``found`` as it lies on this machine: where the plan was made on another, its commit is fetched.
+
+    ``address`` is that of the repository, with what logs in there. Raises ``InputError`` where the files of the commit
+    are not those that were found, and as :func:`find_taxonomy`.
+    """
+    details = found.details or {}
+    if Path(details["path"]).exists() or not details.get("address"):
+        return found
+    hint = "the commit that the plan was made with is fetched: its repository must still have it"
+    folder = git.checkout(git.Origin(address, found.revision, hint=hint), _checkouts(base, where)).folder
+    layout = find_layout(folder)
+    if "leaves" in details:
+        layout = _chosen(layout.root, details["leaves"])
+    if _digest(layout) != found.digest:
+        message = "the taxonomy is not the one that the plan was made with"
+        raise InputError(message, where=found.locator, hint="make the plan again")
+    return replace(found, details={**details, "path": str(folder.absolute()), "root": str(layout.root)})
+
+
+def _chosen(root: Path, names: str) -> Layout:
+    """Of a taxonomy only the leaf files of these names, a JSON list."""
+    return Layout(root, tuple(root / name for name in json.loads(names)))
+
+
+def _checkouts(base: Path, where: Where) -> Path:
+    return (base / Path(where.cache).expanduser() if where.cache else cache_home()) / "git"
 
 
 def _digest(layout: Layout) -> str:

@@ -29,7 +29,7 @@ from ilab.training.handover import told
 from ilab.training.loop import TrainJob
 from ilab.training.manifests import MARK
 from ilab.training.pods import KINDS, Kind, Object, Trouble, running, state_of, troubles
-from ilab.training.relay import PodsOfJob, like_this_pod, must_be_shared, owned_like, this_pod
+from ilab.training.relay import PodsOfJob, equipped_like, like_this_pod, must_be_shared, owned_like, this_pod
 
 LOOK = 2.0  # seconds between two looks
 GLANCE = 0.2  # seconds between two looks at whether to stop
@@ -109,6 +109,8 @@ class _Submission:
             (self.job.work / name).unlink(missing_ok=True)
         body = yaml.safe_load(manifest.read_text(encoding="utf-8"))
         body = owned_like(self.pod, body, self.namespace, self.api.account.namespace)
+        if self.namespace == self.api.account.namespace:  # where the Secrets are that this pod has
+            body = equipped_like(self.pod, body)
         self._try(lambda: self.api.create(self.kind.path(self.namespace), body))
         self._tell(f"{self.job.where.launcher} {self.name} is made in {self.namespace}")
 

@@ -14,6 +14,10 @@ from ilab.core.kubernetes import plain
 
 State = Literal["done", "failed", "suspended", "goes on"]
 Object = Mapping[str, Any]
+TOKENS_SECRET = "ilab-tokens"  # noqa: S105 - a name: further tokens, which the cluster's settings refer to
+TOKEN_VARIABLES = (  # those of its keys that other programs look for in the environment
+    "HF_TOKEN", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "WANDB_API_KEY",
+)  # fmt: skip
 RUN = "pipeline/runid"  # label of all that belongs to a run of Kubeflow Pipelines
 
 

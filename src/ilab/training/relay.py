@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ilab.config import TrainWhere
 from ilab.core.kubernetes import Api, Refused, plain
+from ilab.core.trust import CONFIG_MAP
 from ilab.errors import InputError
 from ilab.training.elsewhere import pass_on, steps_done
 from ilab.training.loop import TrainJob
-from ilab.training.pods import RUN, Kind, Object, name_of, running
+from ilab.training.pods import RUN, TOKEN_VARIABLES, TOKENS_SECRET, Kind, Object, name_of, running
 
 LOG = "pods.log"
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT")  # what a line begins with; a server's own complaint does not
@@ -95,6 +97,52 @@ def owned_like(pod: Object | None, body: dict[str, Any], namespace: str, pods_na
     if owners and namespace == pods_namespace:
         made["ownerReferences"] = owners
     return {**body, "metadata": made}
+
+
+def equipped_like(pod: Object | None, body: dict[str, Any]) -> dict[str, Any]:
+    """The job ``body``, whose pods get the certificates and the tokens as ``pod`` has them: by reference, no values.
+
+    What is reported from a training goes to the same servers as what its task reports.
+    """
+    spec, mine = _task_of(pod or {})
+    volumes = [one for one in spec.get("volumes") or [] if _shared(one)]
+    names = {one["name"] for one in volumes}
+    mounts = [one for one in mine.get("volumeMounts") or [] if one.get("name") in names]
+    keys = {one.get("name"): (one.get("valueFrom") or {}).get("secretKeyRef") for one in mine.get("env") or []}
+    variables = [
+        {"name": name, "valueFrom": {"secretKeyRef": keys[name]}} for name in TOKEN_VARIABLES if keys.get(name)
+    ]
+    made: dict[str, Any] = json.loads(json.dumps(body))  # no part of it twice: kinds of pods may share one
+    for below, container, environment in _pods_of(made):
+        there = {one["name"] for one in environment.get("env") or []}
+        _extend(below, "volumes", volumes)
+        _extend(container, "volumeMounts", mounts)
+        _extend(environment, "env", [one for one in variables if one["name"] not in there])
+    return made
+
+
+def _shared(volume: Mapping[str, Any]) -> bool:
+    """Whether a volume of a task's is that of the certificates or the tokens."""
+    held = (volume.get("configMap") or {}).get("name"), (volume.get("secret") or {}).get("secretName")
+    return held[0] == CONFIG_MAP or held[1] == TOKENS_SECRET
+
+
+def _pods_of(body: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
+    """Of a job's kinds of pods the spec, the container, and what holds its variables."""
+    if "trainer" in body["spec"]:  # a TrainJob
+        for patch in body["spec"]["runtimePatches"]:
+            for job in patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]:
+                pod = job["template"]["spec"]["template"]["spec"]
+                yield pod, pod["containers"][0], body["spec"]["trainer"]
+        return
+    for replicas in body["spec"]["pytorchReplicaSpecs"].values():
+        pod = replicas["template"]["spec"]
+        yield pod, pod["containers"][0], pod["containers"][0]
+
+
+def _extend(there: dict[str, Any], name: str, more: Sequence[Any]) -> None:
+    if more:
+        there[name] = [*(there.get(name) or []), *more]
 
 
 def _belongs(event: Object, name: str, since: str) -> bool:

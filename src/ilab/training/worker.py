@@ -16,6 +16,7 @@ from ilab.config import TrainWhere
 from ilab.config_where import MonitoringWhere
 from ilab.core.events import Bus, Event
 from ilab.core.files import read_json
+from ilab.core.trust import trust_bundle
 from ilab.errors import IlabError, Stopped
 from ilab.monitoring import monitored, reporting
 from ilab.training.attendance import Attendance, leave
@@ -30,6 +31,7 @@ def main(folder: Path) -> int:
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda got, _: asked.append(got))
+    trust_bundle()
     work = folder.parent
     place = TrainWhere.model_validate(read_json(folder / JOB)["where"])
     with reporting() as sinks, monitored(_monitoring(place), work / job_name(work, place)) as counted:

@@ -1,4 +1,5 @@
-"""Certificates that a cluster trusts besides the system's: the ConfigMap ``ilab-ca-bundle``, mounted in every task.
+"""Certificates that a cluster trusts besides the system's: the ConfigMap ``ilab-ca-bundle``, mounted in every
+task, and in the pods of its training job.
 
 Whoever opens a connection in a task takes its trust from the environment: OpenSSL (and with it our own clients, aiohttp
 and urllib), requests, boto3 and git have a variable each. All are pointed to one file with the system's certificates
