@@ -1,4 +1,4 @@
-"""Two merges, night after night, on a cluster: kfp runs on this machine what was submitted, beside a shared store."""
+"""Two merges, night after night, on a cluster: kfp runs on this machine what was submitted, beside a store in a bucket."""
 
 from __future__ import annotations
 
@@ -20,17 +20,9 @@ from pipeline_server import PipelineServer, serving
 from pods_apart import ALONE, elsewhere
 
 from ilab.cli.app import main
-from ilab.core.store import RecordFile, Store
 from ilab.kubeflow.definition import Target
-from ilab.nightly import package_of
-from ilab.packaging.changelog import changelog_in
-from ilab.packaging.registry import Registry
-from ilab.packaging.stages import Stages
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "quickstart" / "taxonomy"
-KILN = "knowledge/technology/devices/tavrin_kiln"
 STATION = "knowledge/history/places/dunmarrow_station"
-CALENDAR = "compositional_skills/scheduling/calendar_line"
 SMALL = {
     "output_model_name": "small",
     "sdg_scale_factor": 4,
@@ -54,10 +46,10 @@ components.load_component_from_file(sys.argv[1])(**json.loads(sys.argv[2]))
 
 
 class Runner:
-    """Plays the cluster: every run that is submitted is run by kfp here, in processes that share the volume; with
-    ``own`` each finds that folder, its volume, empty."""
+    """Plays the cluster: every run that is submitted is run by kfp here, in processes that find ``own``, their
+    volume, empty."""
 
-    def __init__(self, server: PipelineServer, folder: Path, own: Path | None = None) -> None:
+    def __init__(self, server: PipelineServer, folder: Path, own: Path) -> None:
         self.server, self.folder, self.own = server, folder, own
         self.said = ""
 
@@ -70,9 +62,9 @@ class Runner:
         folder.mkdir(parents=True)
         (folder / "pipeline.yaml").write_text(yaml.safe_dump(sent["pipeline_spec"]["pipeline_spec"], sort_keys=False))
         given = json.dumps(sent["runtime_config"]["parameters"])
-        program = PROGRAM.format(alone=f"own, root = {str(self.own)!r}, {str(folder)!r}\n{ALONE}" if self.own else "")
+        program = PROGRAM.format(alone=f"own, root = {str(self.own)!r}, {str(folder)!r}\n{ALONE}")
         command = [sys.executable, "-c", program, str(folder / "pipeline.yaml"), given, str(folder / "outputs")]
-        home = {"HOME": str(folder / "home"), "XDG_CACHE_HOME": "", "XDG_DATA_HOME": ""} if self.own else {}
+        home = {"HOME": str(folder / "home"), "XDG_CACHE_HOME": "", "XDG_DATA_HOME": ""}
         environment = {**os.environ, **home, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         self.said = done.stdout[-4000:] + done.stderr[-4000:]
@@ -80,84 +72,9 @@ class Runner:
 
 
 @pytest.mark.long
-def test_two_merges_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taxonomy, volume = tmp_path / "taxonomy", tmp_path / "volume"
-    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "KUBECONFIG"):
-        monkeypatch.setenv(name, str(tmp_path / "home" / name.lower()))
-    for folder in (taxonomy, volume):
-        folder.mkdir()
-    monkeypatch.setattr("ilab.kubeflow.definition.VOLUME", str(volume))
-    monkeypatch.setattr("ilab.kubeflow.definition.Target", functools.partial(Target, at_exit=False, root=str(volume)))
-    monkeypatch.setattr("ilab.kubeflow.client.POLL", 0.5)
-    (tmp_path / "ilab.yaml").write_text(yaml.safe_dump({"pipeline": "quickstart", "parameters": SMALL}))
-    registry, store = Registry(volume / "registry.sqlite"), Store(volume / "store")
-
-    def merge(leaf: str) -> None:
-        shutil.copytree(EXAMPLE / leaf, taxonomy / leaf, dirs_exist_ok=True)
-        commit()
-
-    def commit() -> None:
-        identity = ("-c", "user.name=A Person", "-c", "user.email=person@example.org", "-c", "init.defaultBranch=main")
-        for words in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "-m", "merged")):
-            subprocess.run(["git", "-C", str(taxonomy), *identity, *words], check=True)
-
-    def latest(step: str) -> RecordFile:
-        record = store.latest(step)
-        assert record is not None
-        return record
-
-    def rows(step: str) -> list[dict[str, Any]]:
-        text = (store.contents(latest(step)) / "train.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
-
-    with serving() as server:
-        runner = Runner(server, tmp_path / "runs")
-        server.work = runner.begin
-        given = ("--host", server.url, "--image", IMAGE, "--claim", "ilab", "-p", f"sdg_repo_url=file://{taxonomy}")
-
-        def nightly() -> dict[str, Any]:
-            command = ["-C", str(tmp_path), "--config", "DEFAULT", "--json", "pipeline", "nightly", "--on", "kubeflow"]
-            done = CliRunner().invoke(main, [*command, *given])
-            assert done.exit_code == 0, (done.output, done.exception, runner.said)
-            told: dict[str, Any] = json.loads(done.stdout)
-            return told
-
-        merge(KILN)
-        merge(CALENDAR)
-        first = nightly()
-        assert (first["how"], first["version"], first["channels"]) == ("full", "0.1.0", {"nightly": "0.1.0"})
-        Stages(registry).alias("small", "0.1.0", "stable")
-        again = nightly()
-        assert (again["how"], again["built"], len(server.runs)) == ("nothing", False, 1)
-
-        merge(STATION)
-        second = nightly()
-        assert (second["how"], second["version"], second["leaves"]["added"]) == ("increment", "0.2.0", [STATION])
-        assert second["channels"] == {"nightly": "0.2.0", "stable": "0.1.0"}
-        assert latest("train-phase-1").inputs["base"] == latest("start").key, "training starts from the stable one"
-        taught = rows("mix-knowledge")
-        assert {row["leaf"] for row in taught if row["source"] != "replay"} == {STATION}
-        assert {row["leaf"] for row in taught if row["source"] == "replay"} <= {KILN, CALENDAR}
-        repeated = nightly()
-        assert (repeated["how"], repeated["version"], len(server.runs)) == ("nothing", "0.2.0", 2), "not built again"
-        Stages(registry).alias("small", "0.2.0", "stable")
-
-        qna = taxonomy / CALENDAR / "qna.yaml"
-        text = qna.read_text(encoding="utf-8")
-        qna.write_text(text.replace("'[14] lesson with Marta'", "'At [14] lesson with Marta'"), encoding="utf-8")
-        commit()
-        third = nightly()
-        assert (third["how"], third["version"], third["leaves"]["changed"]) == ("increment", "0.2.1", [CALENDAR])
-        assert third["channels"] == {"nightly": "0.2.1", "stable": "0.2.0"}
-        assert {row["leaf"] for row in rows("earlier")} == {KILN, STATION}
-        entry = registry.get("small", "0.2.1")
-        assert entry is not None
-        told = changelog_in(package_of(entry))
-        assert [one["version"] for one in told["chain"]] == ["0.1.0", "0.2.0"]
-
-
-@pytest.mark.long
-def test_an_increment_in_pods_that_share_nothing(tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_merges_on_a_cluster_whose_pods_share_nothing(
+    tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The release before, what it was taught and the base model are fetched by every pod that takes them."""
     for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "KUBECONFIG"):
         monkeypatch.setenv(name, str(tmp_path / "home" / name.lower()))
@@ -188,11 +105,17 @@ def test_an_increment_in_pods_that_share_nothing(tmp_path: Path, bucket: Any, mo
         night = ("pipeline", "nightly", "--on", "kubeflow", "--host", server.url, "--image", IMAGE)
         first = ilab(*night)
         assert (first["how"], first["version"]) == ("full", "0.1.0")
+        assert first["channels"] == {"nightly": "0.1.0"}
         ilab("registry", "alias", "small", "0.1.0", "stable")
+        again = ilab(*night)
+        assert (again["how"], again["built"], len(server.runs)) == ("nothing", False, 1)
         shutil.move(later, tree / STATION)
         commit()
         second = ilab(*night)
         assert (second["how"], second["version"], second["leaves"]["added"]) == ("increment", "0.2.0", [STATION])
+        assert second["channels"] == {"nightly": "0.2.0", "stable": "0.1.0"}
+        repeated = ilab(*night)
+        assert (repeated["how"], repeated["version"], len(server.runs)) == ("nothing", "0.2.0", 2), "not built again"
     last = max((tmp_path / "runs").iterdir(), key=lambda folder: folder.name)
     pages = list((last / "outputs").glob("*/results/changelog"))
     assert [STATION in page.read_text().replace("\\", "") for page in pages] == [True]
