@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from s3_server import KEYS, s3_server
+from s3_server import KEYS, lamps, s3_server
 
 from ilab.cli.app import main
 from ilab.config import Loaded, load
@@ -20,7 +20,7 @@ from ilab.errors import InputError
 from ilab.packaging.registry import Entry
 from ilab.resolvers import registry_of
 
-boto3 = pytest.importorskip("boto3")
+pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore.*")
 KEY = "0123456789abcdef" * 2
@@ -38,12 +38,8 @@ def client(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(objects, "SHORT", 0.1)
     monkeypatch.setattr(store, "PATIENCE", 0.1)
-    one = boto3.client("s3", endpoint_url=endpoint)
-    one.create_bucket(Bucket="lamps")
-    yield one
-    for found in one.list_objects_v2(Bucket="lamps").get("Contents", []):
-        one.delete_object(Bucket="lamps", Key=found["Key"])
-    one.delete_bucket(Bucket="lamps")
+    with lamps(endpoint) as one:
+        yield one
 
 
 def settled(folder: Path, endpoint: str, bucket: str = "lamps") -> Loaded:

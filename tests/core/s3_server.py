@@ -44,6 +44,19 @@ def s3_server(home: Path) -> Iterator[str]:
         process.wait()
 
 
+@contextmanager
+def lamps(endpoint: str) -> Iterator[Any]:
+    """A client of the server, and its bucket ``lamps``, which is gone after the block."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=endpoint)
+    client.create_bucket(Bucket="lamps")
+    yield client
+    for found in client.list_objects_v2(Bucket="lamps").get("Contents", []):
+        client.delete_object(Bucket="lamps", Key=found["Key"])
+    client.delete_bucket(Bucket="lamps")
+
+
 def _serve(port: int) -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import run_simple

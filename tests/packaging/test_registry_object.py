@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import registry_machine
 from registry_machine import entry
-from s3_server import KEYS, s3_server
+from s3_server import KEYS, lamps, s3_server
 
 import ilab
 from ilab.config import WebWhere, Where
@@ -30,7 +30,7 @@ from ilab.packaging.registry_object import RegistryObject
 from ilab.packaging.registry_schema import SCHEMA
 from ilab.packaging.stages import Stages
 
-boto3 = pytest.importorskip("boto3")
+pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore.*")
 ADDRESS = "s3://lamps/team/registry.sqlite"
@@ -48,12 +48,8 @@ def client(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(objects, "PATIENCE", 1.0)
-    one = boto3.client("s3", endpoint_url=endpoint)
-    one.create_bucket(Bucket="lamps")
-    yield one
-    for found in one.list_objects_v2(Bucket="lamps").get("Contents", []):
-        one.delete_object(Bucket="lamps", Key=found["Key"])
-    one.delete_bucket(Bucket="lamps")
+    with lamps(endpoint) as one:
+        yield one
 
 
 def opened(endpoint: str) -> Registry:
