@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 from on_kubeflow import IMAGE
 
+from ilab.cli.everywhere import offer_values
 from ilab.cli.kubeflow_options import SETTINGS
 from ilab.cli.pipeline import group
 
@@ -248,6 +249,7 @@ def test_run_and_submit_take_the_same_options() -> None:
     """All that says which build is meant; besides it, `submit` has what is about a cluster, and `run` about a machine."""
 
     def options(name: str) -> dict[str, dict[str, object]]:
+        offer_values(group.commands[name], f"pipeline {name}")  # the program does, at its first use of a command
         shown = (one for one in group.commands[name].params if not one.opts[-1].startswith("--debug"))
         keys = ("name", "opts", "type", "required", "multiple", "is_flag")
         return {one.opts[-1]: {key: one.to_info_dict()[key] for key in keys} for one in shown}

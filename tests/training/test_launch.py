@@ -166,7 +166,8 @@ def test_one_real_step_corrects_the_estimate_and_leaves_nothing(data: EncodedSet
     ]
     by_form, seen, shared = (one for one in made if one is not None)
     assert by_form.seconds is None and by_form.machine.correction == 1
-    assert seen.seconds is not None and seen.machine.correction == 0.5  # less than it takes for PyTorch alone
+    # How far from 1 is the machine's: a model this small vanishes in what Python and PyTorch hold.
+    assert seen.seconds is not None and probe.LEAST <= seen.machine.correction != 1
     assert shared.machine.size == 2 and shared.seconds is None and shared.machine.correction != 1
     assert not list(tmp_path.glob("state-*")) and not (tmp_path / "metrics.jsonl").exists()
 
