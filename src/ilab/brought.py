@@ -52,15 +52,14 @@ def _brought(kind: str, found: Found, loaded: Loaded, plan: Plan, *, whole: bool
     where = loaded.config.where
     if kind in ("taxonomy", "documents"):
         address = split_ref(str(plan.parameters["sdg_repo_url"]))[0]
-        full = {redacted(address): address}  # the plan's details name no passwords
         if kind == "taxonomy":
             from ilab.taxonomy.locate import bring_taxonomy
 
-            known = (found.details or {}).get("address", "")
-            return bring_taxonomy(found, full.get(known, known), loaded.base, where)
+            known = (found.details or {}).get("address", "")  # without the password, as all that a plan tells
+            return bring_taxonomy(found, address if known == redacted(address) else known, loaded.base, where)
         from ilab.documents.bring import bring_documents
 
-        return bring_documents(found, full, loaded.base, where)
+        return bring_documents(found, address, loaded.base, where)
     if kind == "earlier":
         from ilab.sdg.earlier import bring_earlier
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilab.config import Loaded, PackageWhere, Where
+from ilab.core.git import server_of
 from ilab.core.step import Found
 from ilab.errors import InputError
 
@@ -85,7 +86,8 @@ def resolvers(loaded: Loaded, where: Where, values: Mapping[str, Any], notes: li
     def documents(locator: str) -> Found:
         tree = taxonomy(locator)
         reading, origin = read_found(tree), tree.details or {}
-        found = find_documents(reading.leaves, reading.root, where, base=loaded.base)
+        server = server_of(origin.get("address", ""))
+        found = find_documents(reading.leaves, reading.root, where, base=loaded.base, login=server)
         details = dict(found.details or {})
         notes.extend(json.loads(details["notes"]))
         if "address" in origin:  # the leaves' own files are that commit's

@@ -19,6 +19,7 @@ from ilab.actions import where_of
 from ilab.artifacts import Documents
 from ilab.config import PROJECT_FILE, Loaded, data_home
 from ilab.core.events import Emit
+from ilab.core.git import server_of
 from ilab.core.memo import Memo
 from ilab.data import Document
 from ilab.documents.chunk import chunk
@@ -121,8 +122,9 @@ def from_taxonomy(loaded: Loaded, path: Path | None, since: str | None, reading:
         hint = "give a folder: --input-dir DIR, or a taxonomy: --taxonomy-path DIR"
         raise InputError("there is no project here, so it has no taxonomy", where=str(loaded.base), hint=hint)
     where = where_of(loaded)
-    taxonomy = read_found(find_taxonomy(locator, loaded.base, where, since or values["taxonomy_base"], fitting))
-    survey = survey_documents(taxonomy.leaves, taxonomy.root, where, base=loaded.base)
+    found = find_taxonomy(locator, loaded.base, where, since or values["taxonomy_base"], fitting)
+    taxonomy, login = read_found(found), server_of((found.details or {}).get("address", ""))
+    survey = survey_documents(taxonomy.leaves, taxonomy.root, where, base=loaded.base, login=login)
     documents, faults = read_documents(taxonomy.leaves, survey.found, reading)
     problems = [*survey.problems, *faults]
     if not documents and not problems:

@@ -61,7 +61,7 @@ def test_a_commit_is_fetched_again_also_when_its_branch_moved_on(tmp_path: Path,
     elsewhere = where.model_copy(update={"cache": str(tmp_path / "own")})  # of a pod that keeps it at another path
     here = bring_taxonomy(taxonomy, f"file://{tree}", tmp_path, elsewhere)
     assert len(read_found(here).leaves) == 4 and Path((here.details or {})["path"]).is_relative_to(tmp_path / "own")
-    files = pinned_files(bring_documents(documents, {}, tmp_path, elsewhere))
+    files = pinned_files(bring_documents(documents, "", tmp_path, elsewhere))
     assert {file.name: Path(file.path).read_bytes() for file in files} == texts and texts
     assert bring_taxonomy(here, "", tmp_path, where) is here, "what is here is not fetched"
     other = replace(taxonomy, digest="0" * 64)
@@ -77,7 +77,7 @@ def test_a_page_travels_with_the_plan(tmp_path: Path) -> None:
     found = Found("d", "l", details={"files": json.dumps([file]), "pages": '["ab"]', "trees": "{}"})
     carry_pages(found, tmp_path)
     page.unlink()
-    (here,) = pinned_files(bring_documents(found, {}, tmp_path, Where()))
+    (here,) = pinned_files(bring_documents(found, "", tmp_path, Where()))
     assert Path(here.path) == tmp_path / PAGES / "ab" and Path(here.path).read_text() == "<p>Text.</p>"
 
 

@@ -4,8 +4,10 @@
 
 A fetch is shallow, goes into a scratch repository that is removed at once, and is published by renaming: a
 folder that exists is whole, and two processes cannot disturb each other. A full commit id that is in the cache
-needs no network. A private repository is read with ``GIT_USERNAME`` and ``GIT_PASSWORD`` of the environment, or over
-ssh with the file that ``GIT_SSH_KEY`` names; none of them enters a command line or a message. The only subprocess is
+needs no network. A private repository is read with the name and password in its address, with ``GIT_USERNAME`` and
+``GIT_PASSWORD`` of the environment, or over ssh with the file that ``GIT_SSH_KEY`` names; none of them enters a command
+line or a message, and those of the environment go to the one server that an :class:`Origin` names: a leaf may refer to
+any repository, whose server could ask for a password only to have it. The only subprocess is
 ``git`` with an argument list; it never asks questions, runs no hooks, and speaks only the transports in
 ``TRANSPORTS`` (not ``ext::``, which runs commands). Failures are wrapped here and nowhere else.
 """
@@ -19,8 +21,10 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 from ilab.core.pids import born
 from ilab.errors import IlabError, InputError, ServiceError, SetupError
@@ -43,6 +47,8 @@ _OPTIONS = (
 _HELPER = '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$GIT_USERNAME" "$GIT_PASSWORD"; }; f'
 _URL = re.compile(r"(?:https?|ssh|git|file)://|[\w.-]+@[\w.-]+:(?!//)", re.IGNORECASE)
 _BAD_REF = re.compile(r"^[-+]|[\s:*?\[\\\x00-\x1f\x7f]|\.\.")
+_WEB = re.compile(r"(https?://)(?:[^/\s]*@)?([\w.:\[\]-]+)(?=/|$)", re.IGNORECASE)
+_LOGIN = re.compile(r"(https?://)([^/@\s:]*):([^/\s]*)@(?=[^/@\s]*(?:/|$))", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _NO_SUCH_REF = re.compile(r"couldn't find remote ref|not our ref|unadvertised object|remote branch .* not found", re.I)
 _TELLING = re.compile(r"fatal:|error:|remote:|ssh:|Host key |[\w.-]+@[\w.-]+:")  # the last is ssh's, of a key refused
@@ -63,12 +69,16 @@ class Checkout:
 
 @dataclass(frozen=True)
 class Origin:
-    """A repository address with the ref wanted from it; ``where`` and ``hint`` go into every error about it."""
+    """A repository address with the ref wanted from it; ``where`` and ``hint`` go into every error about it.
+
+    ``login`` is the server (as :func:`server_of` writes it) that is told ``GIT_USERNAME`` and ``GIT_PASSWORD``.
+    """
 
     url: str
     ref: str = "HEAD"
     where: str = ""
     hint: str = ""
+    login: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,12 @@ def split_ref(locator: str) -> tuple[str, str]:
     start = scheme.end() if scheme else 0
     path, mark, ref = locator[start:].rpartition("@")
     return (locator[:start] + path, ref) if mark and ref else (locator, "HEAD")
+
+
+def server_of(url: str) -> str:
+    """Scheme, host and port of a web address, ``https://git.example:8443``; ``""`` for any other."""
+    found = _WEB.match(url)
+    return (found[1] + found[2]).lower() if found else ""
 
 
 def redacted(text: str) -> str:
@@ -149,7 +165,8 @@ def checkout(origin: Origin, cache: Path) -> Checkout:
 def clone(origin: Origin, folder: Path, shallow: bool = False) -> None:
     """A work tree of ``origin`` with its history (``shallow``: its last commit) at ``folder``, whole or not at all.
 
-    ``folder`` may exist if it is empty. What a killed clone left beside it is removed. Raises as :func:`checkout` does.
+    ``folder`` may exist if it is empty. A password in the address is not kept in the clone. What a killed clone left
+    beside it is removed. Raises as :func:`checkout` does.
     """
     _refuse_dangerous(origin)
     try:
@@ -164,7 +181,9 @@ def clone(origin: Origin, folder: Path, shallow: bool = False) -> None:
             tree = Path(scratch) / "tree"
             try:
                 depth = ("--depth=1",) if shallow else ()
-                _git("clone", "--quiet", "--template=", "--no-recurse-submodules", *depth, "--", origin.url, str(tree))
+                options = ("--quiet", "--template=", "--no-recurse-submodules", *depth)
+                address, login = _login(origin)
+                _git("clone", *options, "--", address, str(tree), login=login)
             except _GitError as failure:
                 raise _explain(failure, origin) from failure
             if folder.is_dir():
@@ -249,16 +268,17 @@ def _fetch(origin: Origin, home: Path, scratch: Path) -> Checkout:
 def _fetch_commit(origin: Origin, repository: Path) -> str:
     """Fetch the ref alone; where the server knows no such ref (a short commit id, ``v1~2``), fetch all, look."""
     at = ("-C", str(repository))
+    address, login = _login(origin)
     try:
-        _git(*at, "fetch", "--quiet", "--depth=1", "--no-tags", "--", origin.url, origin.ref)
+        _git(*at, "fetch", "--quiet", "--depth=1", "--no-tags", "--", address, origin.ref, login=login)
         return _git(*at, "rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}")
     except _GitError as failure:
         if "does not support shallow" in failure.text:  # plain files on a web server
-            _git(*at, "fetch", "--quiet", "--no-tags", "--", origin.url, origin.ref)
+            _git(*at, "fetch", "--quiet", "--no-tags", "--", address, origin.ref, login=login)
             return _git(*at, "rev-parse", "--verify", "--end-of-options", "FETCH_HEAD^{commit}")
         if not _NO_SUCH_REF.search(failure.text):
             raise
-        _git(*at, "fetch", "--quiet", "--tags", "--", origin.url, "+refs/heads/*:refs/heads/*")
+        _git(*at, "fetch", "--quiet", "--tags", "--", address, "+refs/heads/*:refs/heads/*", login=login)
         try:
             return _git(*at, "rev-parse", "--verify", "--quiet", "--end-of-options", origin.ref + "^{commit}")
         except _GitError:
@@ -282,7 +302,24 @@ class _GitError(Exception):
         return redacted(told[-1]) if told else "git gave no reason"
 
 
-def _git(*arguments: str, cwd: Path | None = None) -> str:
+@dataclass(frozen=True)
+class _Login:
+    """The server that is told name and password, and these where they are not the environment's."""
+
+    server: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def _login(origin: Origin) -> tuple[str, _Login]:
+    """The address as it may stand in a command line, and what logs in there."""
+    found = _LOGIN.match(origin.url)
+    if found is None:  # a name alone is none that could be stolen, and a helper of the user's own may know the rest
+        return origin.url, _Login(origin.login)
+    address = found[1] + origin.url[found.end() :]
+    return address, _Login(server_of(address), {"GIT_USERNAME": unquote(found[2]), "GIT_PASSWORD": unquote(found[3])})
+
+
+def _git(*arguments: str, cwd: Path | None = None, login: _Login = _Login()) -> str:
     """Run git, return its stripped stdout."""
     program = shutil.which("git")
     if program is None:
@@ -294,7 +331,10 @@ def _git(*arguments: str, cwd: Path | None = None) -> str:
     key = shlex.quote(environment["GIT_SSH_KEY"]) if environment.get("GIT_SSH_KEY") else ""
     identity = f" -i {key} -oIdentitiesOnly=yes -oStrictHostKeyChecking=accept-new" if key else ""
     environment.setdefault("GIT_SSH_COMMAND", f"ssh -oBatchMode=yes{identity}")
-    options = [*_OPTIONS, f"credential.helper={_HELPER}"] if environment.get("GIT_PASSWORD") else _OPTIONS
+    environment |= login.variables
+    options = list(_OPTIONS)
+    if login.server and environment.get("GIT_PASSWORD"):  # of a server's list of helpers an empty one makes a new one
+        options += [f"credential.{login.server}.helper={helper}" for helper in ("", _HELPER)]
     command = [program, *(part for option in options for part in ("-c", option)), *arguments]
     try:
         done = subprocess.run(
@@ -316,7 +356,13 @@ def _git(*arguments: str, cwd: Path | None = None) -> str:
 def _refuse_dangerous(origin: Origin) -> None:
     if not origin.ref or _BAD_REF.search(origin.ref):
         raise InputError(f"{origin.ref!r} is no name of a branch, tag or commit", where=origin.where, hint=origin.hint)
-    if "::" in origin.url or origin.url.startswith("-") or not (is_url(origin.url) or Path(origin.url).is_absolute()):
+    spoiled = any(ord(letter) < 32 or ord(letter) == 127 for letter in unquote(origin.url))
+    if (
+        spoiled
+        or "::" in origin.url
+        or origin.url.startswith("-")
+        or not (is_url(origin.url) or Path(origin.url).is_absolute())
+    ):
         raise InputError(
             f"{redacted(origin.url)!r} is no address of a git repository that may be used",
             where=origin.where,

@@ -32,10 +32,10 @@ def carry_pages(found: Found, folder: Path) -> None:
             shutil.copyfile(file.path, folder / PAGES / file.sha256)
 
 
-def bring_documents(found: Found, full: Mapping[str, str], base: Path, where: Where) -> Found:
+def bring_documents(found: Found, taxonomy: str, base: Path, where: Where) -> Found:
     """``found`` with the files as they lie on this machine; ``base`` is the plan's folder.
 
-    ``full`` gives repository addresses with what logs in there, by the addresses without. Raises as
+    ``taxonomy`` is the address of the taxonomy's repository, with what logs in there. Raises as
     :func:`ilab.core.git.checkout`.
     """
     details = found.details or {}
@@ -45,10 +45,13 @@ def bring_documents(found: Found, full: Mapping[str, str], base: Path, where: Wh
         return found
     cache = (base / Path(where.cache).expanduser() if where.cache else cache_home()) / "git"
     hint = "the commit that the plan was made with is fetched: its repository must still have it"
+    mirrors = {git.redacted(url): url for url in where.documents.mirrors.values()}
     moved: dict[str, Path] = {}
     for folder, (url, commit) in json.loads(details.get("trees", "{}")).items():
         if any(Path(file.path).is_relative_to(folder) for file in missing):
-            moved[folder] = git.checkout(git.Origin(full.get(url, url), commit, hint=hint), cache).folder
+            address = taxonomy if url == git.redacted(taxonomy) else mirrors.get(url, url)
+            login = git.server_of(url if url in mirrors else taxonomy)
+            moved[folder] = git.checkout(git.Origin(address, commit, hint=hint, login=login), cache).folder
     here = [asdict(_here(file, moved, base)) for file in files]
     return replace(found, details={**details, "files": json.dumps(here)})
 

@@ -80,8 +80,13 @@ class _Tree:
     names: tuple[str, ...]
 
 
-def find_documents(leaves: Sequence[Leaf], root: Path, where: Where, *, base: Path | None = None) -> Found:
+def find_documents(
+    leaves: Sequence[Leaf], root: Path, where: Where, *, base: Path | None = None, login: str = ""
+) -> Found:
     """Pin the documents of ``leaves``. ``root`` is the folder their places are relative to.
+
+    ``login`` is the server (:func:`ilab.core.git.server_of`) that the taxonomy came from, by default that of which
+    ``root`` is a clone: it alone is told the password of the environment.
 
     Relative paths in ``where`` (cache, mirrors) are read against ``base``, by default the current folder. The files
     are kept in ``details["files"]`` (see :func:`pinned_files`), what people should know in ``details["notes"]``, a JSON
@@ -89,7 +94,7 @@ def find_documents(leaves: Sequence[Leaf], root: Path, where: Where, *, base: Pa
     ``InputErrors`` with every reference that leads nowhere or to a file that cannot be read, ``ServiceError`` when a
     server cannot be reached.
     """
-    survey = survey_documents(leaves, root, where, base=base)
+    survey = survey_documents(leaves, root, where, base=base, login=login)
     wrong = [problem for problem in survey.problems if isinstance(problem, InputError)]
     if wrong:
         raise InputErrors(wrong)
@@ -98,9 +103,11 @@ def find_documents(leaves: Sequence[Leaf], root: Path, where: Where, *, base: Pa
     return survey.found
 
 
-def survey_documents(leaves: Sequence[Leaf], root: Path, where: Where, *, base: Path | None = None) -> Survey:
+def survey_documents(
+    leaves: Sequence[Leaf], root: Path, where: Where, *, base: Path | None = None, login: str = ""
+) -> Survey:
     """As :func:`find_documents`, with the problems, servers that cannot be reached too, beside what was found."""
-    finder = _Finder(root, where, base or Path.cwd())
+    finder = _Finder(root, where, base or Path.cwd(), login)
     files: dict[tuple[str, str], PinnedFile] = {}
     for leaf in leaves:
         for ref in leaf.documents:
@@ -138,7 +145,7 @@ def pinned_files(found: Found) -> list[PinnedFile]:
 class _Finder:
     """Reads each repository, address and file once, and collects problems, one for each place and fault."""
 
-    def __init__(self, root: Path, where: Where, base: Path) -> None:
+    def __init__(self, root: Path, where: Where, base: Path, login: str) -> None:
         self.root = root
         self.base = base
         self.where = where
@@ -153,6 +160,7 @@ class _Finder:
         self._pages: dict[str, tuple[str, Path, str] | Problem] = {}
         self._silent: dict[str, str] = {}  # host -> what it did
         self._hashes: dict[Path, str] = {}
+        self._login = login
 
     def files(self, leaf: Leaf, ref: DocumentRef) -> Iterator[PinnedFile]:
         """The files that ``ref`` means; problems are collected."""
@@ -234,8 +242,11 @@ class _Finder:
                 raise InputError(message, hint="correct where.documents.mirrors")
             if not git.is_repository(folder):
                 return _Tree(folder, f"{shown}:", list_files(folder))
+        if target == address:
+            self._login = self._login or git.server_of(git.origin_of(self.root))
+        login = self._login if target == address else git.server_of(target)  # a mirror is the user's own word
         with self._asking(target):
-            checkout = git.checkout(git.Origin(target, commit, hint=hint), self.cache / "git")
+            checkout = git.checkout(git.Origin(target, commit, hint=hint, login=login), self.cache / "git")
         self.revisions.add(f"{git.redacted(address)}@{checkout.commit}")
         self.checkouts[str(checkout.folder.absolute())] = git.redacted(target), checkout.commit
         return _Tree(checkout.folder, f"{shown}:", list_files(checkout.folder))

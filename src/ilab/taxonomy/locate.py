@@ -35,7 +35,8 @@ def find_taxonomy(
     if not path.exists() and git.is_url(locator):
         address, ref = git.split_ref(locator)
         hint = "check the address and the ref; offline, a full commit id that was fetched before works"
-        checkout = git.checkout(git.Origin(address, ref, hint=hint), _checkouts(base, where))
+        wanted = git.Origin(address, ref, hint=hint, login=git.server_of(address))
+        checkout = git.checkout(wanted, _checkouts(base, where))
         path, revision, origin = checkout.folder, checkout.commit, {"address": git.redacted(address)}
     else:
         if not path.exists():
@@ -84,7 +85,8 @@ def bring_taxonomy(found: Found, address: str, base: Path, where: Where) -> Foun
     if Path(details["path"]).exists() or not details.get("address"):
         return found
     hint = "the commit that the plan was made with is fetched: its repository must still have it"
-    folder = git.checkout(git.Origin(address, found.revision, hint=hint), _checkouts(base, where)).folder
+    origin = git.Origin(address, found.revision, hint=hint, login=git.server_of(address))
+    folder = git.checkout(origin, _checkouts(base, where)).folder
     layout = find_layout(folder)
     if "leaves" in details:
         layout = _chosen(layout.root, details["leaves"])
