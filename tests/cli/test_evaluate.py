@@ -174,6 +174,12 @@ def test_what_cannot_be_measured_is_refused_with_what_to_do(here: Path, tiny_mod
     assert "GGUF" in refused(here, *mmlu, "--model", "m.gguf").message
     (here / "file").write_text("x")
     assert "is a file" in refused(here, *mmlu, "--model", str(tiny_model), "--output-dir", "file").message
+    for own in ("result.json", "result.csv", "base.json"):
+        (here / "mine").mkdir(exist_ok=True)
+        (here / "mine" / own).write_text("of a person")
+        error = refused(here, *mmlu, "--model", str(tiny_model), "--output-dir", "mine")
+        assert "no earlier result" in error.message and error.where.endswith(own)
+        (here / "mine" / own).rename(here / "mine" / f"{own}.kept")
     served = refused(here, *mmlu, "--model", "name", "--endpoint-url", "http://127.0.0.1:9/v1")
     assert isinstance(served, InputError) and "folder" in served.message
     judged = ("--benchmark", "mt_bench", "--model", str(tiny_model), "--judge-model", "gpt")

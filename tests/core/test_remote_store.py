@@ -320,7 +320,7 @@ def test_a_lease_is_held_by_one_renewed_and_taken_over(place: Place, monkeypatch
     place.corrupt(name, b'{"host": "elsewhere", "pid": 1, "id": "z"}')
     wait_for(lambda: lease._lost)
     monkeypatch.setattr(remote_lease, "BEAT", 60.0)
-    with pytest.raises(ServiceError, match="took this step over"):
+    with pytest.raises(ServiceError, match="took this over"):
         lease.check()
     lease.release()
     with pytest.raises(SetupError, match="process 1 on elsewhere"):

@@ -195,6 +195,28 @@ def test_a_run_that_nobody_waited_for_is_caught_up_with(cluster: Cluster) -> Non
     assert len(looks) == 3 and len(cluster.server.runs) == 1
 
 
+def test_a_caller_that_slept_submits_nothing_when_another_took_over(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deciding takes a while (the taxonomy is fetched, releases are read); its lease may be gone when it is done."""
+    from ilab.cli.pipeline_nightly import Night
+
+    decide = Night.decide
+
+    def slowly(self: Night) -> Any:
+        decision = decide(self)
+        [lease] = cluster.volume.rglob("lease.json")
+        lease.write_text(json.dumps({"pid": 1, "host": "another", "id": "other"}))
+        return decision
+
+    monkeypatch.setattr(Night, "decide", slowly)
+    cluster.merge(KILN)
+    assert "another machine took this over" in cluster.nightly("--no-wait", code=4)["error"]
+    assert not cluster.server.runs
+    [lease] = cluster.volume.rglob("lease.json")
+    assert json.loads(lease.read_text())["id"] == "other", "it is not ours to give up"
+
+
 def test_it_catches_up_before_it_decides(cluster: Cluster) -> None:
     cluster.merge(KILN)
     cluster.nightly("--no-wait")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ilab.evaluation.benchmarks.result import BenchmarkResult
 
 COLUMNS = ("benchmark", "model", "id", "group", "question", "answer", "reference", "score", "note")
+RESULT = "result.json"
+OTHERS = ("result.csv", "base.json", "comparison.json")  # whose names anybody may use: written beside a result alone
 SHOWN = 40  # groups that are listed one by one
 
 

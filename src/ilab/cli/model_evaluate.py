@@ -12,6 +12,7 @@ import click
 from ilab.cli.app import Options
 from ilab.cli.evaluate_judge import judge_name, load_with_judge, reaching
 from ilab.cli.evaluate_options import NEEDED, evaluate_options, require
+from ilab.cli.outputs import check_pair, has_fields
 from ilab.cli.process import go_to_background
 from ilab.errors import InputError
 
@@ -140,6 +141,7 @@ def _measured(options: Options, loaded: Loaded, given: Mapping[str, Any], named:
 
 
 def _output(options: Options, benchmark: str, given: str | None) -> Path:
+    from ilab.cli.evaluate_result import OTHERS, RESULT
     from ilab.config import data_home
 
     folder = (
@@ -147,4 +149,6 @@ def _output(options: Options, benchmark: str, given: str | None) -> Path:
     )
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file; results go into a folder", where=str(folder), hint="--output-dir DIR")
+    for name in OTHERS:
+        check_pair(folder / name, str(folder / name), folder / RESULT, has_fields("benchmark", "model", "rows"))
     return folder

@@ -22,6 +22,7 @@ from ilab.errors import IlabError, InputError
 if TYPE_CHECKING:
     from ilab.actions import Build
     from ilab.config import Loaded
+    from ilab.core.lease import Held
     from ilab.kubeflow.client import Kubeflow
     from ilab.nightly import Decision
     from ilab.packaging.stages import Stages
@@ -40,6 +41,7 @@ class Night:
     from_base: bool
     promote: bool
     told: dict[str, Any] = field(default_factory=lambda: {"built": False, "channels": {}})
+    lease: Held | None = None
 
     def decide(self) -> Decision:
         from ilab.nightly import decide
@@ -67,6 +69,7 @@ class Night:
         """Move the channels to what is built, and say where they are."""
         from ilab.packaging.channels import finish
 
+        self.check_lease()
         with self.told_on(name) as stages:
             self.channels(name, finish(stages, name, version, promote=self.promote))
 
@@ -88,18 +91,23 @@ class Night:
         for alias, version in moved.items():
             self.say(f"{alias:<8}  {name} {version}")
 
+    def check_lease(self) -> None:
+        """Before what must not happen twice: this machine may have slept for longer than its lease holds."""
+        if self.lease is not None:
+            self.lease.check()
+
     def under_lease(self, name: str, work: Callable[[], None]) -> None:
         """Do it while no other build of that model does; tell what came of it."""
         from ilab.nightly import lease_of
 
-        lease = lease_of(self.loaded, name)
+        self.lease = lease_of(self.loaded, name)
         failure: IlabError | None = None
         try:
             work()
         except IlabError as error:
             failure = error
         finally:
-            lease.release()
+            self.lease.release()
         self.options.result({**self.told, "error": failure.message if failure else None})
         if failure is not None:
             raise failure
@@ -262,6 +270,7 @@ def _submitted(night: Night, server: Kubeflow, decision: Decision, build: Build)
         package = Path(folder) / "pipeline.yaml"
         compile_to(package, kubeflow_pipeline(cut, values, wanted_of(values, target), target))
         name = run_name(decision.name, decision.version)
+        night.check_lease()
         run = server.submit(package, name, night.loaded.config.where.kubeflow.experiment, form)
     night.say(f"{run} {name!r}")
     return run

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from ilab.core.files import read_json
 from ilab.core.pids import born
-from ilab.errors import SetupError
+from ilab.errors import ServiceError, SetupError
 
 LEASE = "lease.json"
 HEARTBEAT = 5.0  # seconds between two beats
@@ -31,6 +31,9 @@ class TakenError(SetupError):
 
 class Held(Protocol):
     """An exclusive right, wherever it is written down."""
+
+    def check(self) -> None:
+        """Asked right before something that must not happen twice. Raises ``ServiceError`` where it was taken over."""
 
     def release(self) -> None: ...
 
@@ -86,6 +89,10 @@ class Lease:
             with suppress(OSError):  # a disk that is away for now
                 os.utime(self.path)
 
+    def check(self) -> None:
+        if not self._is_ours():
+            raise taken_over(str(self.path.parent))
+
     def release(self) -> None:
         self._stop.set()
         self._thread.join()
@@ -100,6 +107,14 @@ class Lease:
             return False
         except OSError:
             return True
+
+
+def taken_over(where: str) -> ServiceError:
+    return ServiceError(
+        "another machine took this over while its place was out of reach",
+        where=where,
+        hint="run the same command again: it takes the other's result when it is there",
+    )
 
 
 def is_held(path: Path) -> bool:

@@ -14,7 +14,7 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-from ilab.core.lease import STALE, TakenError
+from ilab.core.lease import STALE, TakenError, taken_over
 from ilab.core.objects import SHORT, Facts, Objects, patiently
 from ilab.core.pids import born
 from ilab.core.remote_check import unsafe
@@ -39,12 +39,10 @@ class RemoteLease:
 
     def check(self) -> None:
         """Raises ``ServiceError`` where another machine took over, as this one could not be reached for too long."""
+        with suppress(ServiceError):  # out of reach: so is whatever is going to be done
+            self._renew()
         if self._lost:
-            raise ServiceError(
-                "another machine took this step over while the store was out of reach",
-                where=f"{self._objects.address}/{self._name}",
-                hint="run the same command again: it takes the other's result when it is there",
-            )
+            raise taken_over(f"{self._objects.address}/{self._name}")
 
     def release(self) -> None:
         self._stop.set()
