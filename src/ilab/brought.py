@@ -41,13 +41,12 @@ def brought(loaded: Loaded, plan: Plan, name: str) -> Plan:
     for field, mark in step.resolvable().items():
         digest = getattr(step, field)
         if digest in found:
-            found[digest] = _brought(mark.by, found[digest], loaded, plan, whole=step.type == "previous")
+            found[digest] = _brought(mark.by, found[digest], loaded, plan)
     return replace(plan, found=found)
 
 
-def _brought(kind: str, found: Found, loaded: Loaded, plan: Plan, *, whole: bool) -> Found:
-    """``whole``: with all of a release's package, not only what tells of it."""
-    from ilab.transfer.stores import artifact_at, open_store
+def _brought(kind: str, found: Found, loaded: Loaded, plan: Plan) -> Found:
+    from ilab.transfer.stores import artifact_at, has_it, open_store
 
     where = loaded.config.where
     if kind in ("taxonomy", "documents"):
@@ -67,5 +66,6 @@ def _brought(kind: str, found: Found, loaded: Loaded, plan: Plan, *, whole: bool
     if kind == "previous":
         from ilab.packaging.previous import bring_previous
 
-        return bring_previous(found, lambda address: artifact_at(loaded, address, whole=whole))
+        # What it tells of itself is enough here: the step that takes the model fetches it.
+        return bring_previous(found, lambda place: artifact_at(loaded, place, whole=not has_it(loaded, place)))
     return found

@@ -163,10 +163,11 @@ def _measuring(loaded: Loaded, entry: tuple[str, str]) -> dict[str, Any]:
     from ilab.evaluation.judging import find_marks, find_mt_bench
     from ilab.packaging.previous import Releases, find_previous
     from ilab.packaging.registry import is_there
+    from ilab.transfer.stores import has_it
 
     releases = Releases(
         lambda: registry_of(loaded) if is_there(registry_address(loaded)) else None,
-        lambda release: package_of(loaded, release),
+        lambda release: package_of(loaded, release, whole=not has_it(loaded, release.uri.removeprefix("oci:"))),
     )
     return {
         "general": lambda locator: find_general(locator, loaded.base),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def take(found: Any, tmp_path: Path) -> Candidates:
     for folder in ("out", "work"):
         (tmp_path / folder).mkdir()
     out = Candidates(tmp_path / "out")
-    take_previous(found, tmp_path / "work", out)
+    take_previous(found, Path, tmp_path / "work", out)
     return out
 
 
@@ -141,3 +142,31 @@ def test_an_image_without_a_model_is_refused(model: Path, tmp_path: Path) -> Non
     found = find(layout(model, tmp_path / "package").name, tmp_path)
     with pytest.raises(InputError, match="holds no model"):
         take(found, tmp_path)
+
+
+def test_weights_are_fetched_by_the_step_alone(model: Path, tmp_path: Path) -> None:
+    """A plan is made on what a package tells of itself; of another machine's release nothing else is here then."""
+    (model / "model.safetensors").write_bytes(bytes(range(256)) * 200)
+    registered(tmp_path, model, "0.1.0")
+    whole, papers = tmp_path / "0.1.0", tmp_path / "papers"
+    shutil.copytree(whole, papers)
+    for blob in (papers / "blobs" / "sha256").iterdir():
+        if blob.stat().st_size > 20_000:
+            blob.unlink()
+    releases = Releases(lambda: Registry(tmp_path / "registry.sqlite"), lambda entry: papers)
+    found = find_previous("registry", tmp_path, releases, BUILDING)
+    assert found.details["path"] == str(papers) and found.digest == find("registry", tmp_path).digest
+    asked: list[str] = []
+
+    def fetch(address: str) -> Path:
+        asked.append(address)
+        return whole
+
+    for folder in ("out", "work", "second"):
+        (tmp_path / folder).mkdir()
+    take_previous(found, fetch, tmp_path / "work", Candidates(tmp_path / "out"))
+    assert asked == [str(whole)]
+    assert (tmp_path / "out" / "previous" / "model.safetensors").stat().st_size > 20_000
+    other = layout(model, tmp_path / "other", {**LINEAGE, "version": "of another"})
+    with pytest.raises(InputError, match="no longer the one"):
+        take_previous(found, lambda _: other, tmp_path / "work", Candidates(tmp_path / "second"))

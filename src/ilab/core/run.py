@@ -235,6 +235,7 @@ class Engine:
             stopping=self.stop.is_set,
             history=lambda: self._history(plan, name),
             address=self.store.address,
+            fetch=lambda address: self.store.folder_at(address, self.bus.for_step(name)),
         )
 
     def _history(self, plan: Plan, name: str) -> list[dict[str, Any]]:

@@ -84,6 +84,7 @@ class Site:
     stopping: Callable[[], bool]
     history: Callable[[], list[dict[str, Any]]]  # records of all steps this one stands on, inputs before outputs
     address: Callable[[Path], str] = str  # what everybody who has the store opens an artifact's folder by
+    fetch: Callable[[str], Path] = Path  # that folder, whole, by its address; it need not be there
 
     def locate(self, digest: str) -> Found:
         """Where the thing with this digest was found when the plan was made."""

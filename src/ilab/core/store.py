@@ -121,8 +121,14 @@ class Store:
         brought here first tells ``emit`` how far it is."""
         return self.directory(record.type, record.linked_to or record.key)
 
+    def folder_at(self, address: str, emit: Emit | None = None) -> Path:
+        """The same by a path or an :meth:`address`; a path that is none of this store's is given back."""
+        named = self.named(address)
+        record = self.record(*named) if named else None
+        return self.contents(record, emit) if record else Path(address)
+
     def papers(self, record: RecordFile) -> Path:
-        """The same, where it is enough that the small files are there: what an artifact tells of itself."""
+        """As :meth:`contents`, where it is enough that the small files are there: what an artifact tells of itself."""
         return self.contents(record)
 
     def open(self, step: type[Step], key: str) -> Artifact:

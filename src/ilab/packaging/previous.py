@@ -38,7 +38,7 @@ KEPT = (".safetensors", ".json", ".jinja", ".model", ".txt")
 @dataclass(frozen=True)
 class Releases:
     """The registered releases: ``registry`` opens their registry, where there is one; ``package`` brings the package
-    of a release to this machine, and gives its folder, which need not be there."""
+    of a release to this machine, or at least what it tells of itself, and gives its folder, which need not be there."""
 
     registry: Callable[[], Registry | None]
     package: Callable[[Entry], Path]
@@ -75,14 +75,16 @@ def bring_previous(found: Found, fetch: Callable[[str], Path]) -> Found:
     if not path.is_dir():
         hint = "make the plan again; a folder has to be where this runs, a registered release need not"
         raise InputError(f"the release is not here: {found.locator}", where=str(path), hint=hint)
-    if f"oci:{read_layout(path).digest}" != found.digest:
-        message = "the release there is no longer the one that the plan was made with"
-        raise InputError(message, where=details["address"], hint="make the plan again")
+    _check_same(path, found)
     return replace(found, details={**details, "path": str(path)})
 
 
-def take_previous(found: Found | None, work: Path, out: Candidates) -> Counts:
-    """Write the release as one candidate named ``previous``, with the digests of the leaves it was taught; or none."""
+def take_previous(found: Found | None, fetch: Callable[[str], Path], work: Path, out: Candidates) -> Counts:
+    """Write the release as one candidate named ``previous``, with the digests of the leaves it was taught; or none.
+
+    ``fetch`` brings a registered release's whole package by its address, of which the plan has had only the papers.
+    Raises ``InputError`` where another one lies there by now.
+    """
     if found is None:
         out.write_index([])
         return {"models": 0}
@@ -90,7 +92,10 @@ def take_previous(found: Found | None, work: Path, out: Candidates) -> Counts:
     path, leaves = Path(details["path"]), dict[str, str]()
     if details["form"] == "oci":
         shutil.rmtree(work / PREVIOUS, ignore_errors=True)
-        path = extract_layout(path, work / PREVIOUS)
+        whole = fetch(details["address"]) if details.get("address") else path
+        whole = whole if whole.is_dir() else path
+        _check_same(whole, found)
+        path = extract_layout(whole, work / PREVIOUS)
         if not _is_model(path):
             raise InputError(f"this package holds no model in safetensors: {found.locator}", where=WHERE, hint=HINT)
         leaves = _taught(path / LINEAGE)
@@ -100,6 +105,12 @@ def take_previous(found: Found | None, work: Path, out: Candidates) -> Counts:
         take_over(str(file.resolve()), str(target / file.name))
     out.write_index([{"name": PREVIOUS, "epoch": None, "step": None, "loss": None, "leaves": leaves}])
     return {"models": 1, "leaves": len(leaves)}
+
+
+def _check_same(path: Path, found: Found) -> None:
+    if f"oci:{read_layout(path).digest}" != found.digest:
+        message = "the release there is no longer the one that the plan was made with"
+        raise InputError(message, where=(found.details or {})["address"] or str(path), hint="make the plan again")
 
 
 def _is_model(path: Path) -> bool:

@@ -18,7 +18,7 @@ class PreviousRelease(Step):
     def run(self, *, out: Candidates, site: Site) -> Counts:
         from ilab.packaging.previous import take_previous
 
-        return take_previous(site.locate(self.model) if self.model else None, site.work, out)
+        return take_previous(site.locate(self.model) if self.model else None, site.fetch, site.work, out)
 
 
 class PackageModel(Step):

@@ -39,6 +39,11 @@ def objects_of(loaded: Loaded) -> Objects:
     return S3Objects(parse(loaded.bucket), where.s3_endpoint or "", where.web)
 
 
+def has_it(loaded: Loaded, address: str) -> bool:
+    """Whether an artifact of this address is one of the project's own store, from which a step fetches it itself."""
+    return open_store(loaded).named(address) is not None
+
+
 def artifact_at(loaded: Loaded, address: str, *, whole: bool = True) -> Path:
     """The folder of an artifact, by its path or its address in a bucket, from where it is fetched: all of it, or the
     small files alone, which tell of it. It need not be there.
