@@ -7,7 +7,9 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +242,17 @@ def test_the_same_samples_give_the_same_bytes(run: Run, tmp_path: Path) -> None:
     for part, name in first.files.items():
         if not part.endswith("_recipe"):  # it names the other files, which are called after the time
             assert (first.folder / name).read_bytes() == (second.folder / second.files[part]).read_bytes()
+
+
+def test_exports_within_one_second_have_folders_of_their_own(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two terminals, or two tests: the one that ended later found a folder in its way."""
+    monkeypatch.setattr(time, "strftime", lambda *_: "2026-01-02T03_04_05")
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: export_run(run, run.samples, tmp_path), range(4)))
+    assert {one.folder.name for one in made} == {path.name for path in tmp_path.iterdir()}
+    assert len({one.folder for one in made}) == 4
 
 
 def test_an_export_that_fails_leaves_nothing(run: Run, tmp_path: Path) -> None:

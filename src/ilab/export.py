@@ -28,7 +28,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -73,7 +72,7 @@ def export_run(run: Run, samples: Sequence[Sample], output: Path, system: str = 
     asked = [sample for sample in samples if sample.train_on == "assistant"]
     pairs = [sample for sample in asked if is_pair(sample)]
     names = leaf_names(leaves)
-    folder, suffix = _free(output)
+    folder, suffix = _reserved(output)
     files = {part: f"{part}_{suffix}.jsonl" for part in ("messages", "train", "test")}
     with _whole(folder) as new:
         phases: dict[str, Phase] = {name: Phase([], []) for name in ("knowledge", "skills")}
@@ -343,24 +342,35 @@ def _suffixes() -> Iterator[str]:
     raise SetupError("too many exports within a second")
 
 
-def _free(output: Path) -> tuple[Path, str]:
-    """A folder below ``output`` that does not exist yet, and the suffix of its files."""
+def _reserved(output: Path) -> tuple[Path, str]:
+    """A folder below ``output`` that nobody else is going to make, and the suffix of its files.
+
+    Whoever makes the hidden folder has the name: other processes export within the same second.
+    """
+    output.mkdir(parents=True, exist_ok=True)
     for suffix in _suffixes():
         date, _, clock = suffix.partition("T")
         hours, minutes, rest = clock.split("_", 2)
         folder = output / f"{date}_{hours}{minutes}{rest}"
-        if not folder.exists():
+        try:
+            _unfinished(folder).mkdir()
+        except FileExistsError:
+            continue
+        if not folder.exists():  # looked at now, as it was perhaps just finished by another
             return folder, suffix
+        _unfinished(folder).rmdir()
     raise SetupError("too many exports within a second", where=str(output))
+
+
+def _unfinished(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}")
 
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """A new folder to write into, renamed to ``folder`` once everything in it is on the disk, else removed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    """What was reserved, to write into: renamed to ``folder`` once everything in it is on the disk, else removed."""
+    new = _unfinished(folder)
     try:
-        new.chmod(0o755)
         yield new
         fsync_tree(new)
         os.rename(new, folder)

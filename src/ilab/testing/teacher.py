@@ -74,7 +74,8 @@ class Faults:
     """Which calls go wrong. Calls are counted from 0 as they come in.
 
     ``plan`` names them one by one; of the others a ``share`` is drawn by ``seed``, with ``kinds`` in turn. After
-    call ``outage_after`` the server answers 503 to everything for ``outage`` seconds.
+    call ``outage_after`` the server answers 503 to everything for ``outage`` seconds. With ``once`` no prompt is hit
+    twice: which of the calls are repeats depends on the machine, and three in a row would cost a row.
     """
 
     plan: Mapping[int, Fault] = field(default_factory=dict)
@@ -83,6 +84,7 @@ class Faults:
     seed: int = 0
     outage_after: int | None = None
     outage: float = 0.0
+    once: bool = False
 
     def of(self, call: int) -> Fault | None:
         if call in self.plan:
@@ -112,6 +114,7 @@ class Teacher:
         self._key = key
         self._active = 0
         self._down_until: float | None = None
+        self._hit: set[str] = set()  # prompts that something went wrong with
 
     async def list_models(self, request: web.Request) -> web.Response:
         if self._key and request.headers.get("Authorization") != f"Bearer {self._key}":
@@ -139,6 +142,10 @@ class Teacher:
             if self._down(number):
                 return _error(503, "the server is down")
             fault = self._faults.of(number)
+            if fault is not None and self._faults.once:
+                prompt = json.dumps(body.get("messages", body.get("prompt")))
+                fault = None if prompt in self._hit else fault
+                self._hit.add(prompt)
             if fault is not None:
                 self.faulty.append(fault)
             return self._lacking(request.path, body) or await self._answer(request, body, fault)

@@ -84,7 +84,7 @@ class Generating:
 
     folder: Path
     store_name: str = "store"
-    settings: dict[str, Any] = field(default_factory=lambda: {"in_flight": IN_FLIGHT, "timeout": 1.0})
+    settings: dict[str, Any] = field(default_factory=lambda: {"in_flight": IN_FLIGHT, "timeout": 30.0})
 
     def write(self, leaves: int, passages: int) -> Generating:
         for leaf in range(leaves):
@@ -115,7 +115,8 @@ class Generating:
         return given
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        homes = {name: str(self.folder / "home") for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+        return {**os.environ, **homes, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
     def start(self, teacher: Teacher) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -40,7 +40,9 @@ def test_three_hundred_of_three_hundred(
     generating: Callable[[int, int], Any], teacher_script: Any, ids_of: Any, clean: dict[str, bytes], kind: Any
 ) -> None:
     project = generating(1, PASSAGES)
-    with serve(teacher_script, faults=Faults(share=0.05, kinds=(kind,), seed=11)) as teacher:
+    if kind == "silent":
+        project.settings["timeout"] = 2.0
+    with serve(teacher_script, faults=Faults(share=0.05, kinds=(kind,), seed=11, once=kind in REDRAWN)) as teacher:
         project.end(teacher)
         assert len(teacher.faulty) >= 20
         repeated = 0 if kind == "wrong-n" else len(teacher.faulty)  # a choice too many is paid, and left out
@@ -68,7 +70,7 @@ def test_all_faults_at_once(
     """A fifth of the calls fail, in every way there is."""
     project = generating(1, PASSAGES)
     kinds: Any = tuple(kind for kind in KINDS if kind != "silent")
-    with serve(teacher_script, faults=Faults(share=0.2, kinds=kinds, seed=5)) as teacher:
+    with serve(teacher_script, faults=Faults(share=0.2, kinds=kinds, seed=5, once=True)) as teacher:
         project.end(teacher)
         assert set(teacher.faulty) == set(kinds)
     assert ids_of(project.content()) == ids_of(clean)
