@@ -30,6 +30,8 @@ def counting(objects, name, part, size, tell):
     return inner(objects, name, part, size, tell)
 remote_files._arrive = counting
 """
+# The model of the example has a size at which its weights would pass for papers.
+SMALL = f"{COUNT}from ilab.core import remote_store\nremote_store.PAPER = 500_000\n"
 
 
 @pytest.fixture
@@ -58,6 +60,11 @@ def arrived(machine: Any) -> list[tuple[int, str]]:
     return [(int(size), name) for size, name in lines]
 
 
+def weights(machine: Any) -> list[str]:
+    """Of the packages that came, what is no paper."""
+    return [name for size, name in arrived(machine) if name.startswith("package/") and size > 500_000]
+
+
 def test_a_laptop_and_another_machine(project: Any, tmp_path: Path, endpoint: str) -> None:
     laptop, other = (machine(project, tmp_path / name, endpoint) for name in ("laptop", "other"))
     said = laptop.built()
@@ -83,9 +90,15 @@ def test_a_laptop_and_another_machine(project: Any, tmp_path: Path, endpoint: st
     assert (told["how"], told["stable"]) == ("nothing", "0.1.0"), told["reason"]
     leaf = "knowledge/technology/devices/tavrin_kiln"
     other.edit(f"taxonomy/{leaf}/qna.yaml", "Who is the author of the manual?", "Who has written the manual?")
-    told = other.json("pipeline", "nightly", "--dry-run")
+    arrived(other)
+    told = json.loads(other.instrumented("--json", "pipeline", "nightly", "--dry-run", before=SMALL).stdout)
     assert told["how"] == "increment", told["reason"]
     assert told["leaves"]["changed"] == [leaf]
+    assert weights(other) == [], "a plan needs only what a release tells of itself"
+    previous = ("run", "--until", "previous", "-p", "previous_model=registry:stable")
+    taken = other.instrumented(*previous, before=SMALL)
+    assert taken.returncode == 0, taken.stderr
+    assert len(weights(other)) == 1, "the step that takes the model fetches it"
 
     checked = json.loads(other.ilab("--json", "package", "verify", entry["uri"]).stdout)
     assert checked["digest"] == entry["digest"] and not checked["wrong"]

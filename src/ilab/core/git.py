@@ -313,7 +313,7 @@ class _Login:
 def _login(origin: Origin) -> tuple[str, _Login]:
     """The address as it may stand in a command line, and what logs in there."""
     found = _LOGIN.match(origin.url)
-    if found is None:  # a name alone is none that could be stolen, and a helper of the user's own may know the rest
+    if found is None:  # with a name alone git asks a helper of the user's own for the rest
         return origin.url, _Login(origin.login)
     address = found[1] + origin.url[found.end() :]
     return address, _Login(server_of(address), {"GIT_USERNAME": unquote(found[2]), "GIT_PASSWORD": unquote(found[3])})
