@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import socket
 import sys
@@ -24,7 +25,17 @@ sys.path.insert(0, str(Path(__file__).parent / "core"))
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 SENTENCES = ["How many locks has the canal? It has 14 locks.", "Größe, café, 東京 🙂", "Note: lamp=red; count=37."]
 _connect = socket.socket.connect
+_stack = inspect.stack
 _connect_ex = socket.socket.connect_ex
+
+
+def _stack_without_source(context: int = 0) -> list[inspect.FrameInfo]:
+    """kfp asks for the stack at every setting of every task. For lines of source Python looks through all modules: in
+    a process that has loaded torch a pipeline takes ten times as long to draw."""
+    return _stack(context)
+
+
+inspect.stack = _stack_without_source
 
 
 def _loopback_only(self: socket.socket, address: Any) -> None:

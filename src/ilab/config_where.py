@@ -350,7 +350,7 @@ class MonitoringWhere(Section):
     textfile: str | None = Field(None, description="file (*.prom) of the same metrics, for a node exporter to collect")
     stuck_minutes: float = Field(30.0, gt=0, description="minutes of silence after which a step counts as stuck")
     linger: float = Field(
-        0.0, ge=0, description="seconds that /metrics stays after the end, so that the last figures are collected"
+        0.0, ge=0, description="seconds that /metrics stays at most after the end, until the last figures are collected"
     )
 
 

@@ -179,8 +179,11 @@ def test_the_importer_gets_an_address_that_it_takes(resolved: Any) -> None:
 
 
 @pytest.mark.parametrize("given", ["form", "ConfigMap"])
-def test_a_base_model_on_a_volume_is_a_path(resolved: Any, tmp_path: Path, given: str) -> None:
+def test_a_base_model_on_a_volume_is_a_path(
+    resolved: Any, tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A path in the run form or the ConfigMap, that of a mounted claim, is the model that the task ``base`` takes."""
+    monkeypatch.setitem(tasks.METRICS, "linger", 0)  # no Prometheus is going to come
     model = tmp_path / "mnt" / "models" / "mine"
     make_tiny(model, TinySpec())
     named = {"sdg_base_model": str(model)}

@@ -51,6 +51,37 @@ def test_the_endpoint_shows_the_newest_figures_and_goes_with_the_run(tmp_path: P
         get(port)
 
 
+def test_the_last_figures_wait_for_whoever_collects_them(tmp_path: Path) -> None:
+    def work() -> None:
+        with monitored(MonitoringWhere(port=0, linger=120), tmp_path) as sink:
+            sink(STARTED)
+            began.set()
+            goes_on.wait(30)
+
+    began, goes_on = threading.Event(), threading.Event()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    assert began.wait(30)
+    port = port_of(tmp_path)
+    assert 'state="running"} 1' in get(port)
+    goes_on.set()
+    shown = ""
+    while f'ilab_run_state{{run="{tmp_path.name}",state="done"}} 1' not in shown:
+        assert thread.is_alive(), "it was gone before its end was told"
+        shown = get(port)
+    thread.join(60)
+    assert not thread.is_alive(), "it waits for nobody any more"
+
+
+def test_nobody_waits_where_nobody_collects(tmp_path: Path) -> None:
+    monitor = exporters.Monitor(tmp_path, 60)
+    monitor._began -= 200
+    thread = threading.Thread(target=monitor.linger, args=(120,), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
 def test_a_reader_that_says_nothing_or_goes_away_holds_nobody_up(tmp_path: Path) -> None:
     with monitored(MonitoringWhere(port=0), tmp_path):
         port = port_of(tmp_path)

@@ -30,6 +30,9 @@ class Monitor:
         self.folder, self._stuck = folder, stuck
         self._state = RunState.of(folder, time.time())
         self._lock = threading.Lock()
+        self._began, self._asked = time.monotonic(), False
+        self._collected = threading.Event()  # the last figures, by whoever collects them
+        self.over = False
 
     def take(self, event: Event) -> None:
         with self._lock:
@@ -38,6 +41,19 @@ class Monitor:
     def end(self, state: Literal["done", "failed", "stopped"]) -> None:
         with self._lock:
             self._state.end(state)
+            self.over = True
+
+    def given(self, *, last: bool) -> None:
+        """Somebody who collects the figures over the network has them, the ``last`` ones perhaps."""
+        self._asked = True
+        if last:
+            self._collected.set()
+
+    def linger(self, seconds: float) -> None:
+        """Wait until the last figures are collected: not longer than ``seconds``, and not at all where nobody asked
+        in as long a time before."""
+        if self._asked or time.monotonic() - self._began < seconds:
+            self._collected.wait(seconds)
 
     def text(self) -> str:
         try:
@@ -70,15 +86,15 @@ def monitored(where: MonitoringWhere, folder: Path) -> Iterator[Sink]:
             raise
         except BaseException:
             monitor.end("failed")
-            _linger(where)
+            _linger(monitor, where)
             raise
         monitor.end("done")
-        _linger(where)
+        _linger(monitor, where)
 
 
-def _linger(where: MonitoringWhere) -> None:
+def _linger(monitor: Monitor, where: MonitoringWhere) -> None:
     if where.port is not None and where.linger:
-        time.sleep(where.linger)
+        monitor.linger(where.linger)
 
 
 @contextmanager
@@ -87,13 +103,15 @@ def _endpoint(monitor: Monitor, address: str, port: int) -> Iterator[None]:
         timeout = 10.0  # a client that sends nothing holds its thread no longer
 
         def do_GET(self) -> None:
-            found = self.path.partition("?")[0] == "/metrics"
+            found, over = self.path.partition("?")[0] == "/metrics", monitor.over
             body = (monitor.text() if found else "the metrics are at /metrics\n").encode()
             self.send_response(200 if found else 404)
             self.send_header("Content-Type", CONTENT_TYPE if found else "text/plain; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+            if found:
+                monitor.given(last=over)
 
         def log_message(self, *_: object) -> None:
             """Nothing: the terminal belongs to the run."""
