@@ -110,7 +110,7 @@ def take_previous(found: Found | None, fetch: Callable[[str], Path], work: Path,
 def _check_same(path: Path, found: Found) -> None:
     if f"oci:{read_layout(path).digest}" != found.digest:
         message = "the release there is no longer the one that the plan was made with"
-        raise InputError(message, where=(found.details or {})["address"] or str(path), hint="make the plan again")
+        raise InputError(message, where=(found.details or {}).get("address") or str(path), hint="make the plan again")
 
 
 def _is_model(path: Path) -> bool:
